@@ -1,0 +1,15 @@
+"""SEGMENT_DTYPE and FLOW_DTYPE, derived from the C structs of abi.pxd: the only definition of what crosses in bulk."""
+
+import numpy as np
+
+cdef SegmentRecord _segment
+cdef FlowRecord _flow
+
+SEGMENT_DTYPE = np.asarray(<SegmentRecord[:1]> &_segment).dtype
+FLOW_DTYPE = np.asarray(<FlowRecord[:1]> &_flow).dtype
+
+HAS_TIMESTAMP = SEGMENT_HAS_TIMESTAMP
+HAS_SACK_PERMITTED = SEGMENT_HAS_SACK_PERMITTED
+HAS_SACK = SEGMENT_HAS_SACK
+HAS_FAST_OPEN = SEGMENT_HAS_FAST_OPEN
+OPTIONS_CUT = SEGMENT_OPTIONS_CUT

@@ -1,0 +1,57 @@
+"""Extension modules and their build switches; all other metadata is in pyproject.toml.
+
+CONNTRACK_DEBUG=1     bounds checks, line tracing, annotated sources, no optimisation
+CONNTRACK_SANITIZE=1  address and undefined-behaviour sanitizers (run with LD_PRELOAD of libasan)
+CONNTRACK_ABI3=1      one extension for CPython 3.11 and all that follow (wheels)
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("CONNTRACK_DEBUG") == "1"
+SANITIZE = os.environ.get("CONNTRACK_SANITIZE") == "1"
+ABI3 = os.environ.get("CONNTRACK_ABI3") == "1"
+
+compile_args = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
+link_args = []
+macros = []
+if SANITIZE:
+    sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
+    compile_args += [*sanitizers, "-g"]
+    link_args += sanitizers
+if DEBUG:
+    macros += [("CYTHON_TRACE_NOGIL", "1")]
+if ABI3:
+    macros += [("Py_LIMITED_API", "0x030B0000")]
+
+extensions = [
+    Extension(
+        f"conntrack.core.{path.stem}",
+        [str(path)],
+        define_macros=macros,
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+        py_limited_api=ABI3,
+    )
+    for path in sorted(Path("conntrack/core").glob("*.pyx"))
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        annotate=DEBUG,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "initializedcheck": DEBUG,
+            "cdivision": True,
+            "embedsignature": True,
+            "linetrace": DEBUG,
+        },
+    ),
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
+)
