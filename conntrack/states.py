@@ -11,12 +11,12 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 
 __all__ = [
+    "NO_TIME_NS",
     "ClosedBy",
     "DirectionEvidence",
     "EndReason",
     "Evidence",
     "FlowFlag",
-    "NO_TIME_NS",
     "Role",
     "SegmentEvent",
     "StateTrait",
@@ -61,8 +61,8 @@ class SegmentEvent(IntEnum):
     ACK_OF_SYN = 2
     """Any segment without SYN whose ACK covers the peer's SYN."""
     DATA = 3
-    """A segment without SYN or RST from an endpoint that has acknowledged nothing new: proof that it is past the
-    handshake (a server sends none before it took the client's ACK)."""
+    """Payload or a FIN outside of a SYN: proof that its sender is past the handshake (a server sends none before it
+    took the client's ACK)."""
     ACK_OF_FIN = 4
     """Any segment whose ACK covers the peer's FIN: proof that its sender received the FIN."""
     FIN = 5
@@ -71,7 +71,9 @@ class SegmentEvent(IntEnum):
     """A reset. For its sender always; for the receiver when RFC 5961 and the host's rules accept it."""
     SYN_ACK_AGAIN = 7
     """A SYN+ACK repeated after the client's ACK of it was seen: the server dropped that ACK (accept queue full)."""
-    TIMEOUT = 8
+    FIN_CROSSING = 8
+    """A FIN that does not acknowledge the peer's FIN, although that was sent before: the two are crossing."""
+    TIMEOUT = 9
     """The host's timer of the state has run out (timeouts.py)."""
 
 
@@ -169,19 +171,19 @@ class StateTrait(IntFlag):
     """What the compiled core must know of a state, as bits: it is handed these and never a state's name."""
 
     OVER = 1 << 0
-    """Nothing is left of the connection at this end."""
-    OPENING = 1 << 1
-    """The handshake is not complete at this end."""
-    LINGERS = 1 << 2
-    """Its timer starts again with every segment received but a RST (TIME_WAIT)."""
-    RETRANSMITS = 1 << 3
-    """Its timer starts again with every segment (the host is waiting for an ACK of its FIN)."""
-    PASSIVE = 1 << 4
-    """Waiting for the first segment (LISTEN)."""
+    """Nothing is left of the connection at this end (CLOSED)."""
+    PASSIVE = 1 << 1
+    """Nothing has come of the connection at this end yet (LISTEN)."""
+    OPENING = 1 << 2
+    """The handshake is not complete at this end; its timer runs from when the state was entered."""
+    ACTIVE_OPEN = 1 << 3
+    """Waiting for the answer to its own SYN (SYN_SENT): only a RST that acknowledges it counts."""
+    STEADY = 1 << 4
+    """Data moves nothing here; only a FIN, a RST or a SYN can (ESTABLISHED)."""
     HALF_CLOSED = 1 << 5
     """The peer has closed and this end has not (CLOSE_WAIT)."""
-    CAN_SEND = 1 << 6
-    """Data may still be sent from this end."""
+    LINGERS = 1 << 6
+    """Its timer starts again with every segment received but a RST (TIME_WAIT)."""
 
 
 def mask_of(*states: TcpState) -> int:

@@ -1,6 +1,6 @@
 """What a detector says: `Finding`, and the shape of a detector. Plain data; knows no detector and no output format.
 
-A finding names a subject, says since when, how many, on what evidence, what a careful engineer would doubt about it, and
+A finding names a subject, says since when, how many, on what evidence, what a careful engineer would doubt, and
 what to do next.
 """
 
