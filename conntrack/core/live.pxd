@@ -77,8 +77,9 @@ cdef struct Closing:                # 64 bytes
     int64_t fin_acked_ts_ns[2]
     int64_t since_ts_ns[2]          # when each side entered its state
     int64_t timer_ts_ns             # last segment received in a state that lingers
-    uint64_t history                # twelve letters of five bits; who sent the RST that ended it (bits 60-61), and
-                                    # whose since_ts_ns is the time of that (bits 62-63): 1 the client, 2 the server
+    # Twelve letters of five bits; who sent the RST that ended it (bits 60-61), and whose since_ts_ns is the time of
+    # that (bits 62-63): 1 the client, 2 the server.
+    uint64_t history
 
 cdef struct Trouble:                # 256 bytes
     uint32_t edge[2]                # end of the contiguous part of what each side sent

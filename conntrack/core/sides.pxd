@@ -6,7 +6,7 @@ from .abi cimport SegmentRecord
 from .life cimport NO_TIME
 from .live cimport UNKNOWN_SCALE, LiveFlow, Tables
 
-cdef enum:                      # what the flags of a segment make it (RFC 9293 section 3.1; netfilter's tcp_valid_flags)
+cdef enum:                      # what the flags of a segment make it (RFC 9293 3.1; netfilter's tcp_valid_flags)
     KIND_SYN = 0
     KIND_SYN_ACK = 1
     KIND_OTHER = 2              # ACK, or FIN+ACK
@@ -23,7 +23,6 @@ cdef enum:
     LARGEST_SCALE = 14              # RFC 7323 section 2.3; also taken where the handshake was not captured
     WINDOW_MARGIN = 1 << 20         # the announced window was one round trip older than what the receiver offers now
     PLAUSIBLE = 1 << 30             # largest window there can be: RFC 7323 section 2.3
-
 
 
 cdef inline int kind_of(uint32_t flags) noexcept nogil:

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
-from .expand cimport END_REPLACED, OPEN_AT_END, expand
+from .expand cimport END_FIN, END_REPLACED, OPEN_AT_END, expand
 from .index cimport hash_words, home, mix, prefetch
 from .judge cimport judge, replaces
 from .life cimport (
@@ -183,11 +183,11 @@ cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Prob
     cdef uint32_t generation = <uint32_t>(f.origin >> 48)
     cdef int kind = kind_of(s.flags)
     cdef int peer = 1 - side
+    cdef int reason
     cdef int64_t lingering_since = NO_TIME
     cdef bint by_rfc6191 = trait(t, f, peer) & LINGERS
     cdef uint32_t pending_iss = 0
     cdef int64_t pending_ts = NO_TIME
-    cdef bint replaced
     if kind == KIND_SYN and not forgotten:
         if trait(t, f, peer) & LINGERS:
             lingering_since = since_ts(t, f, peer)
@@ -196,8 +196,11 @@ cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Prob
     if kind == KIND_SYN_ACK and f.trouble and t.troubles[f.trouble].pending_role == peer + 1:
         pending_iss = t.troubles[f.trouble].pending_iss
         pending_ts = t.troubles[f.trouble].pending_ts_ns
-    replaced = not over and lingering_since == NO_TIME
-    expand(t, f, END_REPLACED if replaced else OPEN_AT_END, &t.retired[t.retired_count])
+    if over:
+        reason = OPEN_AT_END                            # expand() knows how it ended
+    else:
+        reason = END_REPLACED if lingering_since == NO_TIME else END_FIN
+    expand(t, f, reason, &t.retired[t.retired_count])
     t.retired_count += 1
     release_parts(t, f)
     side = _begin(t, f, s, p, 1 if forgotten else generation + 1 if generation < 0xFFFF else generation)
