@@ -2,9 +2,10 @@
 # (judge.pyx, handshake.pyx, stream.pyx). Sides are 0 for the client and 1 for the server.
 from libc.stdint cimport uint8_t, uint32_t
 
-from .abi cimport SegmentRecord
+from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
 from .life cimport NO_TIME
-from .live cimport UNKNOWN_SCALE, LiveFlow, Tables
+from .live cimport SAW_TIMESTAMP, UNKNOWN_SCALE, LiveFlow, Tables
+from .seqnum cimport seq_le
 
 cdef enum:                      # what the flags of a segment make it (RFC 9293 3.1; netfilter's tcp_valid_flags)
     KIND_SYN = 0
@@ -53,6 +54,13 @@ cdef inline void set_scale(LiveFlow* f, int side, uint32_t scale) noexcept nogil
 
 cdef inline bint has_fin(Tables* t, LiveFlow* f, int side) noexcept nogil:
     return f.closing != 0 and t.closings[f.closing].fin_ts_ns[side] != NO_TIME
+
+
+cdef inline void note_timestamp(LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
+    # RFC 7323 section 4.3, Linux tcp_replace_ts_recent: not from a segment that begins beyond the last ACK sent.
+    if s.options & SEGMENT_HAS_TIMESTAMP and (not f.ack[1 - side] or seq_le(s.seq, f.ack[1 - side])):
+        f.ts_recent[side] = s.tsval
+        f.flags |= SAW_TIMESTAMP << side
 
 
 cdef inline bint decade(uint32_t n) noexcept nogil:

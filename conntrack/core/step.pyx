@@ -26,7 +26,9 @@ from .live cimport (
     NO_DELAY, SAW_SYN, SAW_TIMESTAMP,
 )
 from .seqnum cimport seq_lt
-from .sides cimport KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, kind_of
+from .sides cimport (
+    KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, kind_of, note_timestamp,
+)
 
 from .abi import SEGMENT_DTYPE
 
@@ -253,13 +255,12 @@ cdef inline bint _step_plain(Tables* t, LiveFlow* f, const SegmentRecord* s, int
     if s.options & SEGMENT_HAS_TIMESTAMP:
         if f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
             return False
-        f.ts_recent[side] = s.tsval
-        f.flags |= SAW_TIMESTAMP << side
     header = s.wire_bytes - s.payload_bytes
     if s.wire_bytes < s.payload_bytes or f.header_bytes[side] + header < header:
         return False
     if f.packets[side] == <uint32_t>0xFFFFFFFF:
         return False
+    note_timestamp(f, s, side)
     f.snd_nxt[side] += s.payload_bytes
     f.ack[side] = s.ack
     f.window[side] = s.window

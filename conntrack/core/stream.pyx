@@ -19,7 +19,7 @@ from .live cimport (
     SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
-from .sides cimport PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_fin, scale_of
+from .sides cimport PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_fin, note_timestamp, scale_of
 
 
 cdef void count_retransmit(Tables* t, LiveFlow* f, int side, uint32_t repeated, bint whole) noexcept nogil:
@@ -86,8 +86,9 @@ cdef void _add_range(Trouble* x, int side, uint32_t start, uint32_t end) noexcep
         x.ranges[side] += 1
 
 
-cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
-    # What the ACK of a delivered segment says about the peer's SYN and data.
+cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint processed) noexcept nogil:
+    # What the ACK says about the peer's SYN and data. That its sender has them is true whether the peer processes it or
+    # not.
     cdef int peer = 1 - side
     cdef uint32_t edge, missing
     cdef Trouble* x
@@ -125,10 +126,13 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) no
         if trait(t, f, peer) & PASSIVE or trait(t, f, side) & PASSIVE:
             evidence = INFERRED
         move(t, f, SENT, EVENT_ACK_OF_SYN, side, s.ts_ns, evidence)
-        move(t, f, RECEIVED, EVENT_ACK_OF_SYN, peer, s.ts_ns, evidence)
+        if processed:
+            move(t, f, RECEIVED, EVENT_ACK_OF_SYN, peer, s.ts_ns, evidence)
 
 
-cdef void _take_ack_of_fin(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
+cdef void _take_ack_of_fin(
+    Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint processed
+) noexcept nogil:
     cdef int peer = 1 - side
     cdef Closing* c
     if not has_fin(t, f, peer) or s.ack != f.snd_nxt[peer]:
@@ -138,8 +142,9 @@ cdef void _take_ack_of_fin(Tables* t, LiveFlow* f, const SegmentRecord* s, int s
         f.flags |= <uint32_t>FIN_TAKEN << peer
         trouble_of(t, f).fin_taken_ts_ns[peer] = s.ts_ns
     if c.fin_acked_ts_ns[peer] == NO_TIME:
-        c.fin_acked_ts_ns[peer] = s.ts_ns
         move(t, f, SENT, EVENT_ACK_OF_FIN, side, s.ts_ns, SEEN)
+    if processed and c.fin_acked_ts_ns[peer] == NO_TIME:
+        c.fin_acked_ts_ns[peer] = s.ts_ns
         move(t, f, RECEIVED, EVENT_ACK_OF_FIN, peer, s.ts_ns, SEEN)
 
 
@@ -199,7 +204,7 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     cdef int peer = 1 - side
     cdef bint delivered = True
     cdef bint had_half_closed = trait(t, f, side) & HALF_CLOSED
-    cdef bint new_fin
+    cdef bint new_fin, processed
     cdef uint32_t edge
     cdef Trouble* x
     if first and not (f.flags & (SAW_SYN | SAW_SYN_ACK) and f.ack[peer] and s.seq - f.snd_nxt[side] < PLAUSIBLE):
@@ -214,13 +219,15 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
             s.seq - edge > (<uint32_t>65535 << scale_of(f, peer)) + WINDOW_MARGIN:
         f.flags |= FLAG_OUT_OF_WINDOW
         return
-    if delivered:
-        if s.options & SEGMENT_HAS_TIMESTAMP and seq_le(s.seq, edge):
-            f.ts_recent[side] = s.tsval
-            f.flags |= SAW_TIMESTAMP << side
+    # A segment that lies wholly before what its receiver has acknowledged is answered and dropped, its ACK with it
+    # (RFC 9293 3.10.7.4, first check; Linux tcp_sequence).
+    processed = delivered and not (
+        f.ack[peer] and seq_lt(s.seq + s.payload_bytes + (s.flags & TCP_FIN), f.ack[peer]))
+    if processed:
+        note_timestamp(f, s, side)
         f.window[side] = s.window
-        _take_ack(t, f, s, side)
-        _take_ack_of_fin(t, f, s, side)
+    _take_ack(t, f, s, side, processed)
+    _take_ack_of_fin(t, f, s, side, processed)
     add_head_letter(t, f, side, s.payload_bytes != 0)
     if s.window == 0:
         x = trouble_of(t, f)
