@@ -7,7 +7,7 @@ formats are in pcap.py and pcapng.py, the bytes in stream.py, the loops over pac
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -90,7 +90,7 @@ class Capture:
         """Close the input that is being read; the iteration ends."""
         self._batches.close()
 
-    def _read(self) -> Iterator[npt.NDArray[np.void]]:
+    def _read(self) -> Generator[npt.NDArray[np.void], None, None]:
         batch = self._batch
         for path in self.info.files:
             with Stream(path) as stream:
