@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from conntrack.capture.batch import Batch, Reader
-from conntrack.capture.kinds import HEAD_BYTES, check_kind
+from conntrack.capture.kinds import HEAD_BYTES, MAGIC_BYTES, kind_of, not_a_capture
 from conntrack.capture.pcap import PcapReader
 from conntrack.capture.pcapng import PcapngReader
 from conntrack.capture.stream import STANDARD_INPUT, Stream, input_size
@@ -108,7 +108,7 @@ class Capture:
                             reader.finish(batch)
                             break
                 except CaptureError as fault:
-                    self.info.faults.append(fault)
+                    self.info.faults.append(fault.with_traceback(None))  # which would keep the buffer alive
                 self._account(before + stream.read_bytes)
         if batch.rows:
             yield batch.segments[: batch.rows]
@@ -154,8 +154,12 @@ def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int
 
 
 def _open_reader(stream: Stream, batch: Batch) -> Reader:
-    kind = check_kind(stream.path, stream.peek(HEAD_BYTES))
-    return PcapReader(stream, batch) if kind == "pcap" else PcapngReader(stream, batch)
+    match kind_of(stream.peek(MAGIC_BYTES)):
+        case "pcap":
+            return PcapReader(stream, batch)
+        case "pcapng":
+            return PcapngReader(stream, batch)
+    raise not_a_capture(stream.path, stream.peek(HEAD_BYTES))
 
 
 def _first_ts_ns(path: str) -> int | None:

@@ -318,18 +318,25 @@ cdef class PcapWalker(_Walker):
 
 cdef class PcapngWalker(_Walker):
     cdef const Interface[::1] interfaces
-    cdef bint big_endian
+    cdef object interfaces_owner
+    cdef readonly uint64_t n_interfaces
+    cdef public bint big_endian
 
-    def describe(self, interfaces not None, bint big_endian):
-        if interfaces.dtype != INTERFACE_DTYPE:
-            raise TypeError(f"interfaces must be of INTERFACE_DTYPE, not {interfaces.dtype}")
-        self.interfaces = interfaces
-        self.big_endian = big_endian
+    def describe(self, interfaces not None, uint64_t n_interfaces):
+        # Whoever owns the array may write into it, and then say that more of it is used.
+        if interfaces is not self.interfaces_owner:
+            if interfaces.dtype != INTERFACE_DTYPE:
+                raise TypeError(f"interfaces must be of INTERFACE_DTYPE, not {interfaces.dtype}")
+            self.interfaces = interfaces
+            self.interfaces_owner = interfaces
+        if n_interfaces > <uint64_t> self.interfaces.shape[0]:
+            raise ValueError(f"{n_interfaces} interfaces of {self.interfaces.shape[0]}")
+        self.n_interfaces = n_interfaces
 
     def walk(self, const uint8_t[::1] data not None, uint64_t position, uint64_t end, uint64_t row):
         cdef Walk walk = self.begin(position, end, data.shape[0], row)
         cdef const uint8_t *start = &data[0] if data.shape[0] else NULL
-        cdef uint64_t n = 0 if self.interfaces is None else self.interfaces.shape[0]
+        cdef uint64_t n = self.n_interfaces
         cdef const Interface *interfaces = &self.interfaces[0] if n else NULL
         cdef int stop
         with nogil:

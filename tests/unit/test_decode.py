@@ -94,8 +94,9 @@ class TestLengths:
         segment = segment_of(frame[:54], on_wire=len(frame))
         assert (segment["payload_bytes"], segment["wire_bytes"]) == (1400, 1454)
 
-    @pytest.mark.parametrize("ip", [ipv4(tcp(payload=b"x" * 3000), total_length=0), ipv6(tcp(payload=b"x" * 3000),
-                                                                                           payload_length=0)])
+    @pytest.mark.parametrize(
+        "ip", [ipv4(tcp(payload=b"x" * 3000), total_length=0), ipv6(tcp(payload=b"x" * 3000), payload_length=0)]
+    )
     def test_an_ip_length_of_0_is_the_length_on_the_wire(self, ip: bytes) -> None:
         frame = ethernet(ip, 0x0800 if ip[0] >> 4 == 4 else 0x86DD)
         assert segment_of(frame)["payload_bytes"] == 3000
@@ -166,7 +167,9 @@ class TestOptions:
         segment = segment_of(eth_ipv4_tcp(options=NOP + NOP + timestamps(5, 6) + NOP + NOP + sack((1, 2), (3, 4))))
         assert segment["options"] == abi.HAS_TIMESTAMP | abi.HAS_SACK
 
-    @pytest.mark.parametrize("option", [b"\x22\x02", b"\x22\x0a12345678", b"\xfe\x04\xf9\x89", b"\xfe\x0c\xf9\x8912345678"])
+    @pytest.mark.parametrize(
+        "option", [b"\x22\x02", b"\x22\x0a12345678", b"\xfe\x04\xf9\x89", b"\xfe\x0c\xf9\x8912345678"]
+    )
     def test_fast_open(self, option: bytes) -> None:
         assert segment_of(eth_ipv4_tcp(flags=SYN, options=option))["options"] == abi.HAS_FAST_OPEN
 
@@ -315,7 +318,7 @@ class TestExtensionHeaders:
 
     @pytest.mark.parametrize(
         "extensions",
-        [[HOP], [DESTINATION], [ROUTING], [AUTHENTICATION], [HOP, ROUTING, AUTHENTICATION, DESTINATION][:3], [HOP] * 40],
+        [[HOP], [DESTINATION], [ROUTING], [AUTHENTICATION], [HOP, ROUTING, DESTINATION, AUTHENTICATION], [HOP] * 40],
     )
     def test_are_walked(self, extensions: list[tuple[int, bytes]]) -> None:
         frame = ethernet(ipv6(tcp(payload=b"abc"), extensions=extensions), 0x86DD)
