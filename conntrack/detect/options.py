@@ -34,6 +34,8 @@ class DetectOptions:
             0.1 is in use, but would hide a slow flood behind little honest traffic).
         syn_window_s, syn_window_syns, syn_sources_min: SYNs never answered, from so many sources within so long: 200 in 5 s
             from 50 (the rule of NetScope, which tells a flood from a scan so).
+        syn_tries_per_source_max: SYNs never answered for each source, up to which the sources are taken for forged: 3 (ours;
+            clients with an impatient timeout come back again and again, forged addresses hardly).
         syn_source_rate_per_s: SYNs a second that make a flood even from one source: 1024 (Juniper SRX screen, source
             threshold of "syn-flood").
         syn_rate_critical_per_s: 2048 (the same screen, destination threshold).
@@ -69,6 +71,7 @@ class DetectOptions:
     syn_window_s: float = 5.0
     syn_window_syns: int = 200
     syn_sources_min: int = 50
+    syn_tries_per_source_max: float = 3.0
     syn_source_rate_per_s: int = 1024
     syn_rate_critical_per_s: int = 2048
     syn_once_ratio: float = 0.5
