@@ -85,7 +85,7 @@ class StateSeries:
         values = np.zeros((*counts.shape[:2], len(ticks)), np.int64)
         if counts.shape[2]:
             values = np.where(ticks >= 0, counts[:, :, np.clip(ticks, 0, counts.shape[2] - 1)], 0)
-        named = {
+        named: dict[str, Any] = {
             side: {state.name: values[number, state].tolist() for state in COUNTED_STATES}
             for number, side in enumerate(_SIDES)
         }
@@ -117,18 +117,17 @@ class StateSeries:
                 ticks += [begun[rows], over[rows]]
                 changes += [np.ones(rows.size, np.int64), np.full(rows.size, -1)]
         if ticks:
-            self._add(number, *(np.concatenate(part).astype(np.int64) for part in (states, ticks, changes)))
+            sides = np.full(sum(map(len, ticks)), number)
+            self._add(sides, *(np.concatenate(part).astype(np.int64) for part in (states, ticks, changes)))
 
-    def _add(self, side: int | np.ndarray, states: np.ndarray, ticks: np.ndarray, changes: np.ndarray) -> None:
+    def _add(self, sides: np.ndarray, states: np.ndarray, ticks: np.ndarray, changes: np.ndarray) -> None:
         """Count changes at ticks of the present grid; those that have not happened (FAR_NS) are left out."""
         happened = ticks < FAR_NS // _GRID_NS[self._level]
-        states, ticks, changes = states[happened], ticks[happened], changes[happened]
-        if isinstance(side, np.ndarray):
-            side = side[happened]
+        sides, states, ticks, changes = sides[happened], states[happened], ticks[happened], changes[happened]
         if len(ticks) == 0:
             return
         ticks = ticks_of(ticks, self._cover(int(ticks.min()), int(ticks.max())))
-        np.add.at(self._changes, (side, states, ticks - self._first_tick), changes)
+        np.add.at(self._changes, (sides, states, ticks - self._first_tick), changes)
 
     def _cover(self, low: int, high: int) -> int:
         """Make room for ticks `low` to `high`; return by how much the grid had to become coarser for it."""
