@@ -196,8 +196,8 @@ class Conversation:
 
     def _send(
         self, i: Array, ts_ns: Array, flags: int, *, client: bool, payload: int = 0, again: int = 0, behind: int = 0
-    ) -> None:
-        """Add one packet to each of the connections `i`, and let their sequence numbers go on.
+    ) -> Array:
+        """Add one packet to each of the connections `i`, and let their sequence numbers go on; return the packets.
 
         Args:
             i: rows of the connections.
@@ -210,7 +210,8 @@ class Conversation:
         """
         seq = self._nxt[client][i] - again
         ack = self._nxt[not client][i] - behind if flags & ACK else 0
-        part = self._add(i, ts_ns, flags, seq, ack, client=client, payload=payload, echo=self._seen[not client][i])
+        echo = self._seen[not client][i] if flags & ACK else 0
+        part = self._add(i, ts_ns, flags, seq, ack, client=client, payload=payload, echo=echo)
         if flags & SYN:
             bare = self._c["bare"][i] == 1
             part["layout"] = np.where(bare, Layout.PLAIN if client else Layout.MSS, Layout.SYN)
@@ -218,6 +219,7 @@ class Conversation:
             self._nxt[client][i] += payload + (flags & SYN != 0) + (flags & FIN != 0)
         self._seen[client][i] = ts_ns
         self._t[i] = ts_ns
+        return part
 
     def _where(self, *endings: Ending) -> Array:
         return np.flatnonzero(np.isin(self._c["ending"], endings))
@@ -372,11 +374,13 @@ class Conversation:
         self._send(i, self._t[i] + reply[i], ACK, client=False)
 
         i = self._where(Ending.SIMULTANEOUS_CLOSE)
+        heard = self._seen[False][i]
         self._send(i, self._t[i], FIN | ACK, client=False)
-        self._send(i, self._t[i] + rtt[i] // 2, FIN | ACK, client=True, behind=1)
-        self._send(i, self._t[i] + US * 20, ACK, client=False)
+        self._send(i, self._t[i] + rtt[i] // 2, FIN | ACK, client=True, behind=1)["echo_ns"] = heard
+        heard = self._seen[False][i]
+        self._send(i, self._t[i] + 20 * US, ACK, client=False)
         self._lingers(i, client=True)
-        self._send(i, self._t[i] + rtt[i] // 2, ACK, client=True)
+        self._send(i, self._t[i] + rtt[i] // 2, ACK, client=True)["echo_ns"] = heard  # it answers the FIN
         self._lingers(i, client=False)
 
         self._half_close(self._where(Ending.HALF_CLOSE), reply)
