@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from conntrack.capture import open_capture
 from conntrack.core.abi import HAS_SACK_PERMITTED, HAS_TIMESTAMP, SEGMENT_DTYPE
 from conntrack.generate import SCENARIOS, generate, segments
 from conntrack.generate.scenarios import PLANS
 from conntrack.states import TcpState
+from conntrack.tracker import Tracker
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 SMALL = 1000
@@ -238,8 +240,6 @@ def test_segments_are_the_packets_of_the_file(scenario: str, ip_version: int) ->
 def test_reader_decodes_the_file_to_the_same_segments(
     tmp_path: Path, scenario: str, nanosecond: bool, ip_version: int
 ) -> None:
-    from conntrack.capture import open_capture
-
     path = tmp_path / "made.pcap"
     arguments: dict[str, Any] = {
         "scenario": scenario,
@@ -249,10 +249,30 @@ def test_reader_decodes_the_file_to_the_same_segments(
     }
     with path.open("wb") as out:
         generate(out, **arguments)
-    decoded = np.concatenate([batch.copy() for batch in open_capture(path)])
+    with open_capture([path]) as reader:
+        decoded = np.concatenate([batch.copy() for batch in reader])
     made = np.concatenate(list(segments(**arguments)))
     for name in SEGMENT_DTYPE.names:
         np.testing.assert_array_equal(decoded[name], made[name], err_msg=name)
+
+
+@pytest.mark.parametrize("ip_version", [4, 6])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_tracker_ends_where_the_truth_says(scenario: str, ip_version: int) -> None:
+    arguments: dict[str, Any] = {"scenario": scenario, "connections": SMALL, "ip_version": ip_version}
+    truth = generate(io.BytesIO(), **arguments)
+    tracker = Tracker(validate=True)
+    for batch in segments(**arguments):
+        tracker.process(batch)
+    flows = np.concatenate(list(tracker.finish()))
+    assert len(flows) == truth["connections"]
+    for side in ("client", "server"):
+        states, counts = np.unique(flows[f"{side}_state"], return_counts=True)
+        found = {TcpState(state).name: int(count) for state, count in zip(states, counts, strict=True)}
+        assert found == truth[f"{side}_states"]
+    again = flows["client_retransmits"].sum() + flows["server_retransmits"].sum()
+    assert again == sum(truth["retransmissions"].values())
+    assert tracker.invalid() == {}
 
 
 @pytest.mark.parametrize("ip_version", [4, 6])
