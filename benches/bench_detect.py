@@ -1,4 +1,4 @@
-"""From flow records to findings: every detector fed with the connections of the traffic, in batches."""
+"""From flow records to findings: the detectors, the series and the summary, fed with the traffic's connections."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 import pytest
 
 from benches.traffic import segment_batches, tracked
-from conntrack.detect import detectors
-
-BATCH_FLOWS = 16_384
+from conntrack.detect import ServiceSummary, StateSeries, find_all, make_detectors, run
 
 
-def flow_batches(scenario: str, connections: int) -> list[Any]:
+def flows_of(scenario: str, connections: int) -> Any:
     tracker, retired = tracked(segment_batches(scenario=scenario, connections=connections))
-    flows = np.concatenate([*retired, *tracker.finish()])
-    return [flows[low : low + BATCH_FLOWS] for low in range(0, len(flows), BATCH_FLOWS)]
+    return np.concatenate([*retired, *tracker.finish()])
 
 
 @pytest.mark.parametrize("scenario", ["mixed", "syn-flood"])
 def test_detect(benchmark: Any, report: Any, scenario: str, connections: int) -> None:
-    batches = flow_batches(scenario, connections)
-    end_ts_ns = max(int(batch["last_ts_ns"].max()) for batch in batches)
+    flows = flows_of(scenario, connections)
 
     def detect() -> list[Any]:
-        found: list[Any] = []
-        for detector in detectors():
-            for batch in batches:
-                detector.feed(batch)
-            found += detector.findings(end_ts_ns)
-        return found
+        detectors = make_detectors()
+        run(detectors, flows)
+        return find_all(detectors, int(flows["last_ts_ns"].max()))
 
     found = benchmark(detect)
-    report(connections=sum(map(len, batches)), findings=len(found))
+    report(connections=len(flows), findings=len(found))
+
+
+@pytest.mark.parametrize("collector", [StateSeries, ServiceSummary])
+def test_collect(benchmark: Any, report: Any, collector: Any, connections: int) -> None:
+    flows = flows_of("mixed", connections)
+    benchmark(lambda: run([collector()], flows))
+    report(connections=len(flows))

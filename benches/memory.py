@@ -55,10 +55,10 @@ def main(arguments: list[str]) -> int:
     used = measure(arguments[0])
     live = int(arguments[1]) if len(arguments) == 2 else used.connections
     each = used.peak_bytes / max(live, 1)
-    above = (used.peak_bytes - BASE_BYTES) / max(live, 1)
+    above = max(used.peak_bytes - BASE_BYTES, 0) / max(live, 1)
     print(
         f"peak {used.peak_bytes / 1e6:.1f} MB, {used.packets:,} packets, {used.connections:,} connections; "
-        f"{live:,} at once: {each:.1f} bytes each, {above:.1f} without the first 100 MB"
+        f"{live:,} at once: {each:.1f} bytes each, {above:.1f} above the first 100 MB"
     )
     return 0
 
