@@ -18,7 +18,16 @@ from conntrack.core.index import hash_pairs
 from conntrack.generate import generate, segments
 from conntrack.tracker import Tracker
 
-__all__ = ["BATCH_SEGMENTS", "SEED", "CaptureFile", "capture_file", "connection_hashes", "segment_batches", "tracked"]
+__all__ = [
+    "BATCH_SEGMENTS",
+    "SEED",
+    "CaptureFile",
+    "capture_file",
+    "connection_hashes",
+    "given_file",
+    "segment_batches",
+    "tracked",
+]
 
 Array = NDArray[Any]
 
