@@ -1,7 +1,7 @@
 """TCP connections of captures: both endpoints' RFC 9293 states at any instant, and what is wrong with them.
 
-Only names here, found when first used: `ctrack --help` goes through this module and loads no numpy. Start with `analyze`
-for a report, `track` for the connections, `Tracker` for your own segments.
+Only names here, found when first used: `ctrack --help` goes through this module and loads no numpy. Start with
+`analyze` for a report, `track` for the connections, `Tracker` for your own segments.
 """
 
 from __future__ import annotations

@@ -86,10 +86,10 @@ def _elapsed(
 
 
 def community_id(flows: np.ndarray[Any, Any], *, seed: int = 0) -> np.ndarray[Any, Any]:
-    """Return the Community ID v1 of each connection of `flows` (FLOW_DTYPE, shape (n,)) as bytes: dtype S30, shape (n,).
+    """Return the Community ID v1 of each connection of `flows` (FLOW_DTYPE, shape (n,)): dtype S30, shape (n,).
 
-    "1:" and the base64 of SHA-1 over seed, both addresses, protocol, a zero and both ports in network order, the smaller
-    endpoint first, so that both directions give the same. About 1 us each.
+    "1:" and the base64 of SHA-1 over seed, both addresses, protocol, a zero and both ports in network order, the
+    smaller endpoint first, so that both directions give the same. About 1.5 us each.
     """
     client_ip = np.ascontiguousarray(flows["client_ip"])
     server_ip = np.ascontiguousarray(flows["server_ip"])
@@ -112,9 +112,7 @@ def community_id(flows: np.ndarray[Any, Any], *, seed: int = 0) -> np.ndarray[An
             continue
         head = np.tile(np.frombuffer(seed.to_bytes(2, "big"), np.uint8), (len(rows), 1))
         protocol = np.tile(np.array([_TCP, 0], np.uint8), (len(rows), 1))
-        message = np.hstack(
-            (head, low_ip[rows, first:], high_ip[rows, first:], protocol, ports[rows].view(np.uint8))
-        )
+        message = np.hstack((head, low_ip[rows, first:], high_ip[rows, first:], protocol, ports[rows].view(np.uint8)))
         size, data = message.shape[1], message.tobytes()
         sha1 = hashlib.sha1
         hashed = b"".join(

@@ -1,7 +1,7 @@
 """The way from captures to a report, put together: capture, tracker, detectors, Report. For Python and for the command.
 
-Owns the order of the steps and nothing else: `Analysis` and `flow_batches` take segments and ask nobody for them, `analyze`
-and `track` open captures as well. Prints nothing.
+Owns the order of the steps and nothing else: `Analysis` and `flow_batches` take what they are handed, `analyze` and
+`track` open captures as well. Prints nothing.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def analyze(
         paths: captures, taken as one in order of time; "-" is standard input.
         profile: whose timers the hosts keep (timeouts.PROFILES).
         options: thresholds of the detectors.
-        keep_flows: put every connection into `report.flows`, about 450 bytes each; without, memory follows the connections
-            that are alive at one time.
+        keep_flows: put every connection into `report.flows`, about 450 bytes each; without, memory follows the
+            connections that are alive at one time.
 
     Raises:
         InputError: an input cannot be opened or is of no supported kind.

@@ -60,7 +60,7 @@ def parse_time(text: str) -> int:
         if match is None:  # a date, or hours and minutes: no fraction to keep
             moment, fraction = datetime.fromisoformat(text), ""
         else:
-            moment = datetime.fromisoformat(match["seconds"] + (match["zone"] or ""))
+            moment = datetime.fromisoformat(match["seconds"] + (match["zone"] or "").upper())
             fraction = match["fraction"] or ""
     except ValueError:
         raise ValueError(f"'{text}' is not a time; write 2026-11-21T12:03:15Z or unix seconds") from None

@@ -91,7 +91,7 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     cls=_Commands,
     subcommand_metavar="COMMAND | CAPTURE...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Completion: eval \"$(_CTRACK_COMPLETE=bash_source ctrack)\" (or zsh_source, fish_source).",
+    epilog='Completion: eval "$(_CTRACK_COMPLETE=bash_source ctrack)" (or zsh_source, fish_source).',
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @debug_option
@@ -101,6 +101,6 @@ def _ctrack() -> None:
     "ctrack CAPTURE..." is "ctrack report CAPTURE...". Captures are pcap or pcapng files, or - for standard input;
     several are taken as one, in order of time.
 
-    Exit codes: 0 done, 1 findings (only with --fail-on), 2 usage or unsupported input, 3 damaged input (what came before
-    the damage was used), 130 interrupted, 141 closed pipe.
+    Exit codes: 0 done, 1 findings (only with --fail-on), 2 usage or unsupported input, 3 damaged input (what came
+    before the damage was used), 130 interrupted, 141 closed pipe.
     """

@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -41,10 +42,8 @@ class Settings:
 
 def say(message: str) -> None:
     """Write one line of note or error to standard error: "ctrack: subject: what; what to do"."""
-    try:
+    with suppress(OSError, ValueError):  # closed: nobody to tell
         print(f"ctrack: {printable(message)}", file=sys.stderr, flush=True)
-    except (OSError, ValueError, AttributeError):  # closed, or not there at all: nobody to tell
-        pass
 
 
 def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -104,9 +103,7 @@ def _explain(error: Exception, settings: Settings) -> int:
 
 def _abandon_stdout() -> None:
     """Let the interpreter flush what is left of standard output into nothing, so that its end stays quiet."""
-    try:
+    with suppress(OSError, ValueError):  # a standard output that is no file has nothing to flush
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())
         os.close(nothing)
-    except (OSError, ValueError, AttributeError):
-        pass

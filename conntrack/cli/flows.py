@@ -38,7 +38,7 @@ __all__ = ["command"]
     "--where",
     metavar="CONDITIONS",
     help="Only connections for which all hold: column op value, joined by 'and'; op is one of = != < <= > >= ~ "
-    "(contains). E.g. \"server_state=CLOSE_WAIT and server_port=443\", \"client_ip=10.0.0.0/8, duration_s>60\".",
+    '(contains). E.g. "server_state=CLOSE_WAIT and server_port=443", "client_ip=10.0.0.0/8, duration_s>60".',
 )
 @profile_option
 @epoch_option

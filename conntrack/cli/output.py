@@ -67,7 +67,12 @@ class Output:
             self.stream: BinaryIO = sys.stdout.buffer
         else:
             for name in inputs:
-                if name != "-" and Path(self._path).exists() and Path(name).exists() and os.path.samefile(self._path, name):
+                if (
+                    name != "-"
+                    and Path(self._path).exists()
+                    and Path(name).exists()
+                    and Path(self._path).samefile(name)
+                ):
                     raise InputError(f"{self._path}: is the capture itself; give another name to -o")
             try:
                 self.stream = Path(self._path).open("wb")  # noqa: SIM115 (closed by __exit__)

@@ -32,7 +32,10 @@ _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, whic
 @click.command("report", short_help="Findings, then counts by state, services and time.")
 @captures_argument
 @click.option(
-    "--format", "format_", type=click.Choice(FORMATS), help="Text for people (default), or one JSON document (schema 1)."
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    help="Text for people (default), or one JSON document (schema 1).",
 )
 @output_option
 @click.option("--fail-on", type=click.Choice(_SEVERITIES), help="Exit with 1 if a finding is at least this bad.")

@@ -1,7 +1,7 @@
 """The `flows` schema: every column's name, kind, meaning and derivation from FLOW_DTYPE, in the order of the output.
 
-The only list of columns: exporters, filters, the terminal table and the README's table are made from it. Knows no output
-format (cells.py writes the kinds). A column is added at the end of its group and never renamed.
+The only list of columns: exporters, filters, the terminal table and the README's table are made from it. Knows no
+output format (cells.py writes the kinds). A column is added at the end of its group and never renamed.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ _STEPS = (
 COLUMNS: tuple[Column, ...] = (
     Column("flow_id", Kind.INTEGER, "frame number of the first segment; the same in every run", _field("flow_id")),
     Column("community_id", Kind.TEXT, "Community ID v1, seed 0", derived.community_id),
-    Column("generation", Kind.INTEGER, "1 for the first connection on the 4-tuple, 2 for the next", _field("generation")),
+    Column(
+        "generation", Kind.INTEGER, "1 for the first connection on the 4-tuple, 2 for the next", _field("generation")
+    ),
     Column("client_ip", Kind.ADDRESS, "address of the end that opened the connection", _field("client_ip")),
     Column("client_port", Kind.INTEGER, "its port", _field("client_port")),
     Column("server_ip", Kind.ADDRESS, "address of the end that listened", _field("server_ip")),

@@ -1,6 +1,7 @@
-"""CSV and TSV: every column of the schema, a header line, empty cells where nothing is known, "\\n" at the end of lines.
+"""CSV and TSV: every column of the schema, a header line, empty cells where nothing is known.
 
-No value of the schema needs quoting (see cells.py), so a row is its cells and their separators. Knows no other format.
+Lines end with a line feed. No value of the schema needs quoting (see cells.py), so a row is its cells and their separators.
+Knows no other format.
 """
 
 from __future__ import annotations

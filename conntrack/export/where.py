@@ -3,9 +3,9 @@
     server_state=CLOSE_WAIT and server_port=443
     client_ip=10.0.0.0/8, duration_s>=60, flags~midstream
 
-A condition is `column op value`; the operators are = != < <= > >= and ~ (the printed text contains). "none" is the value
-of what is not known. Evaluated a batch at a time. There is no "or" and there are no brackets on purpose: what needs more
-takes `--format ndjson` or parquet and a query language.
+A condition is `column op value`; the operators are = != < <= > >= and ~ (the printed text contains). "none" is the
+value of a time that is not known. Evaluated a batch at a time. There is no "or" and there are no brackets on purpose:
+what needs more takes `--format ndjson` and a query language.
 """
 
 from __future__ import annotations
@@ -167,8 +167,12 @@ def _in_network(column: Column, op: str, value: str) -> Callable[[Values], Value
     """An address is a network of one; IPv4 is mapped as in FLOW_DTYPE."""
     network = ipaddress.ip_network(value, strict=False)
     base, mask = network.network_address.packed, network.netmask.packed
-    if network.version == 4:
-        base, mask = bytes(10) + b"\xff\xff" + base, b"\xff" * 12 + mask
+    first = 16 - len(base)
     base_bytes, mask_bytes = np.frombuffer(base, np.uint8), np.frombuffer(mask, np.uint8)
     wanted = op != "!="
-    return lambda flows: ((column.values(flows) & mask_bytes) == base_bytes).all(axis=1) == wanted
+
+    def condition(flows: Values) -> Values:
+        inside: Values = ((column.values(flows)[:, first:] & mask_bytes) == base_bytes).all(axis=1)
+        return (inside & (flows["ip_version"] == network.version)) == wanted
+
+    return condition

@@ -14,6 +14,7 @@ __all__ = ["bytes_text", "clock", "count", "duration", "instant", "path_text", "
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = ".:-=+*#@"
+_LONG = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def count(number: int, noun: str = "", plural: str = "") -> str:
@@ -27,12 +28,11 @@ def bytes_text(number: int) -> str:
     """Return a size in SI units with three digits: "999 B", "3.05 GB"."""
     if number < 1000:
         return f"{number} B"
-    size = float(number)
-    for unit in ("kB", "MB", "GB", "TB", "PB", "EB"):
+    size, units = number / 1000, ["kB", "MB", "GB", "TB", "PB", "EB"]
+    while size >= 999.5 and len(units) > 1:
         size /= 1000
-        if size < 999.5:
-            break
-    return f"{size:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f} {unit}"
+        del units[0]
+    return f"{size:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f} {units[0]}"
 
 
 def duration(ns: int) -> str:
@@ -45,9 +45,7 @@ def duration(ns: int) -> str:
         scale, unit = (1, "s") if seconds >= 0.9995 else (1e3, "ms") if seconds >= 0.0009995 else (1e6, "us")
         return f"{sign}{seconds * scale:.{1 if seconds * scale < 99.95 else 0}f} {unit}"
     whole = round(seconds)
-    for size, unit, below, small in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            break
+    size, unit, below, small = next(row for row in _LONG if whole >= row[0])
     rest = whole % size // below
     return f"{sign}{whole // size:,} {unit}" + (f" {rest} {small}" if rest else "")
 
@@ -74,7 +72,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        char if char.isprintable() else f"\\x{ord(char) & 0xFF:02x}" if _is_byte(char) else _escape(char) for char in text
+        char if char.isprintable() else f"\\x{ord(char) & 0xFF:02x}" if _is_byte(char) else _escape(char)
+        for char in text
     )
 
 

@@ -71,7 +71,7 @@ class StateSeries:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRow:
-    """One service (server address and port) and numbers about the connections to it, by name, the telling ones first."""
+    """One service (server address and port) and numbers about the connections to it by name, the telling first."""
 
     service: str
     counts: dict[str, int]

@@ -26,6 +26,7 @@ from conntrack.report.verdict import verdict
 __all__ = ["render_text"]
 
 _SGR = {"critical": "1;31", "warning": "1;33", "info": "1;36", "heading": "1", "good": "1;32"}
+_FINDINGS_SHOWN = 10
 _SERVICES_SHOWN = 10
 _FLOW_IDS_SHOWN = 10
 _LABEL = 26
@@ -60,15 +61,18 @@ class _Page:
     def render(self, report: Report) -> str:
         worst = report.findings[0].severity if report.findings else "good"
         self._wrap(verdict(report, epoch=self._epoch), style=worst)
-        for number, finding in enumerate(report.findings, 1):
-            self._finding(number, finding, report.capture)
+        for number, finding in enumerate(report.findings[:_FINDINGS_SHOWN], 1):
+            self._finding(number, finding)
+        if len(report.findings) > _FINDINGS_SHOWN:
+            left = count(len(report.findings) - _FINDINGS_SHOWN, "more finding")
+            self._heading(f"{left}, none worse: --format json has them", style="")
         self._connections(report.connections)
         self._services(report.services, report.services_total)
         self._series(report.series)
         self._capture(report.capture)
         return "\n".join(self._lines) + "\n"
 
-    def _finding(self, number: int, finding: Finding, capture: CaptureSummary) -> None:
+    def _finding(self, number: int, finding: Finding) -> None:
         kind = finding.kind.replace("_", " ")
         self._heading(f"{number}. {finding.severity.upper()}  {kind}  {finding.subject}", style=finding.severity)
         length = duration(finding.last_ts_ns - finding.first_ts_ns)
@@ -77,6 +81,8 @@ class _Page:
         self._wrap(f"until {until} ({length})", indent=2)
         self._wrap(f"{count(finding.count, 'connection')}, {count(finding.peak)} at the peak", indent=2)
         for key, value in finding.evidence.items():
+            if value is None:
+                continue
             label, text = _evidence(key, value, epoch=self._epoch)
             self._wrap(text, indent=4, label=label)
         self._bullets("But:", finding.caveats)
@@ -121,22 +127,20 @@ class _Page:
 
     def _series(self, series: StateSeries | None) -> None:
         """One line for each end and state that ever occurred: its peak, when, and how it went."""
+        if series is None:
+            return
         charts = [
             (end, state, counts)
             for end, states in (("client", series.client), ("server", series.server))
             for state, counts in states.items()
             if any(counts)
-        ] if series is not None else []
-        if series is None or not charts:
+        ]
+        if not charts:
             return
         steps = len(charts[0][2])
         last_ns = series.start_ns + series.step_ns * (steps - 1)
         self._heading("States over time")
-        self._wrap(
-            f"{instant(series.start_ns, epoch=self._epoch)} to {instant(last_ns, epoch=self._epoch)} "
-            f"({duration(last_ns - series.start_ns)})",
-            indent=2,
-        )
+        self._span(series.start_ns, last_ns)
         for end, state, counts in charts:
             peak = max(counts)
             at = clock(series.start_ns + series.step_ns * counts.index(peak), epoch=self._epoch)
@@ -154,27 +158,25 @@ class _Page:
             indent=2,
         )
         if capture.first_ts_ns is not None and capture.last_ts_ns is not None:
-            self._wrap(
-                f"{instant(capture.first_ts_ns, epoch=self._epoch)} to {instant(capture.last_ts_ns, epoch=self._epoch)} "
-                f"({duration(capture.last_ts_ns - capture.first_ts_ns)})",
-                indent=2,
-            )
+            self._span(capture.first_ts_ns, capture.last_ts_ns)
         if capture.skipped:
             by_count = sorted(capture.skipped.items(), key=lambda item: (-item[1], item[0]))
             reasons = ", ".join(f"{reason.replace('_', ' ')} {count(number)}" for reason, number in by_count)
-            self._wrap(f"{count(sum(capture.skipped.values()))} not used: {reasons}", indent=2)
+            self._wrap(f"{count(sum(capture.skipped.values()), 'packet')} not used: {reasons}", indent=2)
         if capture.time_inversions:
             self._wrap(f"{count(capture.time_inversions, 'packet')} with a time before the last one", indent=2)
         for fault in capture.faults:
             self._wrap(f"damaged: {fault}", indent=2, style="warning")
 
+    def _span(self, first_ns: int, last_ns: int) -> None:
+        first, last = (instant(ts_ns, epoch=self._epoch) for ts_ns in (first_ns, last_ns))
+        self._wrap(f"{first} to {last} ({duration(last_ns - first_ns)})", indent=2)
+
     def _heading(self, text: str, *, style: str = "heading") -> None:
         self._add("")
         self._wrap(text, style=style)
 
-    def _wrap(
-        self, text: str, *, indent: int = 0, label: str = "", label_width: int = _LABEL, style: str = ""
-    ) -> None:
+    def _wrap(self, text: str, *, indent: int = 0, label: str = "", label_width: int = _LABEL, style: str = "") -> None:
         """Add a paragraph, indented, with `label` in front of its first line."""
         width = indent + (label_width if label else 0)
         lines = textwrap.wrap(printable(text), self._width - width, break_on_hyphens=False) or [""]
@@ -195,7 +197,7 @@ class _Page:
 def _evidence(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
     """Return the name and the value of a piece of evidence for people; the unit at the end of its name decides."""
     if key.endswith("_ts_ns") and isinstance(value, int):
-        return _words(key.removesuffix("_ts_ns")), instant(value, epoch=epoch)
+        return _words(key.removesuffix("_ts_ns")) + " at", instant(value, epoch=epoch)
     if key.endswith("_s") and not key.endswith("_per_s") and isinstance(value, (int, float)):
         return _words(key.removesuffix("_s")), duration(round(value * 1e9))
     if key.endswith("_bytes") and isinstance(value, int):
@@ -211,8 +213,6 @@ def _words(key: str) -> str:
 
 def _plain(value: Any, *, grouped: bool = True) -> str:
     match value:
-        case None:
-            return "not known"
         case bool():
             return "yes" if value else "no"
         case int():

@@ -46,14 +46,16 @@ def _outcome(report: Report, epoch: bool) -> str:
 
 
 def _syn_flood(finding: Finding, epoch: bool) -> str:
-    at = finding.evidence.get("peak_ts_ns")
-    when = "" if at is None else f" ({clock(at, epoch=epoch)})"
-    backlog = finding.evidence.get("syn_backlog")
+    evidence = finding.evidence
+    flooded = f"{finding.subject} is under a SYN flood"
+    if evidence.get("shape") == "all_syn":
+        return f"{flooded}: {count(evidence.get('unanswered', finding.count), 'SYN')} without an answer."
+    half_open = count(evidence.get("half_open_peak", finding.peak), "half-open connection")
+    peak_ts_ns, backlog = evidence.get("half_open_peak_ts_ns"), evidence.get("backlog")
+    when = "" if peak_ts_ns is None else f" ({clock(peak_ts_ns, epoch=epoch)})"
     room = "" if backlog is None else f", backlog {count(backlog)}"
-    half_open = finding.evidence.get("half_open_peak", finding.peak)
-    return (
-        f"{finding.subject} is under a SYN flood: {count(half_open, 'half-open connection')} at the peak{when}{room}."
-    )
+    absorbed = ", absorbed by SYN cookies" if evidence.get("shape") == "syn_cookies" else ""
+    return f"{flooded}: {half_open} at the peak{when}{room}{absorbed}."
 
 
 def _close_wait_leak(finding: Finding, epoch: bool) -> str:
