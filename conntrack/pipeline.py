@@ -14,12 +14,9 @@ import numpy as np
 
 from conntrack.capture import open_capture
 from conntrack.core.abi import FLOW_DTYPE
-from conntrack.detect import make_detectors
-from conntrack.detect.finding import SEVERITIES, Finding
-from conntrack.detect.options import DetectOptions
-from conntrack.detect.series import StateSeries as SeriesCounter
-from conntrack.detect.services import ServiceTable
-from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, ServiceRow, StateSeries
+from conntrack.detect import DetectOptions, ServiceSummary, find_all, make_detectors, run
+from conntrack.detect import StateSeries as SeriesCounter
+from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
 from conntrack.states import TcpState
 from conntrack.tracker import Tracker
 
@@ -107,16 +104,13 @@ class Analysis:
     def __init__(self, options: DetectOptions | None = None) -> None:
         options = options or DetectOptions()
         self._detectors = make_detectors(options)
-        self._series = SeriesCounter()
-        self._services = ServiceTable()
+        self._series = SeriesCounter(options)
+        self._services = ServiceSummary()
         self._states = np.zeros((2, len(TcpState)), np.int64)
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
-        for detector in self._detectors:
-            detector.feed(flows)
-        self._series.feed(flows)
-        self._services.feed(flows)
+        run([*self._detectors, self._series, self._services], flows)
         for counts, field in zip(self._states, ("client_state", "server_state"), strict=True):
             counts += np.bincount(flows[field], minlength=len(TcpState))
 
@@ -124,21 +118,26 @@ class Analysis:
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None
     ) -> Report:
         """Return what was found; `info` is the account of the capture, `flows` what is to be kept with it."""
-        end_ts_ns = info.last_ts_ns or 0
-        findings = [finding for detector in self._detectors for finding in detector.findings(end_ts_ns)]
         client_states, server_states = (
             {state.name: int(counts[state]) for state in TcpState} for counts in self._states
         )
         return Report(
             capture=_summary(info, interrupted),
             connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
-            findings=tuple(sorted(findings, key=_worst_first)),
+            findings=tuple(find_all(self._detectors, info.last_ts_ns or 0)),
+            series=_series(self._series.result()),
+            services=tuple(self._services.result()),
             flows=flows,
         )
 
 
-def _worst_first(finding: Finding) -> tuple[int, int, str, str]:
-    return -SEVERITIES.index(finding.severity), -finding.count, finding.kind, finding.subject
+def _series(result: dict[str, Any]) -> StateSeries | None:
+    if result["first_ts_ns"] is None:
+        return None
+    client, server = (
+        {state: counts for state, counts in result[end].items() if any(counts)} for end in ("client", "server")
+    )
+    return StateSeries(result["first_ts_ns"], round(result["step_s"] * 1e9), client, server)
 
 
 def _summary(info: CaptureInfo, interrupted: bool) -> CaptureSummary:

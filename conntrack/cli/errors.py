@@ -19,7 +19,11 @@ import click
 from conntrack.errors import ConntrackError
 from conntrack.report.format import printable
 
-__all__ = ["ExitCode", "Settings", "debug_option", "guarded", "say"]
+__all__ = ["STANDARD_OUTPUT", "ExitCode", "Settings", "debug_option", "guarded", "say"]
+
+
+STANDARD_OUTPUT = "standard output"
+"""What errors call it."""
 
 
 class ExitCode(IntEnum):
@@ -90,7 +94,8 @@ def _explain(error: Exception, settings: Settings) -> int:
             say(str(error))
             return error.exit_code
         case OSError():
-            _abandon_stdout()
+            if error.filename == STANDARD_OUTPUT:
+                _abandon_stdout()
             where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
             say(f"{where}{(error.strerror or str(error)).lower()}")
         case MemoryError():

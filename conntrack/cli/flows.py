@@ -65,13 +65,13 @@ def command(
 
     check_profile(profile)
     wanted = parse_where(where) if where is not None else None
-    with open_reading(captures) as reading, Output(output_path, captures) as output:
-        exporter = make_exporter(chosen, epoch=epoch, width=output.width)
-        output.write(exporter.header())
-        for flows in flow_batches(reading, Tracker(profile=profile)):
-            for part in _parts(flows):
-                rows = part if wanted is None else part[wanted.mask(part)]
-                if len(rows):
+    with open_reading(captures) as reading:
+        with Output(output_path, captures) as output:
+            exporter = make_exporter(chosen, epoch=epoch, width=output.width)
+            output.write(exporter.header())
+            for flows in flow_batches(reading, Tracker(profile=profile)):
+                for part in _parts(flows):
+                    rows = part if wanted is None else part[wanted.mask(part)]
                     output.write(exporter.rows(rows))
         return reading.finish(allow_truncated=allow_truncated)
 

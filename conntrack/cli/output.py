@@ -15,6 +15,7 @@ from typing import BinaryIO, Self
 
 import click
 
+from conntrack.cli.errors import STANDARD_OUTPUT
 from conntrack.errors import ConntrackError, InputError
 
 __all__ = ["Output", "OutputError", "choose_format", "output_option"]
@@ -60,7 +61,7 @@ class Output:
 
     def __init__(self, path: str | None, inputs: Sequence[str] = ()) -> None:
         self._path = None if path in (None, "-") else path
-        self._name = self._path or "standard output"
+        self._name = self._path or STANDARD_OUTPUT
         if self._path is None:
             if sys.stdout is None:
                 raise OutputError("standard output is closed; give -o FILE")

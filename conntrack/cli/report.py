@@ -72,11 +72,12 @@ def command(
 
     check_profile(profile)
     analysis = Analysis(_options(thresholds))
-    with open_reading(captures) as reading, Output(output_path, captures) as output:
-        for flows in flow_batches(reading, Tracker(profile=profile)):
-            analysis.feed(flows)
-        report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
-        output.write_text(_render(report, chosen, output, epoch=epoch))
+    with open_reading(captures) as reading:
+        with Output(output_path, captures) as output:
+            for flows in flow_batches(reading, Tracker(profile=profile)):
+                analysis.feed(flows)
+            report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
+            output.write_text(_render(report, chosen, output, epoch=epoch))
         code = reading.finish(allow_truncated=allow_truncated)
     if code == ExitCode.DONE and fail_on is not None and _worst(report) >= _SEVERITIES.index(fail_on):
         return ExitCode.FINDINGS

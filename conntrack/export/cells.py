@@ -34,7 +34,10 @@ def join(parts: Sequence[Matrix | bytes], rows: int) -> bytes:
     """Return `rows` lines: each row of the matrices side by side, constant bytes between them as they stand."""
     # A page is an array of structs, one field a column: assigning a field copies a cell at a time, not a byte.
     template = bytearray()
-    names, formats, offsets, blocks = [], [], [], []
+    names: list[str] = []
+    formats: list[str] = []
+    offsets: list[int] = []
+    blocks: list[np.ndarray[Any, Any]] = []
     for part in parts:
         if isinstance(part, bytes):
             template += part
@@ -226,7 +229,7 @@ def _octets() -> np.ndarray[Any, Any]:
 
 def _addresses(values: np.ndarray[Any, Any], versions: np.ndarray[Any, Any]) -> Matrix:
     """Return addresses as conntrack.addresses spells them; IPv4, of which floods have millions, without a call each."""
-    dotted = _octets()[values[:, 12:]].view(np.uint8).reshape(-1, 16)
+    dotted: Matrix = _octets()[values[:, 12:]].view(np.uint8).reshape(-1, 16)
     dotted[:, 12:] *= dotted[:, 12:] != ord(".")  # no dot behind the last
     others = np.flatnonzero(versions != 4)
     if not len(others):

@@ -173,6 +173,7 @@ def _in_network(column: Column, op: str, value: str) -> Callable[[Values], Value
 
     def condition(flows: Values) -> Values:
         inside: Values = ((column.values(flows)[:, first:] & mask_bytes) == base_bytes).all(axis=1)
-        return (inside & (flows["ip_version"] == network.version)) == wanted
+        inside &= flows["ip_version"] == network.version
+        return inside if wanted else ~inside
 
     return condition

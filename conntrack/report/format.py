@@ -61,9 +61,7 @@ def clock(ts_ns: int, *, epoch: bool = False) -> str:
 
 
 def path_text(path: str) -> str:
-    """Return a file name as valid text: bytes that are no UTF-8 become \\xNN, "-" becomes "standard input"."""
-    if path == "-":
-        return "standard input"
+    """Return a file name as valid text: bytes that are no UTF-8 become \\xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

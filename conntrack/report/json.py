@@ -7,6 +7,7 @@ means, raises SCHEMA; a new key does not.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from conntrack.detect.finding import Finding
@@ -17,6 +18,9 @@ from conntrack.times import rfc3339
 __all__ = ["SCHEMA", "render_json"]
 
 SCHEMA = 1
+
+_NUMBERS = re.compile(r"\[\n *(-?\d+(?:,\n *-?\d+)*)\n *\]")
+"""A list of integers as indented by json; a string cannot match, for it holds no line feed."""
 
 
 def render_json(report: Report, *, epoch: bool = False) -> str:
@@ -38,7 +42,12 @@ def render_json(report: Report, *, epoch: bool = False) -> str:
         "findings": [writer.finding(finding) for finding in report.findings],
         "series": writer.series(report.series),
     }
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(document, indent=2, allow_nan=False)
+    return _NUMBERS.sub(_on_one_line, text) + "\n"
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return "[" + re.sub(r",\n *", ", ", numbers[1]) + "]"
 
 
 class _Writer:
@@ -73,12 +82,12 @@ class _Writer:
 
     def series(self, series: StateSeries | None) -> dict[str, Any]:
         if series is None:
-            return {"start_ts": None, "step_s": None, "client_states": {}, "server_states": {}}
+            return {"first_ts": None, "step_s": None, "client": {}, "server": {}}
         return {
-            "start_ts": self._time(series.start_ns),
+            "first_ts": self._time(series.first_ts_ns),
             "step_s": series.step_ns / 1e9,
-            "client_states": series.client,
-            "server_states": series.server,
+            "client": series.client,
+            "server": series.server,
         }
 
     def _time(self, ts_ns: int | None) -> str | float | None:

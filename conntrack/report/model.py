@@ -13,7 +13,7 @@ from conntrack.detect.finding import Finding
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CaptureSummary", "ConnectionCounts", "Report", "ServiceRow", "StateSeries"]
+__all__ = ["CaptureSummary", "ConnectionCounts", "Report", "StateSeries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +58,15 @@ class StateSeries:
     """How many ends were in each state, at instants `step_ns` apart.
 
     Attributes:
-        start_ns: the first instant.
+        first_ts_ns: the first instant.
         step_ns: from one to the next.
         client, server: state to counts, one an instant; states that never occur are left out.
     """
 
-    start_ns: int
+    first_ts_ns: int
     step_ns: int
     client: dict[str, list[int]]
     server: dict[str, list[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceRow:
-    """One service (server address and port) and numbers about the connections to it by name, the telling first."""
-
-    service: str
-    counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +75,7 @@ class Report:
 
     Attributes:
         findings: the worst first.
-        services: those with the most connections first; `services_total` says how many there are.
+        services: the busiest first, as detect.services.ServiceSummary.result gives them.
         flows: every connection (FLOW_DTYPE), only where it was asked to keep them.
     """
 
@@ -91,6 +83,5 @@ class Report:
     connections: ConnectionCounts
     findings: tuple[Finding, ...]
     series: StateSeries | None = None
-    services: tuple[ServiceRow, ...] = ()
-    services_total: int = 0
+    services: tuple[dict[str, Any], ...] = ()
     flows: np.ndarray[Any, Any] | None = None

@@ -20,7 +20,7 @@ from conntrack.report.format import (
     printable,
     sparkline,
 )
-from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, ServiceRow, StateSeries
+from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
 from conntrack.report.verdict import verdict
 
 __all__ = ["render_text"]
@@ -29,6 +29,7 @@ _SGR = {"critical": "1;31", "warning": "1;33", "info": "1;36", "heading": "1", "
 _FINDINGS_SHOWN = 10
 _SERVICES_SHOWN = 10
 _FLOW_IDS_SHOWN = 10
+_SERVICE_COUNTS = ("connections", "established", "refused", "reset", "unanswered")
 _LABEL = 26
 """Columns for the names of evidence."""
 
@@ -67,7 +68,7 @@ class _Page:
             left = count(len(report.findings) - _FINDINGS_SHOWN, "more finding")
             self._heading(f"{left}, none worse: --format json has them", style="")
         self._connections(report.connections)
-        self._services(report.services, report.services_total)
+        self._services(report.services)
         self._series(report.series)
         self._capture(report.capture)
         return "\n".join(self._lines) + "\n"
@@ -108,13 +109,13 @@ class _Page:
             if clients or servers:
                 self._add(f"  {state:18}{count(clients):>13}{count(servers):>13}")
 
-    def _services(self, services: tuple[ServiceRow, ...], total: int) -> None:
+    def _services(self, services: tuple[dict[str, Any], ...]) -> None:
         if not services:
             return
         shown = services[:_SERVICES_SHOWN]
-        self._heading(f"Services: {count(total)}" + (f", the busiest {len(shown)}" if total > len(shown) else ""))
-        rows = [[printable(row.service), *map(count, row.counts.values())] for row in shown]
-        self._table(["service", *shown[0].counts], rows)
+        self._heading("Services" + (f": the {len(shown)} busiest" if len(services) > len(shown) else ""))
+        rows = [[row["service"], *(count(row[key]) for key in _SERVICE_COUNTS), _handshake(row)] for row in shown]
+        self._table(["service", *_SERVICE_COUNTS, "handshake"], rows)
 
     def _table(self, headings: list[str], rows: list[list[str]]) -> None:
         """Align numbers below their headings; give up columns from the right until the lines fit."""
@@ -138,12 +139,12 @@ class _Page:
         if not charts:
             return
         steps = len(charts[0][2])
-        last_ns = series.start_ns + series.step_ns * (steps - 1)
+        last_ns = series.first_ts_ns + series.step_ns * (steps - 1)
         self._heading("States over time")
-        self._span(series.start_ns, last_ns)
+        self._span(series.first_ts_ns, last_ns)
         for end, state, counts in charts:
             peak = max(counts)
-            at = clock(series.start_ns + series.step_ns * counts.index(peak), epoch=self._epoch)
+            at = clock(series.first_ts_ns + series.step_ns * counts.index(peak), epoch=self._epoch)
             label = f"  {end} {state:12} {count(peak):>9} at {at}  "
             room = self._width - len(label) - 1
             self._add(f"{label}{sparkline(counts, room, ascii_only=self._ascii)}".rstrip())
@@ -177,21 +178,27 @@ class _Page:
         self._wrap(text, style=style)
 
     def _wrap(self, text: str, *, indent: int = 0, label: str = "", label_width: int = _LABEL, style: str = "") -> None:
-        """Add a paragraph, indented, with `label` in front of its first line."""
-        width = indent + (label_width if label else 0)
-        lines = textwrap.wrap(printable(text), self._width - width, break_on_hyphens=False) or [""]
-        for number, line in enumerate(lines):
-            front = f"{'':{indent}}{printable(label) if number == 0 else '':{width - indent}}"
-            if label and number == 0 and len(label) >= label_width:  # no room beside it
-                self._add(front.rstrip())
-                front = " " * width
-            self._add(front + self._paint(line, style))
+        """Add a paragraph, indented, with `label` in front of its first line, or above it where it is too long."""
+        label = printable(label)
+        left = indent + (label_width if label else 0)
+        if len(label) >= label_width:
+            self._wrap(label, indent=indent)
+            label = ""
+        front = " " * indent + label
+        for line in textwrap.wrap(printable(text), self._width - left, break_on_hyphens=False) or [""]:
+            self._add(f"{front:{left}}{self._paint(line, style)}".rstrip())
+            front = ""
 
     def _paint(self, text: str, style: str) -> str:
         return f"\x1b[{_SGR[style]}m{text}\x1b[0m" if self._color and style else text
 
     def _add(self, line: str) -> None:
         self._lines.append(line)
+
+
+def _handshake(service: dict[str, Any]) -> str:
+    median_s = service["handshake_p50_s"]
+    return "" if median_s is None else duration(round(median_s * 1e9))
 
 
 def _evidence(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:

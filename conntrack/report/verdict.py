@@ -69,7 +69,8 @@ def _close_wait_leak(finding: Finding, epoch: bool) -> str:
     oldest_s = evidence.get("oldest_s")
     age = "" if oldest_s is None else f", the oldest for {duration(int(oldest_s * 1e9))}"
     if evidence.get("cause") == "accept_starvation":
-        return f"{finding.subject} does not accept: {count(leaking, 'connection')} left in CLOSE_WAIT unserved{age}."
+        left = count(leaking, "connection")
+        return f"{finding.subject} seems not to accept: {left} in CLOSE_WAIT that it never sent a byte on{age}."
     end = "client " if evidence.get("side") == "client" else ""
     return f"{end}{finding.subject} leaks CLOSE_WAIT: {count(leaking, 'connection')} that it never closes{age}."
 
@@ -80,7 +81,8 @@ def _time_wait_buildup(finding: Finding, epoch: bool) -> str:
         return f"{finding.subject} closes first: {count(finding.peak, 'connection')} in TIME_WAIT at the peak."
     ports = evidence.get("ephemeral_ports")
     budget = "" if ports is None else f" of {count(ports)} ports"
-    return f"{finding.subject} is running out of ports to TIME_WAIT: {count(finding.peak)}{budget} at the peak."
+    service = f" towards {evidence['service']}" if "service" in evidence else ""
+    return f"{finding.subject} runs out of ports{service}: {count(finding.peak)}{budget} in TIME_WAIT at the peak."
 
 
 def _any_kind(finding: Finding, epoch: bool) -> str:

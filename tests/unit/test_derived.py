@@ -59,7 +59,9 @@ def test_community_id_is_of_the_connection_not_the_direction_in_ipv6_and_on_equa
 
 
 def test_community_id_of_a_mixed_batch_keeps_rows_apart() -> None:
-    rows = np.concatenate([between("::1", 1, "::2", 2), between("1.0.0.1", 1, "1.0.0.2", 2), between("::1", 1, "::2", 2)])
+    rows = np.concatenate(
+        [between("::1", 1, "::2", 2), between("1.0.0.1", 1, "1.0.0.2", 2), between("::1", 1, "::2", 2)]
+    )
     ids = community_id(rows)
     assert ids[0] == ids[2] != ids[1]
     assert [community_id(rows[at : at + 1])[0] for at in range(3)] == ids.tolist()
@@ -105,7 +107,13 @@ def test_handshake_times() -> None:
     "fields",
     [
         {"client_syns": 2, "server_syns": 2, "syn_ts_ns": 1, "synack_ts_ns": 2, "established_ts_ns": 3},  # ambiguous
-        {"client_syns": 1, "server_syns": 1, "syn_ts_ns": 3, "synack_ts_ns": 2, "established_ts_ns": 1},  # clock went back
+        {
+            "client_syns": 1,
+            "server_syns": 1,
+            "syn_ts_ns": 3,
+            "synack_ts_ns": 2,
+            "established_ts_ns": 1,
+        },  # clock went back
         {"client_syns": 1, "server_syns": 1},
     ],
 )

@@ -15,7 +15,9 @@ from conntrack.export import FORMATS, SUFFIXES, make_exporter
 from conntrack.export.columns import COLUMNS, render_markdown
 from conntrack.states import NO_TIME_NS
 
-PER_SIDE = "packets payload_bytes wire_bytes unique_bytes retransmits out_of_order gap_bytes zero_windows syns fins rsts"
+PER_SIDE = (
+    "packets payload_bytes wire_bytes unique_bytes retransmits out_of_order gap_bytes zero_windows syns fins rsts"
+)
 PROMISED = [
     *"flow_id community_id generation client_ip client_port server_ip server_port direction_evidence".split(),
     *"client_state server_state client_state_evidence server_state_evidence first_ts last_ts duration_s".split(),
