@@ -1,0 +1,90 @@
+"""The array of segments being filled, and the tallies of everything seen on the way.
+
+Owns the memory that the kernels of core.walk write into. Knows no file and no format. Read core/walk.pyx.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from conntrack.core.abi import SEGMENT_DTYPE
+from conntrack.core.decode import Outcome
+from conntrack.core.walk import LAST_TIME_NS, N_OUTCOMES, NO_TIME_NS, TALLY_DTYPE
+
+__all__ = ["Batch", "Reader"]
+
+
+class Batch:
+    """One reusable array of segments, how many of its rows are filled, and the tallies over all inputs.
+
+    Attributes:
+        segments: SEGMENT_DTYPE, shape (capacity,).
+        rows: rows of it that are filled.
+        tally: TALLY_DTYPE, shape (1,): frames, inversions, earliest and latest time.
+        counts: uint64, shape (N_OUTCOMES,): frames by core.decode.Outcome.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.segments: npt.NDArray[np.void] = np.zeros(capacity, SEGMENT_DTYPE)
+        self.rows = 0
+        self.tally: npt.NDArray[np.void] = np.zeros(1, TALLY_DTYPE)
+        self.tally["first_ts_ns"] = LAST_TIME_NS
+        self.tally["last_ts_ns"] = -LAST_TIME_NS
+        self.counts: npt.NDArray[np.uint64] = np.zeros(N_OUTCOMES, np.uint64)
+        self.begin_file()
+
+    def begin_file(self) -> None:
+        """Forget the time of the frame before: order is judged within a file."""
+        self.tally["previous_ts_ns"] = NO_TIME_NS
+
+    @property
+    def frames(self) -> int:
+        """Frames seen so far, decoded or not."""
+        return int(self.tally["frames"][0])
+
+    @property
+    def first_ts_ns(self) -> int | None:
+        """Earliest time of any frame, or None before the first that has one."""
+        return int(self.tally["first_ts_ns"][0]) if self._timed else None
+
+    @property
+    def last_ts_ns(self) -> int | None:
+        """Latest time of any frame, or None before the first that has one."""
+        return int(self.tally["last_ts_ns"][0]) if self._timed else None
+
+    @property
+    def inversions(self) -> int:
+        """Frames with a time before that of the frame before them in the same file."""
+        return int(self.tally["inversions"][0])
+
+    def skipped(self) -> dict[str, int]:
+        """Return the frames that gave no segment, by reason, without the reasons that did not occur."""
+        return {Outcome(i).name.lower(): n for i, n in enumerate(self.counts.tolist()) if n and i != Outcome.TCP}
+
+    @property
+    def _timed(self) -> bool:
+        return bool(self.tally["first_ts_ns"][0] <= self.tally["last_ts_ns"][0])
+
+
+class Reader(Protocol):
+    """What reads one container format from a stream. Made with a stream that is at the first byte of the file."""
+
+    needed: int
+    """Bytes that must be in the stream's buffer before `walk` gets any further."""
+
+    def walk(self, batch: Batch) -> bool:
+        """Fill `batch` from what the stream holds: True when the batch is full, False when more input is needed.
+
+        Raises:
+            CaptureError: the input is damaged here; `batch` has all that came before.
+        """
+
+    def finish(self, batch: Batch) -> None:
+        """Check that the end of the input is the end of a record.
+
+        Raises:
+            CaptureError: the input is cut short.
+        """

@@ -1,0 +1,110 @@
+"""What an input is, told by its first bytes and never by its name.
+
+Owns the magic numbers, and what is said of an input that is no capture of ours: what it looks like, and how to turn it
+into one. Reads nothing. The numbers are those of file(1), libpcap (sf-pcap.c) and Wireshark (wiretap).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from conntrack.errors import InputError
+
+__all__ = ["HEAD_BYTES", "PCAPNG_MAGIC", "PCAP_MAGICS", "check_kind"]
+
+HEAD_BYTES = 512
+"""Bytes of an input that are looked at."""
+
+PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
+"""Type of the section header block, the same in both byte orders."""
+
+PCAP_MAGICS: dict[int, tuple[int, int]] = {
+    0xA1B2C3D4: (1000, 16),
+    0xA1B23C4D: (1, 16),
+    0xA1B2CD34: (1000, 24),
+}
+"""Magic number -> nanoseconds in a unit of the second time field, bytes of a record header (24: Kuznetzov's)."""
+
+_COMPRESSED: tuple[tuple[bytes, str, str], ...] = (
+    (b"\x1f\x8b", "gzip data", "gunzip -c"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard data", "zstd -dc"),
+    (b"\xfd7zXZ\x00", "xz data", "xz -dc"),
+    (b"\x04\x22\x4d\x18", "LZ4 data", "lz4 -dc"),
+    (b"BZh", "bzip2 data", "bzip2 -dc"),
+    (b"PK\x03\x04", "a zip archive", "unzip -p"),
+)
+
+_OTHER_CAPTURES: tuple[tuple[bytes, str], ...] = (
+    (b"snoop\x00\x00\x00", "a snoop capture"),
+    (b"btsnoop\x00", "a Bluetooth snoop capture"),
+    (b"RTSS", "a Network Monitor 1 capture"),
+    (b"GMBU", "a Network Monitor 2 capture"),
+    (b"TRSNIFF data    \x1a", "a DOS Sniffer capture"),
+    (b"XCP\x00", "a NetXRay capture"),
+    (b"\x7fver", "an OmniPeek capture"),
+    (b"iptrace ", "an AIX iptrace capture"),
+    (b"LOGG", "a Vector BLF capture"),
+    (b"\xa1\xb2\x34\xcd", "a capture in a variant of pcap"),
+    (b"\xcd\x34\xb2\xa1", "a capture in a variant of pcap"),
+    (b"\xa1\x2b\x3c\x4d", "a capture in a variant of pcap"),
+    (b"\x4d\x3c\x2b\xa1", "a capture in a variant of pcap"),
+    (b"\xa1\xe2\xcb\x12", "a capture in a variant of pcap"),
+    (b"\x12\xcb\xe2\xa1", "a capture in a variant of pcap"),
+    (b"\x1c\x00\x01\xac", "an IXIA capture"),
+    (b"\xac\x01\x00\x1c", "an IXIA capture"),
+    (b"\x1c\x00\x01\xab", "an IXIA capture"),
+    (b"\xab\x01\x00\x1c", "an IXIA capture"),
+)
+
+_TEXTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
+    (
+        re.compile(rb"(\d{4}-\d\d-\d\d |)\d\d:\d\d:\d\d\.\d+ +(\S+ +(In|Out|M|B|P) +)?(IP6?|ARP)[ ,]"),
+        "what tcpdump prints",
+        "record the packets instead, with tcpdump -w FILE",
+    ),
+    (re.compile(rb"\s*(<!DOCTYPE html|<html)", re.IGNORECASE), "an HTML page", ""),
+    (re.compile(rb"\s*<\?xml"), "XML", ""),
+    (re.compile(rb"\s*[\[{]\s*[\[{\"\]}]"), "JSON", ""),
+)
+
+
+def check_kind(path: str, head: bytes) -> str:
+    """Return "pcap" or "pcapng", whichever the input is by its first bytes.
+
+    Args:
+        path: the input's name, for the message and the command in it.
+        head: its first HEAD_BYTES bytes, or all if it has fewer.
+
+    Raises:
+        InputError: it is neither; the message names what it looks like and the next step.
+    """
+    if head.startswith(PCAPNG_MAGIC):
+        return "pcapng"
+    if int.from_bytes(head[:4], "little") in PCAP_MAGICS or int.from_bytes(head[:4], "big") in PCAP_MAGICS:
+        return "pcap"
+    if not head:
+        raise InputError(f"{path}: empty (0 bytes); did the program that writes it fail?")
+    for magic, name, command in _COMPRESSED:
+        if head.startswith(magic):
+            source = command if path == "-" else f"{command} {shlex.quote(path)}"
+            raise InputError(f"{path}: {name}, which this version does not read; use: {source} | ctrack -")
+    for magic, name in _OTHER_CAPTURES:
+        if head.startswith(magic):
+            source = f"editcap -F pcap {shlex.quote(path)} -"
+            raise InputError(f"{path}: {name}, which this version does not read; use: {source} | ctrack -")
+    looks, advice = _describe(head)
+    raise InputError(f"{path}: not a capture (looks like {looks}); {advice or 'give a pcap or pcapng file'}")
+
+
+def _describe(head: bytes) -> tuple[str, str]:
+    for pattern, name, advice in _TEXTS:
+        if pattern.match(head):
+            return name, advice
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        text = head[: error.start].decode() if len(head) - error.start < 4 else "\x00"  # a letter cut at the end
+    if all(letter.isprintable() or letter in "\t\r\n\f\x1b" for letter in text):
+        return "plain text", ""
+    return f"binary data that begins with {head[:4].hex(' ')}", ""

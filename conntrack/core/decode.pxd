@@ -1,0 +1,30 @@
+# What one frame turned out to be, and the kernel that tells. Read decode.pyx.
+from libc.stdint cimport uint8_t, uint32_t
+
+from conntrack.core.abi cimport SegmentRecord
+
+
+cpdef enum Outcome:     # TCP, or the reason why not; an index into the counters of walk.pyx
+    TCP
+    ARP
+    NOT_IP              # another EtherType or protocol family: LLDP, spanning tree, netlink, ...
+    MPLS
+    PPPOE
+    IP_FRAGMENT         # a later fragment, or a first one too small to hold a TCP header
+    UDP
+    ICMP                # ICMPv6 too
+    SCTP
+    IP_TUNNEL           # IP in IP, GRE, L2TPv3, Ethernet or MPLS in IP
+    ESP
+    OTHER_IP_PROTOCOL
+    CUT_SHORT_HEADER    # what was captured ends before the headers do
+    BAD_IP_HEADER
+    BAD_TCP_HEADER
+    UNSUPPORTED_LINK_TYPE
+    UNKNOWN_INTERFACE   # a pcapng packet of an interface that the section does not describe
+    OUTCOMES            # how many there are
+
+
+cdef int decode_frame(
+    const uint8_t *frame, uint32_t captured, uint32_t on_wire, uint32_t link_type, SegmentRecord *segment
+) noexcept nogil

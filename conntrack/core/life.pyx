@@ -1,0 +1,189 @@
+"""The life of one live record: taking and giving back its parts, entering a state, its timers, its history.
+
+The only place where a state changes (`move`), and it does so by the table that it is handed. The layouts, and why a
+record has parts at all, are in live.pxd. Everything here is one record at a time, without the GIL, and allocates nothing.
+"""
+
+from libc.string cimport memset
+
+from .live cimport (
+    FLAG_HISTORY_CUT,
+    HEAD_COUNT,
+    HEAD_LETTERS,
+    MARK_V6,
+    NO_DELAY,
+)
+
+
+cdef Closing* closing_of(Tables* t, LiveFlow* f) noexcept nogil:
+    """The record's Closing, taken now if it has none."""
+    cdef Closing* c
+    cdef int64_t client, server
+    if f.closing == 0:
+        client = since_ts(t, f, 0)
+        server = since_ts(t, f, 1)
+        f.closing = take(&t.closing_pool, t.free_closings)
+        c = &t.closings[f.closing]
+        c.fin_ts_ns[0] = c.fin_ts_ns[1] = NO_TIME
+        c.fin_acked_ts_ns[0] = c.fin_acked_ts_ns[1] = NO_TIME
+        c.since_ts_ns[0] = client
+        c.since_ts_ns[1] = server
+        c.timer_ts_ns = f.last_ts_ns
+        c.history = 0
+    return &t.closings[f.closing]
+
+
+cdef Trouble* trouble_of(Tables* t, LiveFlow* f) noexcept nogil:
+    """The record's Trouble, taken now if it has none: from here on its edges are kept apart from snd_nxt."""
+    cdef Trouble* x
+    if f.trouble == 0:
+        f.trouble = take(&t.trouble_pool, t.free_troubles)
+        x = &t.troubles[f.trouble]
+        memset(x, 0, sizeof(Trouble))
+        x.edge[0] = f.snd_nxt[0]
+        x.edge[1] = f.snd_nxt[1]
+        x.pending_ts_ns = x.synack_ts_ns = x.established_ts_ns = NO_TIME
+        x.fin_taken_ts_ns[0] = x.fin_taken_ts_ns[1] = NO_TIME
+        x.half_close_payload_ts_ns = x.reused_age_ns = NO_TIME
+    return &t.troubles[f.trouble]
+
+
+cdef void release_parts(Tables* t, LiveFlow* f) noexcept nogil:
+    """Give back what the record has besides itself."""
+    if f.closing:
+        give_back(&t.closing_pool, t.free_closings, f.closing)
+        f.closing = 0
+    if f.trouble:
+        give_back(&t.trouble_pool, t.free_troubles, f.trouble)
+        f.trouble = 0
+    if f.marks & MARK_V6:
+        give_back(&t.pair_pool, t.free_pairs, f.address[0])
+
+
+cdef int64_t synack_ts(Tables* t, LiveFlow* f) noexcept nogil:
+    """When the first SYN+ACK was seen, or NO_TIME."""
+    if f.synack_after_ns != <uint32_t>NO_DELAY:
+        return f.first_ts_ns + f.synack_after_ns
+    return t.troubles[f.trouble].synack_ts_ns if f.trouble else NO_TIME
+
+
+cdef int64_t established_ts(Tables* t, LiveFlow* f) noexcept nogil:
+    """When the handshake was first seen to be complete, or NO_TIME."""
+    if f.established_after_ns != <uint32_t>NO_DELAY:
+        return f.first_ts_ns + f.established_after_ns
+    return t.troubles[f.trouble].established_ts_ns if f.trouble else NO_TIME
+
+
+cdef void set_synack_ts(Tables* t, LiveFlow* f, int64_t ts) noexcept nogil:
+    cdef int64_t delay = ts - f.first_ts_ns
+    if 0 <= delay < NO_DELAY:
+        f.synack_after_ns = <uint32_t>delay
+    else:
+        trouble_of(t, f).synack_ts_ns = ts
+
+
+cdef void set_established_ts(Tables* t, LiveFlow* f, int64_t ts) noexcept nogil:
+    cdef int64_t delay = ts - f.first_ts_ns
+    if 0 <= delay < NO_DELAY:
+        f.established_after_ns = <uint32_t>delay
+    else:
+        trouble_of(t, f).established_ts_ns = ts
+
+
+cdef int64_t since_ts(Tables* t, LiveFlow* f, int side) noexcept nogil:
+    """When `side` entered its state; while nobody closes, that is the time of a step of the handshake."""
+    cdef uint8_t kind
+    cdef int64_t ts = NO_TIME
+    if f.closing:
+        return t.closings[f.closing].since_ts_ns[side]
+    kind = trait(t, f, side)
+    if kind & STEADY:
+        ts = established_ts(t, f)
+    elif kind & OPENING and not kind & ACTIVE_OPEN:
+        ts = synack_ts(t, f)
+    return f.first_ts_ns if ts == NO_TIME else ts
+
+
+cdef void _enter(Tables* t, LiveFlow* f, int side, int state, int64_t ts, int evidence) noexcept nogil:
+    cdef Closing* c
+    cdef int64_t other
+    cdef int shift = MARK_EVIDENCE_SHIFT + 2 * side
+    if not f.closing:
+        other = since_ts(t, f, 1 - side)
+        states_of(f)[side] = <uint8_t>state
+        if since_ts(t, f, side) != ts or since_ts(t, f, 1 - side) != other or not t.traits[state] & (STEADY | OPENING):
+            closing_of(t, f).since_ts_ns[1 - side] = other
+    if f.closing:
+        states_of(f)[side] = <uint8_t>state
+        c = &t.closings[f.closing]
+        c.since_ts_ns[side] = ts
+        if t.traits[state] & LINGERS:
+            c.timer_ts_ns = ts
+    f.marks = <uint8_t>((f.marks & ~(3 << shift)) | evidence << shift)
+
+
+cdef bint move(Tables* t, LiveFlow* f, int role, int event, int side, int64_t ts, int evidence) noexcept nogil:
+    """Apply one event to one side by the table; True where its state changed."""
+    cdef int cell = (role * N_EVENTS + event) * N_STATES + states_of(f)[side]
+    cdef int state = t.table[cell]
+    if state == IGNORE:
+        return False
+    if state == INVALID:
+        t.invalid[cell] += 1
+        return False
+    _enter(t, f, side, state, ts, evidence)
+    return True
+
+
+cdef void expire(Tables* t, LiveFlow* f) noexcept nogil:
+    """Let the timers that have run out by now take effect, at the instant at which they did."""
+    cdef int side
+    cdef uint8_t kind
+    cdef int64_t timeout, base
+    for side in range(2):
+        timeout = t.timeouts[states_of(f)[side]]
+        if timeout < 0:
+            continue
+        kind = trait(t, f, side)
+        if kind & OPENING:
+            base = since_ts(t, f, side)
+        elif kind & LINGERS and f.closing:
+            base = t.closings[f.closing].timer_ts_ns
+        else:
+            base = f.last_ts_ns
+        if t.now_ns - base > timeout:
+            move(t, f, SENT, EVENT_TIMEOUT, side, base + timeout, EXPIRED)
+
+
+cdef void add_letter(Tables* t, LiveFlow* f, int letter) noexcept nogil:
+    """Add a letter to the history, behind those that the record itself keeps."""
+    cdef Closing* c = closing_of(t, f)
+    cdef int i
+    for i in range(HISTORY_LETTERS):
+        if (c.history >> (5 * i)) & 31 == 0:
+            c.history |= <uint64_t>letter << (5 * i)
+            return
+    f.flags |= FLAG_HISTORY_CUT
+
+
+cdef void add_head_letter(Tables* t, LiveFlow* f, int side, bint payload) noexcept nogil:
+    """Note the first segment with payload, or without, from a side: a, d, A and D in the order in which they came."""
+    cdef uint32_t count = (f.flags >> HEAD_COUNT) & 7
+    cdef uint32_t code = 2 * side + payload
+    cdef uint32_t i
+    cdef int letter
+    if count == 4:
+        return
+    for i in range(count):
+        if (f.flags >> (HEAD_LETTERS + 2 * i)) & 3 == code:
+            return
+    if f.closing and t.closings[f.closing].history & HISTORY_MASK:
+        letter = (LETTER_DATA if payload else LETTER_ACK) + side
+        for i in range(HISTORY_LETTERS):
+            if <int>((t.closings[f.closing].history >> (5 * i)) & 31) == letter:
+                return
+        add_letter(t, f, letter)
+        return
+    if count < 3:
+        f.flags |= code << (HEAD_LETTERS + 2 * count)
+    f.flags = (f.flags & ~(<uint32_t>7 << HEAD_COUNT)) | (count + 1) << HEAD_COUNT

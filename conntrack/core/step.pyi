@@ -1,0 +1,7 @@
+from typing import Any
+
+import numpy as np
+
+from .live import LiveTable
+
+def step(table: LiveTable, segments: np.ndarray[Any, Any]) -> None: ...
