@@ -28,6 +28,7 @@ HAS_TIMESTAMP = 1
 MIB = 1 << 20
 SECOND = 1_000_000_000
 TWO_MSL = 60 * SECOND
+VALID = (SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, ACK)
 TIMERS = {
     SYN_SENT: 127 * SECOND,
     SYN_RECEIVED: 63 * SECOND,
@@ -128,15 +129,18 @@ class End:
     known: bool = False  # its numbers are: from a segment of its own, or from an ACK of the peer
     packets: int = 0
     opened: bool = False  # its SYN, with or without ACK, was seen
+    greeting: bool = False  # its SYN+ACK was
+    other_iss: int | None = None  # that of the SYN+ACK before it
     iss: int = 0
+    first: int = 0  # the lowest number that belongs to it
     nxt: int = 0  # the end of what it has sent
     edge: int = 0  # the end of what it has sent without a hole
     ranges: list[tuple[int, int]] = field(default_factory=list)  # what it has sent beyond a hole
     fin_end: int | None = None
     fin_taken: bool = False
     acked: int | None = None  # the highest ACK that it sent
-    scale: int | None = None  # of its SYN; None: no SYN seen, or one without the option
-    offered: int = 65_535  # the most room that it ever offered
+    greeted: bool = False  # it was sent a SYN+ACK that acknowledges its SYN
+    scale: int = 14  # of the windows that it announces; the most there can be where its SYN was not seen
     ts_recent: int | None = None  # of what it sent, as its peer remembers it
     alarm: int = 0  # when the timer of the state was last wound up
     pending: tuple[int, int] | None = None  # number and time of a SYN that does not belong here
@@ -146,21 +150,19 @@ class End:
             self.state, self.since, self.alarm = state, ts, ts
 
     def start(self, iss: int, nxt: int) -> None:
-        self.known, self.iss, self.nxt, self.edge = True, iss, nxt, nxt
+        self.known, self.iss, self.first, self.nxt, self.edge = True, iss, iss, nxt, nxt
 
     def fill(self, start: int, end: int) -> None:
         """Take note that it has sent from `start` to `end`."""
-        if self.fin_end is not None:
-            end = min(end, self.fin_end)
         self.nxt = max(self.nxt, end)
-        if end <= self.edge or end <= start:
+        if end <= self.edge:
             return
         if start > self.edge:
             touching = [r for r in self.ranges if r[0] <= end and start <= r[1]]
             others = [r for r in self.ranges if r not in touching]
-            if not touching and len(others) == 4:
-                return
-            self.ranges = [*others, (min([start] + [r[0] for r in touching]), max([end] + [r[1] for r in touching]))]
+            if len(others) < 4:
+                joined = [(start, end), *touching]
+                self.ranges = [*others, (min(low for low, _ in joined), max(high for _, high in joined))]
             return
         self.edge = end
         while any(low <= self.edge for low, _ in self.ranges):
@@ -175,6 +177,7 @@ class Connection:
         self.number, self.generation = number, generation
         self.ends, self.client, self.server = ends, client, server
         self.first = self.last = ts
+        self.handshake = self.fast_open = False  # a SYN was seen; one with data
 
     def count(self, sender: End, ts: int) -> None:
         sender.packets += 1
@@ -265,27 +268,30 @@ class Model:
         if connection is None:
             connection = self.table[key] = _open(s, flags, source, target, generation, syn_ts)
         connection.count(connection.ends[source], ts)
-        _step(s, flags, connection.ends[source], connection.ends[target])
+        _step(connection, s, flags, connection.ends[source], connection.ends[target])
 
 
 def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
     """Whether a segment is of this connection ("same"), begins the "next", or is a "stray" SYN to be remembered."""
-    seq = int(s["seq"])
+    seq, ack = int(s["seq"]), int(s["ack"])
     if flags == SYN:
         if x.opened and near(seq, x.iss) == x.iss:
             return "same"
         if c.lingering():
             dead = y.state != TIME_WAIT or _newer(s, x) or near(seq, x.nxt) > x.nxt
             return "next" if dead else "stray"
-        if x.state == LISTEN:
+        if x.state == LISTEN and not x.packets:
             return "same"
-        return "next" if x.state == SYN_SENT and not y.packets else "stray"
+        return "next" if x.state == SYN_SENT and x.packets and y.state == LISTEN else "stray"
     if flags == SYN | ACK:
-        confirms = y.pending is not None and int(s["ack"]) == (y.pending[0] + 1) % 2**32
-        return "next" if confirms else "same"
-    if flags in (ACK, FIN | ACK) and c.lingering() and x.known:
+        if y.pending is not None and ack == (y.pending[0] + 1) % 2**32:
+            return "next"
+        beyond = near(ack, y.iss) - y.iss - 1
+        answers = bool(y.packets) and 0 <= beyond < 2**30
+        return "next" if c.over() and near(seq, x.iss) != x.iss and not answers else "same"
+    if flags in (ACK, FIN | ACK) and c.over() and x.packets:
         number = near(seq, x.nxt)
-        return "next" if number > x.nxt + MIB or number < x.iss else "same"
+        return "next" if number > x.nxt + MIB or near(seq, x.first) < x.first else "same"
     return "same"
 
 
@@ -308,145 +314,146 @@ def _open(s: Any, flags: int, source: Any, target: Any, generation: int, syn_ts:
         ends[target].opened = True
         client, server = target, source
     else:
-        ends = {source: End(ESTABLISHED, ts), target: End(ESTABLISHED, ts)}
+        state = ESTABLISHED if flags in VALID else CLOSED
+        ends = {source: End(state, ts), target: End(state if state else LISTEN, ts)}
         if source[1] < target[1]:
             client, server = target, source
     return Connection(int(s["frame"]), generation, ends, client, server, min(ts, syn_ts))
 
 
-def _room(x: End, y: End, window: int) -> int:
-    """What an announced window means (RFC 7323, 2.3): scaled if both agreed, the most possible if nobody knows."""
-    if x.opened and y.opened:
-        return window << x.scale if x.scale is not None and y.scale is not None else window
-    return window << 14
-
-
-def _step(s: Any, flags: int, x: End, y: End) -> None:
+def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
     """What a segment from x does to both ends."""
-    ts, payload = int(s["ts_ns"]), int(s["payload_bytes"])
-    if flags not in (SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, ACK):
+    if flags not in VALID:
         return
+    ts, payload, fin = int(s["ts_ns"]), int(s["payload_bytes"]), bool(flags & FIN)
+    if not flags & RST and flags != SYN and y.state == TIME_WAIT:
+        for end in c.ends.values():  # one timer for both, wound up by what either receives
+            end.alarm = max(end.alarm, ts)
     if flags & RST:
         _reset(s, flags, x, y)
-        return
-
-    seq = near(int(s["seq"]), x.edge) if x.known else int(s["seq"])
-    if not x.known and not flags & SYN:
-        x.start(seq - 1, seq)
-    events = _synchronise(s, flags, x, y) if flags & SYN else []
-    if events is None:
-        return
-
-    has_ts = bool(int(s["options"]) & HAS_TIMESTAMP)
-    tsval = int(s["tsval"])
-    delivered = True
-    if has_ts and x.ts_recent is not None and near(tsval, x.ts_recent) < x.ts_recent:
-        delivered = False
-    if seq - x.edge > y.offered + MIB:
-        delivered = False
-    if delivered and has_ts and seq <= x.edge:
-        x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
-
-    start = seq + bool(flags & SYN)
-    end = start + payload + bool(flags & FIN)
-    if not flags & SYN:
-        x.offered = max(x.offered, _room(x, y, int(s["window"])))
-    fin = bool(flags & FIN) and x.fin_end is None
-    if fin:
-        x.fin_end = end
-    x.nxt = max(x.nxt, end if x.fin_end is None else min(end, x.fin_end))
-    if delivered and not (flags & SYN):
-        x.fill(start, end)
-
-    acks_fin = False
-    if flags & ACK:
-        acks_syn, acks_fin = _acknowledge(s, x, y)
-        if acks_syn and not flags & SYN:
-            events.append(Event.ACK_OF_SYN)
-        if acks_fin:
-            events.append(Event.ACK_OF_FIN)
-    if (payload or flags & FIN) and not flags & SYN:
-        events.append(Event.DATA)
-    for event in sorted(events):
-        x.move(sent(x.state, event), ts)
-        if delivered:
+    elif flags & SYN:
+        event = _synchronise(c, s, flags, x, y)
+        if event is not None:
+            x.move(sent(x.state, event), ts)
             y.move(received(y.state, event), ts)
-    if acks_fin:
-        y.fin_taken = True
-    if fin:
-        crossing = y.fin_taken and not acks_fin
+            if event == Event.SYN_ACK:
+                x.move(ESTABLISHED if x.state == SYN_RECEIVED and x.greeted else x.state, ts)
+    else:
+        _transfer(c, s, ts, payload, fin, x, y)
+
+
+def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y: End) -> None:
+    """A segment with an ACK and without SYN and RST: data, FIN, or nothing."""
+    seq = int(s["seq"])
+    if x.packets == 1 and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
+        x.start(seq - 1, seq)
+        x.first = seq
+    seq = near(seq, x.edge)
+    end = seq + payload + fin
+    timed, tsval = bool(int(s["options"]) & HAS_TIMESTAMP), int(s["tsval"])
+    taken = True
+    if timed and x.ts_recent is not None and near(tsval, x.ts_recent) < x.ts_recent:
+        taken = False
+    elif y.packets and seq - x.edge > (65_535 << y.scale) + MIB:
+        return
+    if taken:
+        if timed and seq <= x.edge:
+            x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
+        _acknowledge(s, x, y, ts)
+
+    first_fin = fin and x.fin_end is None
+    if (payload or fin) and (x.fin_end is None or end <= x.fin_end):
+        if first_fin:
+            x.fin_end = end
+        if taken:
+            x.fill(seq, end)
+        if first_fin:
+            x.nxt = end
+    if (payload or fin) and not c.fast_open:
+        x.move(sent(x.state, Event.DATA), ts)
+    if first_fin:
+        crossing = y.fin_taken and near(int(s["ack"]), y.nxt) < y.nxt
         x.move(sent(x.state, Event.FIN_CROSSING if crossing else Event.FIN), ts)
-    if x.fin_end is not None and x.edge >= x.fin_end and not x.fin_taken:
+    if taken and not x.fin_taken and x.edge == x.fin_end:
         x.fin_taken = True
         y.move(received(y.state, Event.FIN), ts)
-    if y.fin_end is not None and y.edge >= y.fin_end and not y.fin_taken:
-        y.fin_taken = True
-        x.move(received(x.state, Event.FIN), ts)
-    if delivered and y.state == TIME_WAIT:
-        y.alarm = max(y.alarm, ts)
 
 
-def _synchronise(s: Any, flags: int, x: End, y: End) -> list[Event] | None:
-    """What a SYN means; None where it has nothing to do with this connection."""
+def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | None:
+    """What a SYN means; None where it says nothing new."""
     seq, payload = int(s["seq"]), int(s["payload_bytes"])
-    scale = int(s["window_scale"])
     again = x.opened and near(seq, x.iss) == x.iss
+    event = Event.SYN
     if flags == SYN:
         if again:
-            return []
-        x.start(seq, seq + 1)
-        x.nxt += payload
-        events = [Event.SYN]
+            return None
+        if payload:
+            c.fast_open = True
     else:
         ack = near(int(s["ack"]), y.nxt)
         if not (y.known and y.opened and y.iss < ack <= y.nxt):
             return None
-        if again:
-            answered = y.acked is not None and y.acked > x.iss
-            silent = x.nxt == x.iss + 1 and (x.acked is None or x.acked <= y.iss + 1)
-            if answered and silent:
-                y.edge = y.iss + 1
-                y.ranges = []
-                y.fin_taken = False
-                return [Event.SYN_ACK_AGAIN]
-            return [Event.SYN_ACK]
-        x.start(seq, seq + 1)
-        events = [Event.SYN_ACK]
+        event = Event.SYN_ACK
+        answered = y.acked is not None and y.acked > x.iss
+        if x.greeting and answered:
+            if not again or x.nxt > x.iss + 1 + payload or (x.acked is not None and x.acked > ack):
+                return None
+            y.edge, y.fin_taken = y.iss + 1, False
+            return Event.SYN_ACK_AGAIN
+        if x.greeting and again:
+            return event if x.state == CLOSED else None  # it never took the RST
+        if x.greeting:
+            x.other_iss = x.iss  # the ACK will choose
+        x.greeting = y.greeted = True
+        x.acked = ack
+        if c.fast_open and ack == y.iss + 1:
+            y.nxt = y.edge = ack  # the data of the SYN was not taken
+        if int(s["window_scale"]) == 255:
+            y.scale = 0
+    c.handshake = True
+    if not again:
+        x.start(seq, seq + 1 + payload)
     x.opened = True
-    x.scale = None if scale == 255 else min(scale, 14)
-    x.offered = max(x.offered, int(s["window"]))
-    return events
+    if int(s["options"]) & HAS_TIMESTAMP:
+        x.ts_recent = int(s["tsval"])
+    x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
+    return event
 
 
-def _acknowledge(s: Any, x: End, y: End) -> tuple[bool, bool]:
-    """Take the ACK of a segment from x: whether it covers y's SYN, and whether y's FIN."""
+def _acknowledge(s: Any, x: End, y: End, ts: int) -> None:
+    """Take the ACK of a segment from x: what it says of y's SYN, data and FIN."""
     number = int(s["ack"])
     if not y.known:
         y.start(number - 1, number)
-        ack = number
-    else:
-        ack = near(number, y.nxt)
-        if ack - y.nxt >= 2**30 or (y.fin_end is not None and ack > y.fin_end):
-            return False, False
-        if ack > y.edge:
-            y.fill(y.edge, ack)
-    x.acked = ack if x.acked is None else max(x.acked, ack)
-    return ack > y.iss, y.fin_end is not None and ack >= y.fin_end
+    if y.state == SYN_RECEIVED and y.other_iss is not None and near(number, y.other_iss) == y.other_iss + 1:
+        y.start(y.other_iss, y.other_iss + 1)
+    ack = near(number, y.edge)
+    if y.edge < ack < y.edge + 2**30 and (y.fin_end is None or ack <= y.fin_end):
+        y.fill(y.edge, ack)
+    if ack <= y.nxt:
+        x.acked = ack if x.acked is None else max(x.acked, ack)
+    if y.iss < ack <= y.nxt:
+        x.move(sent(x.state, Event.ACK_OF_SYN), ts)
+        y.move(received(y.state, Event.ACK_OF_SYN), ts)
+    if y.fin_end is not None and ack == y.fin_end:
+        y.fin_taken = True
+        x.move(sent(x.state, Event.ACK_OF_FIN), ts)
+        y.move(received(y.state, Event.ACK_OF_FIN), ts)
 
 
 def _reset(s: Any, flags: int, x: End, y: End) -> None:
     ts, seq, ack = int(s["ts_ns"]), int(s["seq"]), int(s["ack"])
-    if x.state == SYN_SENT and x.known and not x.iss < near(seq, x.nxt) <= x.nxt:
-        return
+    stray = x.state == SYN_SENT and x.packets > 1 and not x.iss < near(seq, x.nxt) <= x.nxt
     if not y.packets:
         valid = True
-    elif y.state == SYN_SENT and not x.opened:
-        valid = bool(flags & ACK) and near(ack, y.nxt) == y.nxt
+    elif y.state == SYN_SENT and x.state in (LISTEN, CLOSED):
+        valid = bool(flags & ACK) and y.iss < near(ack, y.nxt) <= y.nxt
     elif not x.known:
         valid = True
     else:
         number = near(seq, x.edge)
         valid = number == x.edge or (bool(x.ranges) and number == max(high for _, high in x.ranges))
-    x.move(sent(x.state, Event.RST), ts)
+    if not stray:
+        x.move(sent(x.state, Event.RST), ts)
     if valid:
         y.move(received(y.state, Event.RST), ts)

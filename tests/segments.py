@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from conntrack.core.abi import HAS_TIMESTAMP, SEGMENT_DTYPE
 from conntrack.states import TcpState
 
-__all__ = ["FLAGS", "START_NS", "Exchange", "in_state", "merge", "pack_ip", "split_endpoint"]
+__all__ = ["FLAGS", "START_NS", "STORIES", "End", "Exchange", "in_state", "merge", "pack_ip", "split_endpoint"]
 
 FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, ".": 16, "U": 32, "E": 64, "W": 128}
 START_NS = 1_700_000_000_000_000_000
@@ -42,7 +42,7 @@ def pack_ip(host: str) -> tuple[bytes, int]:
     return address.packed, 6
 
 
-class _End:
+class End:
     """One end of an exchange: where it is, and what it says of itself."""
 
     def __init__(self, endpoint: str, iss: int, window: int, scale: int) -> None:
@@ -71,8 +71,8 @@ class Exchange:
         scale: int = 0,
         timestamps: bool = False,
     ) -> None:
-        self._client = _End(client, client_iss, window, scale)
-        self._server = _End(server, server_iss, window, scale)
+        self._client = End(client, client_iss, window, scale)
+        self._server = End(server, server_iss, window, scale)
         self._step_ns = round(step_s * 1e9)
         self._timestamps = timestamps
         self._rows: list[dict[str, Any]] = []
@@ -109,6 +109,15 @@ class Exchange:
             end.iss, end.next = iss, 0
         return self
 
+    @property
+    def count(self) -> int:
+        """How many segments the capture has."""
+        return len(self._rows)
+
+    def ends(self, side: str) -> tuple[End, End]:
+        """Sender and receiver of what `side` sends."""
+        return (self._client, self._server) if side == "client" else (self._server, self._client)
+
     def segments(self) -> NDArray[np.void]:
         """The segments so far, frames numbered from 1."""
         rows = np.zeros(len(self._rows), dtype=SEGMENT_DTYPE)
@@ -125,8 +134,8 @@ class Exchange:
 
     def _send(
         self,
-        source: _End,
-        target: _End,
+        source: End,
+        target: End,
         flags: str,
         payload: int,
         *,
@@ -183,7 +192,7 @@ def _established(**options: Any) -> Exchange:
     return Exchange(**options).client("S").server("S.").client(".")
 
 
-_STORIES = {
+STORIES = {
     (SYN_SENT, LISTEN): lambda **o: Exchange(**o).client("S"),
     (SYN_SENT, SYN_RECEIVED): lambda **o: Exchange(**o).client("S").server("S."),
     (ESTABLISHED, ESTABLISHED): _established,
@@ -206,6 +215,6 @@ _STORIES = {
 }
 
 
-def in_state(client: TcpState, server: TcpState, **options: Any) -> Exchange:
+def in_state(client_state: TcpState, server_state: TcpState, /, **options: Any) -> Exchange:
     """An exchange that has brought the two ends to these states, the shortest that does."""
-    return _STORIES[client, server](**options)
+    return STORIES[client_state, server_state](**options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from model import Row
@@ -33,11 +34,12 @@ def track(
     tracker = Tracker(profile=profile, validate=True)
     parts = []
     edges = [0, *sorted(cuts), len(segments)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         tracker.process(segments[start:end])
         parts += list(tracker.retired())
-    parts.append(tracker.snapshot(at_ns))
-    rows = np.concatenate([np.zeros(0, dtype=FLOW_DTYPE), *parts])
+    live = tracker.snapshot(at_ns)
+    over = np.concatenate([np.zeros(0, dtype=FLOW_DTYPE), *parts, *tracker.finish()])
+    rows = np.concatenate([over[~np.isin(over["flow_id"], live["flow_id"])], live])
     return rows[np.argsort(rows["flow_id"], kind="stable")]
 
 

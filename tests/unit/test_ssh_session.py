@@ -43,10 +43,7 @@ def read(text: str) -> NDArray[np.void]:
         match = LINE.fullmatch(line.strip())
         assert match, line
         source, target, length = match["src"], match["dst"], int(match["length"])
-        if match["seq"] is None:
-            seq = nxt[source]
-        else:
-            seq = int(match["seq"]) + (iss[source] if source in iss else 0)
+        seq = nxt[source] if match["seq"] is None else int(match["seq"]) + iss.get(source, 0)
         if "S" in match["flags"]:
             iss[source] = seq
             ack = int(match["ack"] or 0)
@@ -89,7 +86,8 @@ def test_our_own_session_is_over_after_two_msl() -> None:
     row = row_of(our_own(), 60.001)
     assert (row["client_state"], row["server_state"]) == (CLOSED, CLOSED)
     assert (row["closed_by"], row["end_reason"]) == (ClosedBy.CLIENT, EndReason.FIN)
-    assert row["closed_ts_ns"] == row["last_ts_ns"] + 60_000_000_000
+    fin_ts_ns = our_own().segments()["ts_ns"][-2]  # the last that the client received
+    assert row["closed_ts_ns"] == fin_ts_ns + 60_000_000_000
     assert row["client_payload_bytes"] == 21 + 1536 + 24 + 272 + 148 + 72
 
 
