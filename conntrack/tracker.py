@@ -1,8 +1,8 @@
 """Tracker: owns every array, makes room between batches, steps segments, retires what is over.
 
-Time comes from the segments: the highest one seen is now. What a connection is, and when it is forgotten, follows from
-the segments alone, so that any split into batches gives the same rows; and rows come out in an order that does not depend
-on the split either: passes over the table (sweeps) happen at fixed counts of segments, and the rows of each are sorted.
+Time comes from the segments: the highest one seen is now. What a connection is, and when it is forgotten, follows
+from the segments alone, so that any split into batches gives the same rows; and they come out in an order that does not
+depend on the split either: passes over the table (sweeps) happen at fixed counts of segments, the rows of each sorted.
 Knows nothing of files, of what is wrong with a connection, or of output.
 """
 

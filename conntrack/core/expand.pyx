@@ -36,6 +36,10 @@ cdef extern from *:
     const uint8_t MAPPED "conntrack_mapped"[12]
 
 
+cdef inline uint64_t _at_most(uint64_t value, uint64_t limit) noexcept nogil:
+    return value if value < limit else limit
+
+
 cdef void _put_address(uint8_t* to, uint32_t address) noexcept nogil:
     memcpy(to, MAPPED, 12)
     to[12] = address >> 24
@@ -98,6 +102,7 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
     cdef int reset_by = 0
     cdef int reset_when = 0
     cdef bint over = is_over(t, f)
+    cdef bint refused
     memset(out, 0, sizeof(FlowRecord))
     out.flow_id = f.origin & ((<uint64_t>1 << 48) - 1)
     out.generation = <uint32_t>(f.origin >> 48)
@@ -157,8 +162,8 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
         x = &t.troubles[f.trouble]
         out.client_wire_bytes += <uint64_t>x.header_wraps[0] << 32
         out.server_wire_bytes += <uint64_t>x.header_wraps[1] << 32
-        out.client_unique_bytes -= x.retransmitted_bytes[0] if x.retransmitted_bytes[0] < f.payload_bytes[0] else f.payload_bytes[0]
-        out.server_unique_bytes -= x.retransmitted_bytes[1] if x.retransmitted_bytes[1] < f.payload_bytes[1] else f.payload_bytes[1]
+        out.client_unique_bytes -= _at_most(x.retransmitted_bytes[0], f.payload_bytes[0])
+        out.server_unique_bytes -= _at_most(x.retransmitted_bytes[1], f.payload_bytes[1])
         out.client_gap_bytes = x.gap_bytes[0]
         out.server_gap_bytes = x.gap_bytes[1]
         out.client_retransmits = x.retransmits[0]
@@ -177,7 +182,9 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
         out.half_close_payload_bytes = x.half_close_payload_bytes
         out.reused_age_ns = x.reused_age_ns
     if over:
-        out.closed_ts_ns = out.client_since_ts_ns if out.client_since_ts_ns > out.server_since_ts_ns else out.server_since_ts_ns
+        out.closed_ts_ns = out.client_since_ts_ns
+        if out.server_since_ts_ns > out.closed_ts_ns:
+            out.closed_ts_ns = out.server_since_ts_ns
     if not f.flags & (SAW_SYN | SAW_SYN_ACK):
         out.flags |= FLAG_MIDSTREAM
     if (f.packets[1] == 0 and f.ack[0]) or (f.packets[0] == 0 and f.packets[1]):
@@ -187,7 +194,8 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
     elif out.client_fin_acked_ts_ns != NO_TIME and out.server_fin_acked_ts_ns != NO_TIME and over:
         out.end_reason = END_FIN
     elif reset_by and over:
-        out.end_reason = END_REFUSED if reset_by == 2 and f.flags & SAW_SYN and not f.flags & SAW_SYN_ACK else END_RESET
+        refused = reset_by == 2 and f.flags & SAW_SYN and not f.flags & SAW_SYN_ACK
+        out.end_reason = END_REFUSED if refused else END_RESET
     elif over:
         out.end_reason = END_TIMEOUT
     out.completeness = (

@@ -23,7 +23,7 @@ cdef inline uint32_t home(uint32_t hash, uint32_t bits) noexcept nogil:
 
 
 cdef inline uint32_t hash_words(uint64_t first, uint64_t second, const uint64_t* key) noexcept nogil:
-    # Folded multiplication under a secret key (the mixing of wyhash): without the key nobody can choose 4-tuples that meet.
+    # Folded multiplication under a secret key (the mixing of wyhash): without it nobody can choose 4-tuples that meet.
     return <uint32_t>(mix(mix(first ^ key[0], second ^ key[1]) ^ key[2], key[3] ^ second) >> 32)
 
 

@@ -1,7 +1,7 @@
 """The life of one live record: taking and giving back its parts, entering a state, its timers, its history.
 
 The only place where a state changes (`move`), and it does so by the table that it is handed. The layouts, and why a
-record has parts at all, are in live.pxd. Everything here is one record at a time, without the GIL, and allocates nothing.
+record has parts at all, are in live.pxd. All of it is one record at a time, without the GIL, and allocates nothing.
 """
 
 from libc.string cimport memset

@@ -17,11 +17,10 @@ cdef enum:
     UNKNOWN_SCALE = 15              # nibble of LiveFlow.scales: no window scale option seen
     NO_DELAY = 0xFFFFFFFF           # LiveFlow.*_after_ns: the step was not seen, or later than 4.29 s (see Trouble)
 
-cdef enum:                          # LiveFlow.marks
+cdef enum:                          # LiveFlow.marks; bits 4-7, two a side, are states.Evidence (life.pxd)
     MARK_CLIENT_IS_HIGH = 1         # the client has the higher (address, port)
     MARK_V6 = 2                     # address[0] is a V6Pair, address[1] a hash of the two addresses
     MARK_DIRECTION = 2              # shift of two bits: states.DirectionEvidence
-                                    # bits 4-7, two a side: states.Evidence (life.pxd, MARK_EVIDENCE_SHIFT)
 
 cdef enum:                          # LiveFlow.flags; bits 0-15 are states.FlowFlag
     FLAG_MIDSTREAM = 1 << 0
@@ -78,8 +77,9 @@ cdef struct Closing:                # 64 bytes
     int64_t fin_acked_ts_ns[2]
     int64_t since_ts_ns[2]          # when each side entered its state
     int64_t timer_ts_ns             # last segment received in a state that lingers
-    uint64_t history                # twelve letters of five bits; bits 60-61 who sent the RST that ended it, 62-63 when:
-                                    # (1 the client, 2 the server; its since_ts_ns is the time)
+    # Twelve letters of five bits; who sent the RST that ended it (bits 60-61), and whose since_ts_ns is the time of
+    # that (bits 62-63): 1 the client, 2 the server.
+    uint64_t history
 
 cdef struct Trouble:                # 256 bytes
     uint32_t edge[2]                # end of the contiguous part of what each side sent

@@ -10,22 +10,25 @@ its record begins anew. Nothing depends on where a batch was cut. Allocates noth
 new record of each pool, and one retired row, a segment.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from .abi cimport SEGMENT_HAS_FAST_OPEN, SEGMENT_HAS_TIMESTAMP, SegmentRecord
-from .expand cimport END_REPLACED, OPEN_AT_END, expand
-from .index cimport hash_words, home, index_insert, mix, prefetch
-from .judge cimport KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, judge, kind_of, replaces
+from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
+from .expand cimport END_FIN, END_REPLACED, OPEN_AT_END, expand
+from .index cimport hash_words, home, mix, prefetch
+from .judge cimport judge, replaces
 from .life cimport (
-    ASSUMED, INFERRED, LINGERS, MARK_EVIDENCE_SHIFT, NO_TIME, SEEN, STEADY, add_head_letter, expire, is_forgotten, is_over,
-    release_parts, since_ts, states_of, take, trait, trouble_of,
+    ASSUMED, INFERRED, LINGERS, MARK_EVIDENCE_SHIFT, NO_TIME, SEEN, STEADY, add_head_letter, expire, is_forgotten,
+    is_over, release_parts, since_ts, states_of, take, trait, trouble_of,
 )
 from .live cimport (
     FLAG_REUSED_BY_RFC6191, FLAG_REUSED_TIME_WAIT, HEAD_COUNT, LiveTable, MARK_CLIENT_IS_HIGH, MARK_DIRECTION, MARK_V6,
-    NO_DELAY, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Trouble,
+    NO_DELAY, SAW_SYN, SAW_TIMESTAMP,
 )
-from .seqnum cimport seq_le, seq_lt
+from .seqnum cimport seq_lt
+from .sides cimport (
+    KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, kind_of, note_timestamp,
+)
 
 from .abi import SEGMENT_DTYPE
 
@@ -61,7 +64,7 @@ cdef inline uint64_t _load64(const uint8_t* p) noexcept nogil:
     return value
 
 
-cdef inline uint32_t _hash_v6(const uint8_t* low, const uint8_t* high, uint32_t ports, const uint64_t* key) noexcept nogil:
+cdef uint32_t _hash_v6(const uint8_t* low, const uint8_t* high, uint32_t ports, const uint64_t* key) noexcept nogil:
     cdef uint64_t first = mix(_load64(low) ^ key[0], _load64(low + 8) ^ key[2])
     cdef uint64_t second = mix(_load64(high) ^ key[1], _load64(high + 8) ^ key[3])
     return hash_words(first ^ (second << 1 | second >> 63), ports, key)
@@ -108,7 +111,9 @@ cdef uint32_t hash_of(const Tables* t, const LiveFlow* f) noexcept nogil:
     return hash_words(<uint64_t>f.address[high] << 32 | f.address[1 - high], ports, t.key)
 
 
-cdef inline bint _matches(const Tables* t, const LiveFlow* f, const SegmentRecord* s, const Probe* p, int side) noexcept nogil:
+cdef inline bint _matches(
+    const Tables* t, const LiveFlow* f, const SegmentRecord* s, const Probe* p, int side
+) noexcept nogil:
     # Whether the segment is of this 4-tuple, given that `side` of it would be the sender.
     cdef const uint8_t* pair
     if f.port[side] != s.src_port or f.port[1 - side] != s.dst_port:
@@ -157,7 +162,7 @@ cdef int _begin(Tables* t, LiveFlow* f, const SegmentRecord* s, const Probe* p, 
     f.port[1 - side] = s.dst_port
     if p.from_high ^ side:
         f.marks |= MARK_CLIENT_IS_HIGH
-    f.marks |= <uint8_t>(direction << MARK_DIRECTION | evidence << MARK_EVIDENCE_SHIFT | evidence << (MARK_EVIDENCE_SHIFT + 2))
+    f.marks |= <uint8_t>(direction << MARK_DIRECTION | (evidence | evidence << 2) << MARK_EVIDENCE_SHIFT)
     f.scales = 0xFF
     f.first_ts_ns = f.last_ts_ns = s.ts_ns
     f.synack_after_ns = f.established_after_ns = <uint32_t>NO_DELAY
@@ -180,11 +185,11 @@ cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Prob
     cdef uint32_t generation = <uint32_t>(f.origin >> 48)
     cdef int kind = kind_of(s.flags)
     cdef int peer = 1 - side
+    cdef int reason
     cdef int64_t lingering_since = NO_TIME
     cdef bint by_rfc6191 = trait(t, f, peer) & LINGERS
     cdef uint32_t pending_iss = 0
     cdef int64_t pending_ts = NO_TIME
-    cdef Trouble* x
     if kind == KIND_SYN and not forgotten:
         if trait(t, f, peer) & LINGERS:
             lingering_since = since_ts(t, f, peer)
@@ -193,7 +198,11 @@ cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Prob
     if kind == KIND_SYN_ACK and f.trouble and t.troubles[f.trouble].pending_role == peer + 1:
         pending_iss = t.troubles[f.trouble].pending_iss
         pending_ts = t.troubles[f.trouble].pending_ts_ns
-    expand(t, f, OPEN_AT_END if over else END_REPLACED if lingering_since == NO_TIME else OPEN_AT_END, &t.retired[t.retired_count])
+    if over:
+        reason = OPEN_AT_END                            # expand() knows how it ended
+    else:
+        reason = END_REPLACED if lingering_since == NO_TIME else END_FIN
+    expand(t, f, reason, &t.retired[t.retired_count])
     t.retired_count += 1
     release_parts(t, f)
     side = _begin(t, f, s, p, 1 if forgotten else generation + 1 if generation < 0xFFFF else generation)
@@ -246,11 +255,12 @@ cdef inline bint _step_plain(Tables* t, LiveFlow* f, const SegmentRecord* s, int
     if s.options & SEGMENT_HAS_TIMESTAMP:
         if f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
             return False
-        f.ts_recent[side] = s.tsval
-        f.flags |= SAW_TIMESTAMP << side
     header = s.wire_bytes - s.payload_bytes
-    if s.wire_bytes < s.payload_bytes or f.header_bytes[side] + header < header or f.packets[side] == <uint32_t>0xFFFFFFFF:
+    if s.wire_bytes < s.payload_bytes or f.header_bytes[side] + header < header:
         return False
+    if f.packets[side] == <uint32_t>0xFFFFFFFF:
+        return False
+    note_timestamp(f, s, side)
     f.snd_nxt[side] += s.payload_bytes
     f.ack[side] = s.ack
     f.window[side] = s.window

@@ -8,6 +8,8 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from libc.string cimport memset
+
 from .abi cimport FlowRecord
 from .expand cimport OPEN_AT_END, expand
 from .index cimport home, index_remove
@@ -31,7 +33,7 @@ cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room) noexcept nogil
                 index_remove(t.slots, t.slot_bits, hash_of(t, f), record)
                 t.slots_used -= 1
                 release_parts(t, f)
-                f.origin = 0
+                memset(f, 0, sizeof(LiveFlow))
                 give_back(&t.flow_pool, t.free_flows, record)
         record += 1
     return record if record < t.flow_pool.used else 0
@@ -108,7 +110,7 @@ def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t n
 
 cdef int _check(const Tables* t) noexcept nogil:
     cdef uint64_t mask = (<uint64_t>1 << t.slot_bits) - 1
-    cdef uint64_t at, from_home
+    cdef uint64_t at
     cdef uint32_t record, live, closings, troubles
     cdef const LiveFlow* f
     live = closings = troubles = 0
@@ -130,7 +132,9 @@ cdef int _check(const Tables* t) noexcept nogil:
             at = (at + 1) & mask
     if live != t.slots_used or live != t.flow_pool.used - 1 - t.flow_pool.free:
         return 4
-    if closings != t.closing_pool.used - 1 - t.closing_pool.free or troubles != t.trouble_pool.used - 1 - t.trouble_pool.free:
+    if closings != t.closing_pool.used - 1 - t.closing_pool.free:
+        return 5
+    if troubles != t.trouble_pool.used - 1 - t.trouble_pool.free:
         return 5
     return 0
 

@@ -1,0 +1,117 @@
+"""SYN and SYN+ACK: first, repeated, crossing, of another connection, or of a server that dropped the client's ACK.
+
+RFC 9293 sections 3.5 and 3.10.7.3, RFC 7413 (Fast Open). Called by judge.pyx, which has counted the segment.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from .abi cimport SEGMENT_HAS_TIMESTAMP
+from .life cimport (
+    ACTIVE_OPEN, EVENT_SYN, EVENT_SYN_ACK, EVENT_SYN_ACK_AGAIN, LETTER_SYN, LETTER_SYN_ACK, NO_TIME, OPENING, OVER,
+    PASSIVE, RECEIVED, SEEN, SENT, add_letter, move, set_synack_ts, synack_ts, trait, trouble_of,
+)
+from .live cimport (
+    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, SAW_ACK_OF_SYN, SAW_SYN,
+    SAW_SYN_ACK, SAW_TIMESTAMP, Trouble,
+)
+from .seqnum cimport seq_max
+from .sides cimport LARGEST_SCALE, set_scale
+from .stream cimport count_retransmit
+
+
+cdef void _take_options(LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
+    cdef uint32_t scale = 0 if s.window_scale == 255 else s.window_scale
+    set_scale(f, side, scale if scale < LARGEST_SCALE else LARGEST_SCALE)
+    f.window[side] = s.window
+    if s.options & SEGMENT_HAS_TIMESTAMP:
+        f.ts_recent[side] = s.tsval
+        f.flags |= SAW_TIMESTAMP << side
+
+
+cdef void _begin_side(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
+    # The side's SYN (with or without ACK) sets its numbers.
+    f.iss[side] = s.seq
+    f.snd_nxt[side] = s.seq + 1 + s.payload_bytes
+    if f.trouble:
+        t.troubles[f.trouble].edge[side] = f.snd_nxt[side]
+    _take_options(f, s, side)
+
+
+cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
+    cdef int peer = 1 - side
+    cdef Trouble* x
+    if first and (trait(t, f, side) & (PASSIVE | OVER) or trait(t, f, side) & ACTIVE_OPEN and not f.flags & SAW_SYN):
+        if trait(t, f, side) & ACTIVE_OPEN:
+            # The SYN+ACK came first in the file: this is the SYN that it answers.
+            f.flags |= SAW_SYN if side == 0 else 0
+            _begin_side(t, f, s, side)
+            return
+        if trait(t, f, peer) & OPENING:
+            f.flags |= FLAG_SIMULTANEOUS_OPEN
+        if side == 0:
+            f.flags |= SAW_SYN
+        else:
+            add_letter(t, f, LETTER_SYN + side)
+        if s.payload_bytes:
+            f.flags |= FLAG_FAST_OPEN
+        _begin_side(t, f, s, side)
+        move(t, f, SENT, EVENT_SYN, side, s.ts_ns, SEEN)
+        move(t, f, RECEIVED, EVENT_SYN, peer, s.ts_ns, SEEN)
+        return
+    x = trouble_of(t, f)
+    x.more_syns[side] += 1
+    if s.seq == f.iss[side]:
+        count_retransmit(t, f, side, s.payload_bytes, True)
+        return
+    x.pending_role = <uint8_t>(side + 1)
+    x.pending_iss = s.seq
+    x.pending_ts_ns = s.ts_ns
+    f.flags |= FLAG_PENDING_SYN
+
+
+cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
+    cdef int peer = 1 - side
+    cdef Trouble* x
+    cdef uint32_t acked = s.ack - f.iss[peer] - 1      # octets behind the peer's SYN that are acknowledged too
+    if f.packets[peer] and acked > f.snd_nxt[peer] - f.iss[peer] - 1:
+        trouble_of(t, f).more_syns[side] += 1
+        return                                          # answers no SYN of this connection
+    if first or (side == 1 and not f.flags & SAW_SYN_ACK) or (side == 0 and f.flags & FLAG_SIMULTANEOUS_OPEN
+                                                              and trait(t, f, side) & ACTIVE_OPEN):
+        if first or s.seq != f.iss[side]:
+            _begin_side(t, f, s, side)
+        else:
+            trouble_of(t, f).more_syns[side] += 1
+            _take_options(f, s, side)
+        if s.window_scale == 255:
+            set_scale(f, peer, 0)
+        if acked == 0 and f.flags & FLAG_FAST_OPEN and f.snd_nxt[peer] != s.ack:
+            # The server did not take the data of the SYN (RFC 7413 section 4.2.2): the client will send it again.
+            x = trouble_of(t, f)
+            x.retransmitted_bytes[peer] += f.snd_nxt[peer] - s.ack
+            f.snd_nxt[peer] = x.edge[peer] = s.ack
+        if synack_ts(t, f) == NO_TIME:
+            set_synack_ts(t, f, s.ts_ns)
+        if side == 1:
+            f.flags |= SAW_SYN_ACK
+        else:
+            add_letter(t, f, LETTER_SYN_ACK + side)
+        move(t, f, SENT, EVENT_SYN_ACK, side, s.ts_ns, SEEN)
+        move(t, f, RECEIVED, EVENT_SYN_ACK, peer, s.ts_ns, SEEN)
+    else:
+        x = trouble_of(t, f)
+        x.more_syns[side] += 1
+        if s.seq != f.iss[side]:
+            if trait(t, f, side) & OPENING:             # two that differ: the client's ACK will choose
+                x.other_iss = f.iss[side]
+                _begin_side(t, f, s, side)
+            return
+        count_retransmit(t, f, side, s.payload_bytes, True)
+        if f.flags & SAW_ACK_OF_SYN and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes:
+            # The server has forgotten the client's ACK, and all that came with it.
+            f.flags |= FLAG_ACCEPT_QUEUE
+            f.flags &= ~(<uint32_t>FIN_TAKEN << peer)
+            x.edge[peer] = f.iss[peer] + 1
+            move(t, f, SENT, EVENT_SYN_ACK_AGAIN, side, s.ts_ns, SEEN)
+            move(t, f, RECEIVED, EVENT_SYN_ACK_AGAIN, peer, s.ts_ns, SEEN)
+    f.ack[side] = s.ack if not f.ack[side] else seq_max(f.ack[side], s.ack)

@@ -1,0 +1,8 @@
+# ACKs, data and FINs. See stream.pyx.
+from libc.stdint cimport uint32_t
+
+from .abi cimport SegmentRecord
+from .live cimport LiveFlow, Tables
+
+cdef void count_retransmit(Tables* t, LiveFlow* f, int side, uint32_t repeated, bint whole) noexcept nogil
+cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil

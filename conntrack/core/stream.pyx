@@ -1,0 +1,257 @@
+"""ACKs, data and FINs: what was sent, what of it has arrived without a hole, what was acknowledged.
+
+Where a side's data has no hole, its contiguous edge is its snd_nxt and nothing more is kept; the first segment that is
+not the next one gives the connection a Trouble (live.pxd), with the edge and up to RANGES pieces beyond it. A FIN
+counts as received when the edge has reached its end, or when an ACK covers it, whichever comes first. Called by
+judge.pyx, which has counted the segment. RFC 9293 sections 3.4 and 3.10.7.4, RFC 7323 section 5 (PAWS).
+"""
+
+from libc.stdint cimport uint32_t
+
+from .abi cimport SEGMENT_HAS_TIMESTAMP
+from .life cimport (
+    ACTIVE_OPEN, EVENT_ACK_OF_FIN, EVENT_ACK_OF_SYN, EVENT_DATA, EVENT_FIN, EVENT_FIN_CROSSING, HALF_CLOSED, INFERRED,
+    LETTER_FIN, LETTER_GAP, LETTER_RETRANSMIT, LETTER_ZERO_WINDOW, NO_TIME, OPENING, PASSIVE, RECEIVED, SEEN, SENT,
+    add_head_letter, add_letter, closing_of, established_ts, move, set_established_ts, trait, trouble_of,
+)
+from .live cimport (
+    FIN_TAKEN, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW, FLAG_PAWS_REJECTED, RANGES, SAW_ACK_OF_SYN,
+    SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
+)
+from .seqnum cimport seq_le, seq_lt, seq_max
+from .sides cimport PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_fin, note_timestamp, scale_of
+
+
+cdef void count_retransmit(Tables* t, LiveFlow* f, int side, uint32_t repeated, bint whole) noexcept nogil:
+    cdef Trouble* x = trouble_of(t, f)
+    x.retransmitted_bytes[side] += repeated
+    if whole:
+        x.retransmits[side] += 1
+        if decade(x.retransmits[side]):
+            add_letter(t, f, LETTER_RETRANSMIT + side)
+
+
+cdef uint32_t _covered(Trouble* x, int side, uint32_t start, uint32_t end) noexcept nogil:
+    # Octets of start..end that the out-of-order ranges hold.
+    cdef uint32_t have = 0
+    cdef uint32_t low, high
+    cdef int i
+    for i in range(x.ranges[side]):
+        low = seq_max(start, x.range_start[side * RANGES + i])
+        high = x.range_end[side * RANGES + i]
+        if seq_lt(end, high):
+            high = end
+        if seq_lt(low, high):
+            have += high - low
+    return have
+
+
+cdef void _absorb(Trouble* x, int side) noexcept nogil:
+    # Ranges that the contiguous edge has reached become part of it.
+    cdef int i = 0
+    cdef int at
+    while i < x.ranges[side]:
+        at = side * RANGES + i
+        if seq_le(x.range_start[at], x.edge[side]):
+            x.edge[side] = seq_max(x.edge[side], x.range_end[at])
+            x.ranges[side] -= 1
+            x.range_start[at] = x.range_start[side * RANGES + x.ranges[side]]
+            x.range_end[at] = x.range_end[side * RANGES + x.ranges[side]]
+            i = 0
+        else:
+            i += 1
+
+
+cdef void _add_range(Trouble* x, int side, uint32_t start, uint32_t end) noexcept nogil:
+    # Keep start..end, joined with what it touches. Where there is no room it is forgotten: an ACK will repair the edge.
+    cdef int i = 0
+    cdef int at, last
+    while i < x.ranges[side]:
+        at = side * RANGES + i
+        if seq_le(x.range_start[at], end) and seq_le(start, x.range_end[at]):
+            if seq_lt(x.range_start[at], start):
+                start = x.range_start[at]
+            end = seq_max(end, x.range_end[at])
+            x.ranges[side] -= 1
+            last = side * RANGES + x.ranges[side]
+            x.range_start[at] = x.range_start[last]
+            x.range_end[at] = x.range_end[last]
+            i = 0
+        else:
+            i += 1
+    if x.ranges[side] < RANGES:
+        at = side * RANGES + x.ranges[side]
+        x.range_start[at] = start
+        x.range_end[at] = end
+        x.ranges[side] += 1
+
+
+cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint processed) noexcept nogil:
+    # What the ACK says about the peer's SYN and data. That its sender has them is true whether the peer processes it or
+    # not.
+    cdef int peer = 1 - side
+    cdef uint32_t edge, missing
+    cdef Trouble* x
+    cdef int evidence = SEEN
+    if f.packets[peer] == 0 and not f.flags & SAW_SYN_ACK and not f.ack[side]:
+        f.iss[peer] = s.ack - 1                         # never seen: the ACK is all there is to know it by
+        f.snd_nxt[peer] = s.ack
+        if f.trouble:
+            t.troubles[f.trouble].edge[peer] = s.ack
+        evidence = INFERRED
+    elif f.trouble and t.troubles[f.trouble].other_iss and s.ack == t.troubles[f.trouble].other_iss + 1 \
+            and trait(t, f, peer) & OPENING:
+        f.iss[peer] = t.troubles[f.trouble].other_iss   # the client chose the earlier of two SYN+ACKs
+        f.snd_nxt[peer] = t.troubles[f.trouble].edge[peer] = s.ack
+    edge = edge_of(t, f, peer)
+    if seq_lt(edge, s.ack) and s.ack - edge < PLAUSIBLE and not (
+            has_fin(t, f, peer) and seq_lt(f.snd_nxt[peer], s.ack)):
+        x = trouble_of(t, f)
+        missing = s.ack - edge - _covered(x, peer, edge, s.ack)
+        if missing and f.packets[peer]:
+            x.gap_bytes[peer] += missing
+            f.flags |= FLAG_CAPTURE_LOSS
+            add_letter(t, f, LETTER_GAP + peer)
+        x.edge[peer] = s.ack
+        f.snd_nxt[peer] = seq_max(f.snd_nxt[peer], s.ack)
+        _absorb(x, peer)
+    if not f.ack[side] or (seq_lt(f.ack[side], s.ack) and seq_le(s.ack, f.snd_nxt[peer])):
+        f.ack[side] = s.ack
+    if (trait(t, f, peer) & (OPENING | PASSIVE) or trait(t, f, side) & (OPENING | PASSIVE)) \
+            and s.ack - f.iss[peer] - 1 <= f.snd_nxt[peer] - f.iss[peer] - 1:
+        if side == 0:
+            f.flags |= SAW_ACK_OF_SYN
+        if established_ts(t, f) == NO_TIME and trait(t, f, side) & (OPENING | ACTIVE_OPEN) != OPENING:
+            set_established_ts(t, f, s.ts_ns)
+        if trait(t, f, peer) & PASSIVE or trait(t, f, side) & PASSIVE:
+            evidence = INFERRED
+        move(t, f, SENT, EVENT_ACK_OF_SYN, side, s.ts_ns, evidence)
+        if processed:
+            move(t, f, RECEIVED, EVENT_ACK_OF_SYN, peer, s.ts_ns, evidence)
+
+
+cdef void _take_ack_of_fin(
+    Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint processed
+) noexcept nogil:
+    cdef int peer = 1 - side
+    cdef Closing* c
+    if not has_fin(t, f, peer) or s.ack != f.snd_nxt[peer]:
+        return
+    c = &t.closings[f.closing]
+    if not f.flags & (<uint32_t>FIN_TAKEN << peer):
+        f.flags |= <uint32_t>FIN_TAKEN << peer
+        trouble_of(t, f).fin_taken_ts_ns[peer] = s.ts_ns
+    if c.fin_acked_ts_ns[peer] == NO_TIME:
+        move(t, f, SENT, EVENT_ACK_OF_FIN, side, s.ts_ns, SEEN)
+    if processed and c.fin_acked_ts_ns[peer] == NO_TIME:
+        c.fin_acked_ts_ns[peer] = s.ts_ns
+        move(t, f, RECEIVED, EVENT_ACK_OF_FIN, peer, s.ts_ns, SEEN)
+
+
+cdef bint _take_data(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint delivered) noexcept nogil:
+    # Place payload and FIN among what the side has sent; True where this is the FIN, for the first time.
+    cdef bint fin = s.flags & TCP_FIN != 0
+    cdef uint32_t length = s.payload_bytes + fin
+    cdef uint32_t start = s.seq
+    cdef uint32_t end = start + length
+    cdef uint32_t edge = edge_of(t, f, side)
+    cdef bint known_fin = has_fin(t, f, side)
+    cdef Trouble* x
+    if length == 0 or (known_fin and seq_lt(f.snd_nxt[side], end)):
+        return False                                    # nothing, or beyond the FIN
+    if not delivered:
+        if not fin or known_fin:
+            return False
+        trouble_of(t, f)                                # sent, not received: the edge stays behind
+        f.snd_nxt[side] = seq_max(f.snd_nxt[side], end)
+    elif seq_le(end, edge):
+        if not (s.payload_bytes <= 1 and not fin and s.seq == f.snd_nxt[side] - 1):     # a keep-alive repeats one octet
+            count_retransmit(t, f, side, s.payload_bytes, not fin or known_fin)
+    elif seq_le(start, edge):
+        if start != edge and s.payload_bytes:
+            count_retransmit(t, f, side, edge - start, False)
+        if f.trouble:
+            x = &t.troubles[f.trouble]
+            if x.edge[side] != f.snd_nxt[side]:
+                x.out_of_order[side] += 1
+                x.retransmitted_bytes[side] += _covered(x, side, edge, end)
+            x.edge[side] = end
+            _absorb(x, side)
+        f.snd_nxt[side] = seq_max(f.snd_nxt[side], end)
+    else:
+        x = trouble_of(t, f)
+        if _covered(x, side, start, end) == length:
+            count_retransmit(t, f, side, s.payload_bytes, True)
+        else:
+            x.out_of_order[side] += 1
+            x.retransmitted_bytes[side] += _covered(x, side, start, end)
+            _add_range(x, side, start, end)
+        f.snd_nxt[side] = seq_max(f.snd_nxt[side], end)
+    if not fin:
+        return False
+    if known_fin:
+        trouble_of(t, f).more_fins[side] += 1
+        return False
+    closing_of(t, f).fin_ts_ns[side] = s.ts_ns
+    if f.snd_nxt[side] != end:
+        trouble_of(t, f)
+        f.snd_nxt[side] = end                           # what lay beyond the FIN was never there
+    add_letter(t, f, LETTER_FIN + side)
+    return True
+
+
+cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
+    cdef int peer = 1 - side
+    cdef bint delivered = True
+    cdef bint had_half_closed = trait(t, f, side) & HALF_CLOSED
+    cdef bint new_fin, processed
+    cdef uint32_t edge
+    cdef Trouble* x
+    if first and not (f.flags & (SAW_SYN | SAW_SYN_ACK) and f.ack[peer] and s.seq - f.snd_nxt[side] < PLAUSIBLE):
+        f.iss[side] = f.snd_nxt[side] = s.seq
+        if f.trouble:
+            t.troubles[f.trouble].edge[side] = s.seq
+    edge = edge_of(t, f, side)
+    if s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
+        f.flags |= FLAG_PAWS_REJECTED
+        delivered = False
+    elif seq_lt(edge, s.seq) and f.packets[peer] and \
+            s.seq - edge > (<uint32_t>65535 << scale_of(f, peer)) + WINDOW_MARGIN:
+        f.flags |= FLAG_OUT_OF_WINDOW
+        return
+    # A segment that lies wholly before what its receiver has acknowledged is answered and dropped, its ACK with it
+    # (RFC 9293 3.10.7.4, first check; Linux tcp_sequence).
+    processed = delivered and not (
+        f.ack[peer] and seq_lt(s.seq + s.payload_bytes + (s.flags & TCP_FIN), f.ack[peer]))
+    if processed:
+        note_timestamp(f, s, side)
+        f.window[side] = s.window
+    _take_ack(t, f, s, side, processed)
+    _take_ack_of_fin(t, f, s, side, processed)
+    add_head_letter(t, f, side, s.payload_bytes != 0)
+    if s.window == 0:
+        x = trouble_of(t, f)
+        x.zero_windows[side] += 1
+        if decade(x.zero_windows[side]):
+            add_letter(t, f, LETTER_ZERO_WINDOW + side)
+    new_fin = _take_data(t, f, s, side, delivered)
+    if s.payload_bytes or s.flags & TCP_FIN:
+        if trait(t, f, side) & (OPENING | PASSIVE) and not f.flags & FLAG_FAST_OPEN:
+            if established_ts(t, f) == NO_TIME:
+                set_established_ts(t, f, s.ts_ns)
+            move(t, f, SENT, EVENT_DATA, side, s.ts_ns, INFERRED)
+    if s.payload_bytes and had_half_closed:
+        x = trouble_of(t, f)
+        x.half_close_payload_ts_ns = s.ts_ns
+        x.half_close_payload_bytes += s.payload_bytes
+    if new_fin:
+        if f.flags & (<uint32_t>FIN_TAKEN << peer) and seq_lt(s.ack, f.snd_nxt[peer]):
+            move(t, f, SENT, EVENT_FIN_CROSSING, side, s.ts_ns, SEEN)
+        else:
+            move(t, f, SENT, EVENT_FIN, side, s.ts_ns, SEEN)
+    if delivered and has_fin(t, f, side) and not f.flags & (<uint32_t>FIN_TAKEN << side) \
+            and edge_of(t, f, side) == f.snd_nxt[side]:
+        f.flags |= <uint32_t>FIN_TAKEN << side
+        if not new_fin:
+            trouble_of(t, f).fin_taken_ts_ns[side] = s.ts_ns
+        move(t, f, RECEIVED, EVENT_FIN, peer, s.ts_ns, SEEN)
