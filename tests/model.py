@@ -120,7 +120,7 @@ class Row(NamedTuple):
     server_packets: int
 
 
-@dataclass
+@dataclass(eq=False)
 class End:
     """One endpoint."""
 
@@ -182,6 +182,12 @@ class Connection:
     def count(self, sender: End, ts: int) -> None:
         sender.packets += 1
         self.last = max(self.last, ts)
+
+    def wind_up(self, ts: int) -> None:
+        """Where both ends are in TIME_WAIT, they have one timer: they entered it within a round trip."""
+        for end in self.ends.values():
+            if end.state == TIME_WAIT:
+                end.alarm = max(end.alarm, ts)
 
     def expire(self, now: int) -> None:
         for end in self.ends.values():
@@ -327,8 +333,8 @@ def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
         return
     ts, payload, fin = int(s["ts_ns"]), int(s["payload_bytes"]), bool(flags & FIN)
     if not flags & RST and flags != SYN and y.state == TIME_WAIT:
-        for end in c.ends.values():  # one timer for both, wound up by what either receives
-            end.alarm = max(end.alarm, ts)
+        c.wind_up(ts)
+    waiting = [end for end in c.ends.values() if end.state == TIME_WAIT]
     if flags & RST:
         _reset(s, flags, x, y)
     elif flags & SYN:
@@ -340,6 +346,8 @@ def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
                 x.move(ESTABLISHED if x.state == SYN_RECEIVED and x.greeted else x.state, ts)
     else:
         _transfer(c, s, ts, payload, fin, x, y)
+    if any(end.state == TIME_WAIT and end not in waiting for end in c.ends.values()):
+        c.wind_up(ts)
 
 
 def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y: End) -> None:
