@@ -1,0 +1,37 @@
+"""What every test stands on: a fixed terminal, a fixed time zone, and the folder of shared captures where there is one.
+
+Tests pass on a bare clone. Those that need the shared captures ask for the fixture `shared`: without that folder they
+are skipped, and under CI=true they fail, because there nothing may be left out. There is no other reason to skip.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("CONNTRACK_SHARED") or ROOT.parent / "shared")
+NO_SHARED = "the shared captures are not here (CONNTRACK_SHARED, or ../shared next to the repository)"
+
+os.environ["COLUMNS"] = "80"
+os.environ["TZ"] = "UTC"
+time.tzset()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the public captures and the tools."""
+    if not SHARED.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(NO_SHARED)
+        pytest.skip(NO_SHARED)
+    return SHARED

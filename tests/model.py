@@ -1,0 +1,467 @@
+"""A second opinion: the machine once more, one segment at a time, in plain Python, from the same documents.
+
+Written from RFC 9293 and from what is known of Linux, without a look at the compiled core, and without the tables of
+transitions.py: here a rule is a branch, numbers are integers that do not wrap, and every timer is worked out when
+somebody asks. It is slow and keeps everything. Where it and the tracker differ, one of the two is wrong.
+
+What it does not keep: payload statistics, histories, evidence; they have tests of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conntrack.states import SegmentEvent, TcpState
+
+__all__ = ["Model", "Row", "received", "sent"]
+
+(CLOSED, LISTEN, SYN_SENT, SYN_RECEIVED, ESTABLISHED) = list(TcpState)[:5]
+(FIN_WAIT_1, FIN_WAIT_2, CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT) = list(TcpState)[5:]
+Event = SegmentEvent
+
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+HAS_TIMESTAMP = 1
+MIB = 1 << 20
+SECOND = 1_000_000_000
+TWO_MSL = 60 * SECOND
+VALID = (SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, ACK)
+TIMERS = {
+    SYN_SENT: 127 * SECOND,
+    SYN_RECEIVED: 63 * SECOND,
+    FIN_WAIT_1: 102_200_000_000,
+    CLOSING: 102_200_000_000,
+    LAST_ACK: 102_200_000_000,
+    TIME_WAIT: 60 * SECOND,
+}
+
+
+def sent(state: TcpState, event: Event) -> TcpState:
+    """Where an endpoint is after it sent something (RFC 9293, figure 5, seen from outside)."""
+    match event, state:
+        case Event.SYN, TcpState.CLOSED | TcpState.LISTEN:
+            return SYN_SENT
+        case Event.SYN_ACK, TcpState.CLOSED | TcpState.LISTEN | TcpState.SYN_SENT:
+            return SYN_RECEIVED
+        case Event.SYN_ACK_AGAIN, TcpState.ESTABLISHED | TcpState.CLOSE_WAIT:
+            return SYN_RECEIVED
+        case Event.ACK_OF_SYN, TcpState.SYN_SENT | TcpState.LISTEN:
+            return ESTABLISHED
+        case Event.DATA, TcpState.LISTEN | TcpState.SYN_SENT | TcpState.SYN_RECEIVED:
+            return ESTABLISHED
+        case Event.ACK_OF_FIN, TcpState.SYN_SENT | TcpState.SYN_RECEIVED | TcpState.ESTABLISHED:
+            return CLOSE_WAIT
+        case Event.ACK_OF_FIN, TcpState.FIN_WAIT_1:
+            return CLOSING
+        case Event.ACK_OF_FIN, TcpState.FIN_WAIT_2:
+            return TIME_WAIT
+        case Event.FIN, TcpState.CLOSE_WAIT:
+            return LAST_ACK
+        case Event.FIN_CROSSING, TcpState.CLOSE_WAIT:
+            return CLOSING
+        case (
+            (Event.FIN | Event.FIN_CROSSING),
+            (TcpState.LISTEN | TcpState.SYN_SENT | TcpState.SYN_RECEIVED | TcpState.ESTABLISHED),
+        ):
+            return FIN_WAIT_1
+        case Event.RST, _:
+            return CLOSED
+    return state
+
+
+def received(state: TcpState, event: Event) -> TcpState:
+    """Where an endpoint is after it took something."""
+    match event, state:
+        case Event.SYN, TcpState.SYN_SENT:
+            return SYN_RECEIVED
+        case Event.SYN_ACK, TcpState.SYN_RECEIVED:
+            return ESTABLISHED
+        case Event.ACK_OF_SYN, TcpState.SYN_RECEIVED | TcpState.LISTEN:
+            return ESTABLISHED
+        case Event.ACK_OF_FIN, TcpState.FIN_WAIT_1:
+            return FIN_WAIT_2
+        case Event.ACK_OF_FIN, TcpState.CLOSING:
+            return TIME_WAIT
+        case Event.ACK_OF_FIN, TcpState.LAST_ACK:
+            return CLOSED
+        case ((Event.FIN | Event.FIN_CROSSING), TcpState.SYN_RECEIVED | TcpState.ESTABLISHED):
+            return CLOSE_WAIT
+        case ((Event.FIN | Event.FIN_CROSSING), TcpState.FIN_WAIT_1):
+            return CLOSING
+        case ((Event.FIN | Event.FIN_CROSSING), TcpState.FIN_WAIT_2):
+            return TIME_WAIT
+        case Event.RST, _ if state != LISTEN:
+            return CLOSED
+    return state
+
+
+def near(value: int, to: int) -> int:
+    """The number without end that is `value` modulo 2**32 and nearest to `to`."""
+    return to + ((value - to + 2**31) % 2**32 - 2**31)
+
+
+class Row(NamedTuple):
+    """What the model and the tracker must agree on, for one connection."""
+
+    flow_id: int
+    generation: int
+    client: tuple[bytes, int]
+    server: tuple[bytes, int]
+    client_state: TcpState
+    server_state: TcpState
+    client_since_ts_ns: int
+    server_since_ts_ns: int
+    first_ts_ns: int
+    last_ts_ns: int
+    client_packets: int
+    server_packets: int
+
+
+@dataclass(eq=False)
+class End:
+    """One endpoint."""
+
+    state: TcpState
+    since: int
+    known: bool = False  # its numbers are: from a segment of its own, or from an ACK of the peer
+    packets: int = 0
+    opened: bool = False  # its SYN, with or without ACK, was seen
+    greeting: bool = False  # its SYN+ACK was
+    other_iss: int | None = None  # that of the SYN+ACK before it
+    iss: int = 0
+    first: int = 0  # the lowest number that belongs to it
+    nxt: int = 0  # the end of what it has sent
+    edge: int = 0  # the end of what it has sent without a hole
+    ranges: list[tuple[int, int]] = field(default_factory=list)  # what it has sent beyond a hole
+    fin_end: int | None = None
+    fin_taken: bool = False
+    acked: int | None = None  # the highest ACK that it sent
+    greeted: bool = False  # it was sent a SYN+ACK that acknowledges its SYN
+    scale: int = 14  # of the windows that it announces; the most there can be where its SYN was not seen
+    ts_recent: int | None = None  # of what it sent, as its peer remembers it
+    alarm: int = 0  # when the timer of the state was last wound up
+    pending: tuple[int, int] | None = None  # number and time of a SYN that does not belong here
+
+    def move(self, state: TcpState, ts: int) -> None:
+        if state != self.state:
+            self.state, self.since, self.alarm = state, ts, ts
+
+    def start(self, iss: int, nxt: int) -> None:
+        self.known, self.iss, self.first, self.nxt, self.edge = True, iss, iss, nxt, nxt
+
+    def fill(self, start: int, end: int) -> None:
+        """Take note that it has sent from `start` to `end`."""
+        self.nxt = max(self.nxt, end)
+        if end <= self.edge:
+            return
+        if start > self.edge:
+            touching = [r for r in self.ranges if r[0] <= end and start <= r[1]]
+            others = [r for r in self.ranges if r not in touching]
+            if len(others) < 4:
+                joined = [(start, end), *touching]
+                self.ranges = [*others, (min(low for low, _ in joined), max(high for _, high in joined))]
+            return
+        self.edge = end
+        while any(low <= self.edge for low, _ in self.ranges):
+            self.edge = max(self.edge, *(high for low, high in self.ranges if low <= self.edge))
+            self.ranges = [r for r in self.ranges if r[0] > self.edge]
+
+
+class Connection:
+    """One generation of a 4-tuple."""
+
+    def __init__(self, number: int, generation: int, ends: dict[Any, End], client: Any, server: Any, ts: int) -> None:
+        self.number, self.generation = number, generation
+        self.ends, self.client, self.server = ends, client, server
+        self.first = self.last = ts
+        self.handshake = self.fast_open = False  # a SYN was seen; one with data
+
+    def count(self, sender: End, ts: int) -> None:
+        sender.packets += 1
+        self.last = max(self.last, ts)
+
+    def wind_up(self, ts: int) -> None:
+        """Where both ends are in TIME_WAIT, they have one timer: they entered it within a round trip."""
+        for end in self.ends.values():
+            if end.state == TIME_WAIT:
+                end.alarm = max(end.alarm, ts)
+
+    def expire(self, now: int) -> None:
+        for end in self.ends.values():
+            if end.state in TIMERS:
+                wound = end.alarm if end.state in (SYN_SENT, SYN_RECEIVED, TIME_WAIT) else self.last
+                if now > wound + TIMERS[end.state]:
+                    end.move(CLOSED, wound + TIMERS[end.state])
+
+    def over(self) -> bool:
+        """Nothing is left at either end."""
+        states = {end.state for end in self.ends.values()}
+        return states <= {CLOSED, LISTEN} and CLOSED in states
+
+    def lingering(self) -> bool:
+        """At most a TIME_WAIT is left."""
+        states = {end.state for end in self.ends.values()}
+        return self.over() or (states <= {CLOSED, TIME_WAIT})
+
+    def row(self) -> Row:
+        client, server = self.ends[self.client], self.ends[self.server]
+        return Row(
+            self.number,
+            self.generation,
+            self.client,
+            self.server,
+            client.state,
+            server.state,
+            client.since,
+            server.since,
+            self.first,
+            self.last,
+            client.packets,
+            server.packets,
+        )
+
+
+class Model:
+    """Every connection that the segments tell of."""
+
+    def __init__(self) -> None:
+        self.table: dict[Any, Connection] = {}
+        self.finished: list[Connection] = []
+        self.now = -(2**63)
+
+    def process(self, segments: NDArray[np.void]) -> None:
+        """Take the segments, one after the other."""
+        for segment in segments:
+            self._take(segment)
+
+    def rows(self) -> list[Row]:
+        """Every connection, in its state at the latest time, by flow_id."""
+        for connection in self.table.values():
+            connection.expire(self.now)
+        return sorted(connection.row() for connection in [*self.finished, *self.table.values()])
+
+    def _take(self, s: Any) -> None:
+        ts = int(s["ts_ns"])
+        self.now = max(self.now, ts)
+        source = (s["src_ip"].tobytes(), int(s["src_port"]))
+        target = (s["dst_ip"].tobytes(), int(s["dst_port"]))
+        key = frozenset((source, target))
+        flags = int(s["flags"]) & (FIN | SYN | RST | ACK)
+        if flags == FIN | RST | ACK:
+            flags = RST | ACK
+        connection = self.table.get(key)
+        if connection is not None:
+            connection.expire(self.now)
+            if connection.over() and self.now > connection.last + TWO_MSL:
+                self.finished.append(self.table.pop(key))
+                connection = None
+        generation, syn_ts = 1, ts
+        if connection is not None:
+            x, y = connection.ends[source], connection.ends[target]
+            syn_ts = y.pending[1] if flags == SYN | ACK and y.pending else ts
+            match _relation(connection, s, flags, x, y):
+                case "stray":
+                    connection.count(x, ts)
+                    x.pending = (int(s["seq"]), ts)
+                    return
+                case "next":
+                    generation = connection.generation + 1
+                    self.finished.append(self.table.pop(key))
+                    connection = None
+        if connection is None:
+            connection = self.table[key] = _open(s, flags, source, target, generation, syn_ts)
+        connection.count(connection.ends[source], ts)
+        _step(connection, s, flags, connection.ends[source], connection.ends[target])
+
+
+def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
+    """Whether a segment is of this connection ("same"), begins the "next", or is a "stray" SYN to be remembered."""
+    seq, ack = int(s["seq"]), int(s["ack"])
+    if flags == SYN:
+        if x.opened and near(seq, x.iss) == x.iss:
+            return "same"
+        if c.lingering():
+            dead = y.state != TIME_WAIT or _newer(s, x) or near(seq, x.nxt) > x.nxt
+            return "next" if dead else "stray"
+        if x.state == LISTEN and not x.packets:
+            return "same"
+        return "next" if x.state == SYN_SENT and x.packets and y.state == LISTEN else "stray"
+    if flags == SYN | ACK:
+        if y.pending is not None and ack == (y.pending[0] + 1) % 2**32:
+            return "next"
+        beyond = near(ack, y.iss) - y.iss - 1
+        answers = bool(y.packets) and 0 <= beyond < 2**30
+        return "next" if c.over() and near(seq, x.iss) != x.iss and not answers else "same"
+    if flags in (ACK, FIN | ACK) and c.over() and x.packets:
+        number = near(seq, x.nxt)
+        return "next" if number > x.nxt + MIB or near(seq, x.first) < x.first else "same"
+    return "same"
+
+
+def _newer(s: Any, x: End) -> bool:
+    if not int(s["options"]) & HAS_TIMESTAMP or x.ts_recent is None:
+        return False
+    return near(int(s["tsval"]), x.ts_recent) > x.ts_recent
+
+
+def _open(s: Any, flags: int, source: Any, target: Any, generation: int, syn_ts: int) -> Connection:
+    """A connection as it was just before its first segment."""
+    ts = int(s["ts_ns"])
+    client, server = source, target
+    if flags == SYN:
+        ends = {source: End(CLOSED, ts), target: End(LISTEN, ts)}
+    elif flags == SYN | ACK:
+        ends = {source: End(LISTEN, ts), target: End(SYN_SENT, syn_ts, alarm=syn_ts)}
+        iss = int(s["ack"]) - 1
+        ends[target].start(iss, iss + 1)
+        ends[target].opened = True
+        client, server = target, source
+    else:
+        state = ESTABLISHED if flags in VALID else CLOSED
+        ends = {source: End(state, ts), target: End(state if state else LISTEN, ts)}
+        if source[1] < target[1]:
+            client, server = target, source
+    return Connection(int(s["frame"]), generation, ends, client, server, min(ts, syn_ts))
+
+
+def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
+    """What a segment from x does to both ends."""
+    if flags not in VALID:
+        return
+    ts, payload, fin = int(s["ts_ns"]), int(s["payload_bytes"]), bool(flags & FIN)
+    if not flags & RST and flags != SYN and y.state == TIME_WAIT:
+        c.wind_up(ts)
+    waiting = [end for end in c.ends.values() if end.state == TIME_WAIT]
+    if flags & RST:
+        _reset(s, flags, x, y)
+    elif flags & SYN:
+        event = _synchronise(c, s, flags, x, y)
+        if event is not None:
+            x.move(sent(x.state, event), ts)
+            y.move(received(y.state, event), ts)
+            if event == Event.SYN_ACK:
+                x.move(ESTABLISHED if x.state == SYN_RECEIVED and x.greeted else x.state, ts)
+    else:
+        _transfer(c, s, ts, payload, fin, x, y)
+    if any(end.state == TIME_WAIT and end not in waiting for end in c.ends.values()):
+        c.wind_up(ts)
+
+
+def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y: End) -> None:
+    """A segment with an ACK and without SYN and RST: data, FIN, or nothing."""
+    seq = int(s["seq"])
+    if x.packets == 1 and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
+        x.start(seq - 1, seq)
+        x.first = seq
+    seq = near(seq, x.edge)
+    end = seq + payload + fin
+    timed, tsval = bool(int(s["options"]) & HAS_TIMESTAMP), int(s["tsval"])
+    taken = True
+    if timed and x.ts_recent is not None and near(tsval, x.ts_recent) < x.ts_recent:
+        taken = False
+    elif y.packets and seq - x.edge > (65_535 << y.scale) + MIB:
+        return
+    if taken:
+        if timed and seq <= x.edge:
+            x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
+        _acknowledge(s, x, y, ts)
+
+    first_fin = fin and x.fin_end is None
+    if (payload or fin) and (x.fin_end is None or end <= x.fin_end):
+        if first_fin:
+            x.fin_end = end
+        if taken:
+            x.fill(seq, end)
+        if first_fin:
+            x.nxt = end
+    if (payload or fin) and not c.fast_open:
+        x.move(sent(x.state, Event.DATA), ts)
+    if first_fin:
+        crossing = y.fin_taken and near(int(s["ack"]), y.nxt) < y.nxt
+        x.move(sent(x.state, Event.FIN_CROSSING if crossing else Event.FIN), ts)
+    if taken and not x.fin_taken and x.edge == x.fin_end:
+        x.fin_taken = True
+        y.move(received(y.state, Event.FIN), ts)
+
+
+def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | None:
+    """What a SYN means; None where it says nothing new."""
+    seq, payload = int(s["seq"]), int(s["payload_bytes"])
+    again = x.opened and near(seq, x.iss) == x.iss
+    event = Event.SYN
+    if flags == SYN:
+        if again:
+            return None
+        if payload:
+            c.fast_open = True
+    else:
+        ack = near(int(s["ack"]), y.nxt)
+        if not (y.known and y.opened and y.iss < ack <= y.nxt):
+            return None
+        event = Event.SYN_ACK
+        answered = y.acked is not None and y.acked > x.iss
+        if x.greeting and answered:
+            if not again or x.nxt > x.iss + 1 + payload or (x.acked is not None and x.acked > ack):
+                return None
+            y.edge, y.fin_taken = y.iss + 1, False
+            return Event.SYN_ACK_AGAIN
+        if x.greeting and again:
+            return event if x.state == CLOSED else None  # it never took the RST
+        if x.greeting:
+            x.other_iss = x.iss  # the ACK will choose
+        x.greeting = y.greeted = True
+        x.acked = ack
+        if c.fast_open and ack == y.iss + 1:
+            y.nxt = y.edge = ack  # the data of the SYN was not taken
+        if int(s["window_scale"]) == 255:
+            y.scale = 0
+    c.handshake = True
+    if not again:
+        x.start(seq, seq + 1 + payload)
+    x.opened = True
+    if int(s["options"]) & HAS_TIMESTAMP:
+        x.ts_recent = int(s["tsval"])
+    x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
+    return event
+
+
+def _acknowledge(s: Any, x: End, y: End, ts: int) -> None:
+    """Take the ACK of a segment from x: what it says of y's SYN, data and FIN."""
+    number = int(s["ack"])
+    if not y.known:
+        y.start(number - 1, number)
+    if y.state == SYN_RECEIVED and y.other_iss is not None and near(number, y.other_iss) == y.other_iss + 1:
+        y.start(y.other_iss, y.other_iss + 1)
+    ack = near(number, y.edge)
+    if y.edge < ack < y.edge + 2**30 and (y.fin_end is None or ack <= y.fin_end):
+        y.fill(y.edge, ack)
+    if ack <= y.nxt:
+        x.acked = ack if x.acked is None else max(x.acked, ack)
+    if y.iss < ack <= y.nxt:
+        x.move(sent(x.state, Event.ACK_OF_SYN), ts)
+        y.move(received(y.state, Event.ACK_OF_SYN), ts)
+    if y.fin_end is not None and ack == y.fin_end:
+        y.fin_taken = True
+        x.move(sent(x.state, Event.ACK_OF_FIN), ts)
+        y.move(received(y.state, Event.ACK_OF_FIN), ts)
+
+
+def _reset(s: Any, flags: int, x: End, y: End) -> None:
+    ts, seq, ack = int(s["ts_ns"]), int(s["seq"]), int(s["ack"])
+    stray = x.state == SYN_SENT and x.packets > 1 and not x.iss < near(seq, x.nxt) <= x.nxt
+    if not y.packets:
+        valid = True
+    elif y.state == SYN_SENT and x.state in (LISTEN, CLOSED):
+        valid = bool(flags & ACK) and y.iss < near(ack, y.nxt) <= y.nxt
+    elif not x.known:
+        valid = True
+    else:
+        number = near(seq, x.edge)
+        valid = number == x.edge or (bool(x.ranges) and number == max(high for _, high in x.ranges))
+    if not stray:
+        x.move(sent(x.state, Event.RST), ts)
+    if valid:
+        y.move(received(y.state, Event.RST), ts)
