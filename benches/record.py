@@ -1,8 +1,9 @@
 """Run the benches and keep the numbers: `python -m benches.record [pytest arguments]`.
 
 Writes benches/results/DATE-COMMIT.json: for each bench its median and best time, what it counted and nanoseconds for
-each; the commit (with "-dirty" where the work tree differs from it) and the machine, with the load that was on it at the
-start, without which a time means little. Without arguments all benches run; nothing is written when one of them fails.
+each; the commit (with "-dirty" where the work tree differs from it) and the machine, with the load that was on it at
+the start, without which a time means little. Without arguments all benches run; nothing is written when one of them
+fails.
 """
 
 from __future__ import annotations
