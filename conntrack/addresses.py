@@ -53,7 +53,7 @@ def addresses_text(ips: np.ndarray, versions: np.ndarray) -> list[str]:
     if not is_v4.all():
         words = np.ascontiguousarray(ips[~is_v4]).view("V16").ravel()
         texts[~is_v4] = _distinct_texts(words, socket.AF_INET6)
-    return texts.tolist()  # type: ignore[no-any-return]
+    return texts.tolist()
 
 
 def _distinct_texts(raw: np.ndarray, family: int) -> np.ndarray:
