@@ -2,8 +2,8 @@
 
 Every cell is written into a uint8 matrix of its column, (n, width), padded with NUL; the matrices stand side by side
 with their separators, and one pass drops the NULs. No value of the schema holds a NUL, a tab, a comma, a quote or a
-line feed, so nothing needs quoting (tests/unit/test_export_columns.py holds that). Knows kinds, not columns' meanings. The
-whole schema costs about 6 us a row this way, a quarter of it SHA-1 for the Community ID.
+line feed, so nothing needs quoting (tests/unit/test_export_columns.py holds that). Knows kinds, not what
+columns mean. The whole schema costs about 6 us a row this way, a quarter of it SHA-1 for the Community ID.
 """
 
 from __future__ import annotations

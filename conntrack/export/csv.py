@@ -1,6 +1,6 @@
 """CSV and TSV: every column of the schema, a header line, empty cells where nothing is known.
 
-Lines end with a line feed. No value of the schema needs quoting (see cells.py), so a row is its cells and their separators.
+Lines end with a line feed. No value of the schema needs quoting (see cells.py): a row is cells and separators.
 Knows no other format.
 """
 

@@ -1,4 +1,4 @@
-"""Golden files: `pytest tests/golden --update-golden` writes what is said now; read the difference before it is kept."""
+"""Golden files: `pytest tests/golden --update-golden` writes what is said now; read the difference first."""
 
 from __future__ import annotations
 

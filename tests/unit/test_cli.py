@@ -1,4 +1,4 @@
-"""The command as users meet it: what goes where, in which form, and how it ends. Captures are made here, byte by byte."""
+"""The command as users meet it: what goes where, in which form, and how it ends. Captures are made here."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ LEAK = b"".join(
             for port in range(40_000, 40_012)
             for each in connection(port, 2 * (port - 40_000), server_closes=False)
         ),
+        *connection(50_000, 400),
     ]
-    + connection(50_000, 400)
 )
 """Twelve connections that the server never closes, and a good one six minutes later."""
 
