@@ -40,7 +40,7 @@ __all__ = [
 DETECTORS: tuple[Any, ...] = (SynFlood, CloseWaitLeak, TimeWaitBuildup)
 """The detectors there are, in the order in which equal findings are told. Each is made from DetectOptions."""
 
-_PIECE = 16_384  # rows at once: 6 MB of them and their columns stay in the processor's cache for all detectors
+_PIECE = 8192  # rows at once: 3 MB of them, and their columns, stay in the processor's cache for all detectors
 
 
 def make_detectors(options: DetectOptions | None = None) -> list[Detector]:

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.detect.columns import FAR_NS, address_words, endpoint_words, known_or_far, ns_of, words_endpoint
+from conntrack.detect.columns import FAR_NS, address_words, endpoint_words, ns_of, times_of, words_endpoint
 from conntrack.detect.counting import NO_GROUP, KeyIndex, LowestPerGroup, Tally, mix64
 from conntrack.detect.finding import SEVERITIES, Finding, Severity
 from conntrack.detect.options import DetectOptions
-from conntrack.states import NO_TIME_NS, EndReason
+from conntrack.states import EndReason
 
 __all__ = ["SynFlood"]
 
@@ -97,16 +97,15 @@ class SynFlood:
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,))."""
         groups = self._services.intern(endpoint_words(flows, "server"))
-        syn, synack = flows["syn_ts_ns"], flows["synack_ts_ns"]
-        begun = np.where(syn == NO_TIME_NS, synack, syn)
-        opened = (begun != NO_TIME_NS) & (groups != NO_GROUP)  # the others were open before the capture began
-        established = flows["established_ts_ns"]
-        done = opened & (established != NO_TIME_NS)
-        in_time = done & (established - begun < self._wait_ns)
+        synack, established = times_of(flows, "synack_ts_ns"), times_of(flows, "established_ts_ns")
+        begun = np.minimum(times_of(flows, "syn_ts_ns"), synack)
+        opened = (begun != FAR_NS) & (groups != NO_GROUP)  # the others were open before the capture began
+        done = opened & (established != FAR_NS)
+        in_time = done & (established < begun + self._wait_ns)
         self._attempts.add(groups[in_time], begun[in_time], _IN_TIME)
         late = done & ~in_time
         self._attempts.add(groups[late], begun[late], _LATE)
-        slow = done & (synack != NO_TIME_NS) & (established - synack >= self._wait_ns)
+        slow = late & (established >= synack + self._wait_ns)
         rows = np.flatnonzero(slow | (opened & ~done))
         if rows.size:
             self._feed_slow(flows, rows, groups[rows], begun[rows])
@@ -139,38 +138,34 @@ class SynFlood:
 
     def _feed_slow(self, flows: np.ndarray, rows: np.ndarray, groups: np.ndarray, begun: np.ndarray) -> None:
         """Count handshakes that took long or failed."""
-        column = {name: flows[name][rows] for name in ("established_ts_ns", "synack_ts_ns", "client_syns", "server_syns")}
-        synack = column["synack_ts_ns"]
-        answered = synack != NO_TIME_NS
-        reset = known_or_far(flows[rows], "reset_ts_ns")
-        established = column["established_ts_ns"] != NO_TIME_NS
-        # A segment that is neither SYN nor RST proves that its sender was past the handshake (one-sided captures).
-        proven = established | (
-            flows["client_packets"][rows] > column["client_syns"].astype(np.uint64) + flows["client_rsts"][rows]
+        synack, acked, reset, closed = (
+            times_of(flows, name, rows) for name in ("synack_ts_ns", "established_ts_ns", "reset_ts_ns", "closed_ts_ns")
         )
-        proven |= flows["server_packets"][rows] > column["server_syns"].astype(np.uint64) + flows["server_rsts"][rows]
+        client_syns, server_syns = (flows[name][rows].astype(np.int64) for name in ("client_syns", "server_syns"))
+        answered, established = synack != FAR_NS, acked != FAR_NS
+        # A segment that is neither SYN nor RST proves that its sender was past the handshake (one-sided captures).
+        proven = established | (flows["client_packets"][rows].view(np.int64) > client_syns + flows["client_rsts"][rows])
+        proven |= flows["server_packets"][rows].view(np.int64) > server_syns + flows["server_rsts"][rows]
         refused = ~proven & (flows["end_reason"][rows] == EndReason.REFUSED)
         for chosen, number in ((proven & ~established, _IN_TIME), (refused, _REFUSED), (~proven & ~refused, _FAILED)):
             self._attempts.add(groups[chosen], begun[chosen], number)
 
-        end = np.minimum(np.where(established, column["established_ts_ns"], FAR_NS), reset)
-        end = np.minimum(end, known_or_far(flows[rows], "closed_ts_ns"))
-        end = np.minimum(end, np.where(answered, synack, 0) + self._timeout_ns)
-        stuck = answered & (established | ~proven) & (end - synack >= self._wait_ns)
+        end = np.minimum(np.minimum(acked, reset), np.minimum(closed, synack + self._timeout_ns))
+        stuck = answered & (established | ~proven) & (end >= synack + self._wait_ns)
         self._grid.add(groups[stuck], synack[stuck], _OPENED)
         self._grid.add(groups[stuck], end[stuck], _CLOSED)
         left = stuck & ~proven & (reset == FAR_NS)
         alarm = synack[left] + self._wait_ns
-        repeats = column["server_syns"][left].astype(np.int64) - 1
+        repeats = server_syns[left] - 1
         self._grid.add(groups[left], alarm, _ABANDONED)
         self._grid.add(groups[left], end[left], _ABANDONED_OVER)
-        for chosen, number in ((repeats <= 0, _ONE_SYNACK), (column["client_syns"][left] > 1, _SYN_AGAIN)):
+        for chosen, number in ((repeats <= 0, _ONE_SYNACK), (client_syns[left] > 1, _SYN_AGAIN)):
             self._grid.add(groups[left][chosen], alarm[chosen], number)
         again = repeats > 0
         self._grid.add(groups[left][again], alarm[again], _SYNACK_AGAIN, repeats[again])
 
         silent = ~answered & ~proven & (reset == FAR_NS)
-        once = silent & (column["client_syns"] <= 1)
+        once = silent & (client_syns <= 1)
         self._grid.add(groups[silent], begun[silent], _UNANSWERED)
         self._grid.add(groups[once], begun[once], _ONCE)
 

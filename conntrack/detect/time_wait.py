@@ -38,13 +38,19 @@ class _Occupancy:
         self.flow_ids = LowestPerGroup(_FLOW_IDS)
         self._sampled = max(1, least // (4 * _FLOW_IDS))  # a group that matters has 4 times the ids that are shown
 
-    def add(self, flows: np.ndarray, words: list[np.ndarray], spans: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    def add(
+        self,
+        flows: np.ndarray,
+        words: list[np.ndarray],
+        spans: tuple[np.ndarray, np.ndarray, np.ndarray],
+        reused: np.ndarray,
+    ) -> None:
+        """Take in the TIME_WAITs `spans` (rows, start, end) of keys `words`, and the rows that `reused` one."""
         rows, starts, ends = spans
-        reused = np.flatnonzero(flows["flags"] & FlowFlag.REUSED_TIME_WAIT)
         both = np.concatenate([rows, reused])
         groups = self.index.intern([word[both] for word in words])
-        known = groups[: len(rows)] != NO_GROUP
-        owners, starts, ends = groups[: len(rows)][known], starts[known], ends[known]
+        known = np.flatnonzero(groups[: len(rows)] != NO_GROUP)
+        owners, starts, ends = groups[known], starts[known], ends[known]
         self.tally.add(owners, starts, _ENTERED)
         self.tally.add(owners, ends, _LEFT)
         ids = flows["flow_id"][rows[known]]
@@ -119,8 +125,9 @@ class TimeWaitBuildup:
         """Take in connections (FLOW_DTYPE, shape (n,))."""
         service = endpoint_words(flows, "server")
         pair = [*service, *address_words(flows, "client")]
-        self._clients.add(flows, pair, time_wait_spans(flows, "client", self._time_wait_ns))
-        self._servers.add(flows, service, time_wait_spans(flows, "server", self._time_wait_ns))
+        reused = np.flatnonzero(flows["flags"] & FlowFlag.REUSED_TIME_WAIT)
+        self._clients.add(flows, pair, time_wait_spans(flows, "client", self._time_wait_ns), reused)
+        self._servers.add(flows, service, time_wait_spans(flows, "server", self._time_wait_ns), reused)
 
     def merge(self, other: TimeWaitBuildup) -> None:
         """Take in what `other` was fed."""

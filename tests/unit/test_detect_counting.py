@@ -63,7 +63,7 @@ def test_counts_at_the_ticks_are_exact_at_any_step(intervals, factor):
     ends = starts + np.array([length for _, length in intervals], np.int64)
     step = 100 * factor
     start_ticks, end_ticks = ticks_of(ticks_of(starts, 100), factor), ticks_of(ticks_of(ends, 100), factor)
-    for tick in range(1_200_000 // step):
+    for tick in range(0, 1_200_000 // step, 7):
         going_on = int(((starts <= tick * step) & (ends > tick * step)).sum())
         assert (start_ticks <= tick).sum() - (end_ticks <= tick).sum() == going_on
 
