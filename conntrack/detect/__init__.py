@@ -1,4 +1,5 @@
-"""Detectors: what is wrong, said of connections. They read arrays of FLOW_DTYPE and nothing else: no packet, no tracker.
+"""Detectors: what is wrong, said of connections. They read arrays of FLOW_DTYPE and nothing else: no packet, no
+tracker.
 
 Everything here takes batches in any split and order, merges, and then says the same (counting.py has how). Start with
 `finding.py` (what is said), `options.py` (the thresholds), then a detector.

@@ -1,9 +1,8 @@
-"""close_wait_leak: ends that took the peer's FIN and never send their own. Knows rows, not packets; see detectors.md's words
-"application leak", "accept starvation" and "legitimate half-close".
+"""close_wait_leak: ends that took the peer's FIN and never send their own. Knows rows, not packets.
 
-CLOSE_WAIT has no timer (RFC 9293 section 3.6: it lasts until the application closes), so what stays there is a socket that a
-program forgot. A connection is kept here, in 88 bytes, only when one of its ends was silent in CLOSE_WAIT for longer than
-`close_wait_age_s` or may still be; everything said is exact.
+CLOSE_WAIT has no timer (RFC 9293 section 3.6: it lasts until the application closes), so what stays there is a socket
+that a program forgot. A connection is kept here, in 88 bytes, only when one of its ends was silent in CLOSE_WAIT for
+longer than `close_wait_age_s` or may still be; everything said is exact.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from conntrack.detect.columns import (
     Side,
     address_words,
     endpoint_words,
-    times_of,
     ns_of,
+    times_of,
     words_endpoint,
     words_ip,
 )
@@ -52,9 +51,9 @@ _KEPT = np.dtype(
 class CloseWaitLeak:
     """Finds leaks of CLOSE_WAIT, by service for the server's end and by host for the client's.
 
-    An end leaks when it is in CLOSE_WAIT as the capture ends, the peer's FIN was seen to be taken, and neither payload nor
-    FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a finding only
-    when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot).
+    An end leaks when it is in CLOSE_WAIT as the capture ends, the peer's FIN was seen to be taken, and neither payload
+    nor FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a
+    finding only when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot).
 
     Severity: critical from `close_wait_critical_count` leaking ends; warning from `close_wait_warning_count`, or from
     `close_wait_ratio_min_count` that are `close_wait_warning_ratio` of the service's connections; else info.
@@ -210,8 +209,8 @@ class CloseWaitLeak:
             caveats.append(f"{midstream} of {len(shown)} connections were open before the capture began.")
         if shown["spoke"].any():
             caveats.append(
-                f"{int(shown['spoke'].sum())} of {len(shown)} ends sent data after the peer's FIN and then fell silent: a"
-                " half-close in use may pause that long."
+                f"{int(shown['spoke'].sum())} of {len(shown)} ends sent data after the peer's FIN and then fell silent:"
+                " a half-close in use may pause that long."
             )
         if starved:
             caveats.append(
@@ -247,7 +246,10 @@ def _next_steps(subject: str, is_client: bool, starved: bool) -> list[str]:
         f"ss -tlnp '( sport = :{port} )' (Recv-Q is the accept queue, Send-Q its limit)",
     ]
     if starved:
-        return [*steps, "nstat -az TcpExtListenOverflows TcpExtListenDrops, then why the program does not call accept()"]
+        return [
+            *steps,
+            "nstat -az TcpExtListenOverflows TcpExtListenDrops, then why the program does not call accept()",
+        ]
     return [
         *steps,
         "ls /proc/PID/fd | wc -l against /proc/PID/limits (how long until it runs out of descriptors)",

@@ -1,4 +1,5 @@
-"""Columns of FLOW_DTYPE rows in the shape that counting needs: keys as words, unknown times out of the way, keys as text.
+"""Columns of FLOW_DTYPE rows in the shape that counting needs: keys as words, unknown times out of the way, keys as
+text.
 
 Knows the layout of a row and nothing of what is right or wrong with a connection.
 """
@@ -27,7 +28,8 @@ def ns_of(seconds: float) -> int:
 def times_of(flows: np.ndarray, name: str, rows: np.ndarray | None = None) -> np.ndarray:
     """Return a column of times (of some rows) with FAR_NS where the time is not known; uint64, a copy.
 
-    NO_TIME_NS read without its sign is FAR_NS, so this costs nothing. (So do times before 1970; they have not happened.)
+    NO_TIME_NS read without its sign is FAR_NS, so this costs nothing. (So do times before 1970; they have not
+    happened.)
     """
     times = flows[name].view(np.uint64)
     return times.copy() if rows is None else times[rows]

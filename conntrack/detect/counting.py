@@ -1,9 +1,10 @@
 """Counting that can be split, shuffled and merged: what every detector is built on. Knows no connection and no state.
 
 Three containers, all plain numpy arrays inside (no Python object per key), all exact in the sense written on each:
-`KeyIndex` numbers keys densely, `Tally` counts by (group, tick of time, column), `LowestPerGroup` keeps the smallest values
-of each group. Feeding the same things in any order, in any split, or to two containers that are then merged, gives the same
-answer: sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union alone.
+`KeyIndex` numbers keys densely, `Tally` counts by (group, tick of time, column), `LowestPerGroup` keeps the smallest
+values of each group. Feeding the same things in any order, in any split, or to two containers that are then merged,
+gives the same answer: sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union
+alone.
 
 Read `Tally` first: why instants on a grid stay exact when the grid is made coarser is what the detectors rest on.
 """
@@ -45,9 +46,9 @@ def mix64(words: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
 def ticks_of(times_ns: np.ndarray, step_ns: int) -> np.ndarray:
     """Return the number of the first multiple of `step_ns` that is not before each time: ceil(time / step).
 
-    Ceilings compose: ceil(ceil(t / a) / b) = ceil(t / (a * b)). So +1 at the tick where something starts and -1 at the tick
-    where it ends give, summed up to tick k, exactly how many are going on at the instant k * step, and still do after ticks
-    are merged by an integer factor.
+    Ceilings compose: ceil(ceil(t / a) / b) = ceil(t / (a * b)). So +1 at the tick where something starts and -1 at the
+    tick where it ends give, summed up to tick k, exactly how many are going on at the instant k * step, and still do
+    after ticks are merged by an integer factor.
     """
     return (times_ns + (step_ns - 1)) // step_ns
 
@@ -55,8 +56,9 @@ def ticks_of(times_ns: np.ndarray, step_ns: int) -> np.ndarray:
 class KeyIndex:
     """Numbers distinct keys 0, 1, 2, ... as they come; 8 bytes a word of key, and 32 to 64 of table, for each.
 
-    The numbers depend on the order of feeding; what is said about a key must not. Exact up to `limit` distinct keys; rows
-    of keys beyond are answered with NO_GROUP and counted in `overflow_rows` (which keys those are does depend on order).
+    The numbers depend on the order of feeding; what is said about a key must not. Exact up to `limit` distinct keys;
+    rows of keys beyond are answered with NO_GROUP and counted in `overflow_rows` (which keys those are does depend on
+    order).
 
     Args:
         width: words of 64 bits in a key.
@@ -71,7 +73,7 @@ class KeyIndex:
         self.limit = limit
         self.overflow_rows = 0
         self._count = 0
-        self._seed = int.from_bytes(os.urandom(8), "little")  # keys come from the wire: their order in the table must not
+        self._seed = int.from_bytes(os.urandom(8), "little")  # keys come from the wire: nobody shall know the slots
         self._keys = np.empty((width, 1024), np.uint64)
         self._table = np.full(1 << 12, -1, np.int64)
 
@@ -182,9 +184,9 @@ class KeyIndex:
 class Tally:
     """Counts by (group, tick, column): sparse, sorted, 16 bytes for each distinct triple.
 
-    Exact at the ticks, whatever the step (see `ticks_of`). The step is the finest of the ladder `first_step_ns` times 1, 10,
-    100, ... at which no more than `limit` distinct triples exist: it depends on everything that was fed and on nothing
-    else, because a coarser grid never has more triples, nor a part more than the whole.
+    Exact at the ticks, whatever the step (see `ticks_of`). The step is the finest of the ladder `first_step_ns` times
+    1, 10, 100, ... at which no more than `limit` distinct triples exist: it depends on everything that was fed and on
+    nothing else, because a coarser grid never has more triples, nor a part more than the whole.
 
     Args:
         first_step_ns: the finest step, nanoseconds (1 where cells are not times).
@@ -313,8 +315,8 @@ def _sum_by_key(keys: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nd
 class LowestPerGroup:
     """Keeps the `most` smallest distinct values of each group: exact, at most 16 * `most` bytes a group.
 
-    Fed hashes instead of values it counts distinct things: `distinct` is exact up to `most`, and beyond that the K minimum
-    values estimate (Bar-Yossef et al. 2002; relative error 1 / sqrt(most)).
+    Fed hashes instead of values it counts distinct things: `distinct` is exact up to `most`, and beyond that the K
+    minimum values estimate (Bar-Yossef et al. 2002; relative error 1 / sqrt(most)).
     """
 
     def __init__(self, most: int) -> None:

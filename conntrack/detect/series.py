@@ -1,8 +1,9 @@
 """How many endpoints were in each state at each instant of the capture, clients and servers apart. Knows no detector.
 
-Every value is exact: the number of ends in that state at that very instant (states as in `spans`). CLOSED and LISTEN are
-not counted: they are the states of what is not there. Memory is 4 MB at most, whatever the capture: times are kept as ticks
-of a grid that grows coarser with the span, in steps that divide each other (see `ticks_of` for why nothing is lost).
+Every value is exact: the number of ends in that state at that very instant (states as in `spans`). CLOSED and LISTEN
+are not counted: they are the states of what is not there. Memory is 4 MB at most, whatever the capture: times are kept
+as ticks of a grid that grows coarser with the span, in steps that divide each other (see `ticks_of` for why nothing is
+lost).
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ _OPENING = {"client": TcpState.SYN_SENT, "server": TcpState.SYN_RECEIVED}
 class StateSeries:
     """Counts ends by state over time; incremental and mergeable like a detector.
 
-    The result depends on the connections alone: not on their order, nor on how they were split. Its step is 1 s; 0.1 s or
-    0.01 s for captures up to 20 s or 2 s; and for long captures the first of 2, 5, 10, 30, 60, ... s that makes no more
-    than 2,000 points.
+    The result depends on the connections alone: not on their order, nor on how they were split. Its step is 1 s; 0.1 s
+    or 0.01 s for captures up to 20 s or 2 s; and for long captures the first of 2, 5, 10, 30, 60, ... s that makes no
+    more than 2,000 points.
     """
 
     def __init__(self, options: DetectOptions | None = None) -> None:
@@ -77,8 +78,8 @@ class StateSeries:
     def result(self) -> dict[str, Any]:
         """Return {"step_s", "first_ts_ns", "client": {state: [count, ...]}, "server": {...}}.
 
-        The k-th count is that of the instant first_ts_ns + k * step_s. The last instant is the first multiple of the step
-        that is not before the last segment. Without connections `first_ts_ns` is None and the lists are empty.
+        The k-th count is that of the instant first_ts_ns + k * step_s. The last instant is the first multiple of the
+        step that is not before the last segment. Without connections `first_ts_ns` is None and the lists are empty.
         """
         if self._last_ts_ns < self._first_ts_ns:
             empty: dict[str, list[int]] = {state.name: [] for state in COUNTED_STATES}

@@ -1,7 +1,8 @@
 """What each service did, in one row: connections, states, handshake times, resets, refusals. Judges nothing.
 
 About 200 bytes a service, exact up to a million of them (`overflow_connections` says how many connections were left
-out beyond). Handshake times are counted in a histogram of 8 cells an octave, so quantiles are within 9 % and merge exactly.
+out beyond). Handshake times are counted in a histogram of 8 cells an octave, so quantiles are within 9 % and merge
+exactly.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ class ServiceSummary:
     def result(self, most: int = 50) -> list[dict[str, Any]]:
         """Return the services with the most connections (then by name), at most `most`, as JSON-able rows.
 
-        Each has service, connections, established, refused, reset, unanswered, midstream, open_at_end, payload bytes and
-        retransmits of both sides, client_states and server_states (those that occur), and handshake_p50_s,
+        Each has service, connections, established, refused, reset, unanswered, midstream, open_at_end, payload bytes
+        and retransmits of both sides, client_states and server_states (those that occur), and handshake_p50_s,
         handshake_p95_s, handshake_p99_s (SYN to the ACK of the SYN+ACK as seen at the capture; None without any).
         """
         if len(self._services) == 0:

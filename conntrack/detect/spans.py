@@ -1,8 +1,8 @@
 """From when to when each end of a connection was in each state, out of the times in its row.
 
-The tracker owns the states; this reads them back. A row keeps when each step happened (SYN, first ACK, FIN sent, taken and
-acknowledged) and the last state with the time it began. RFC 9293 Figure 5 gives the states in between, and the last state
-has the last word: whatever the steps say, from `*_since_ts_ns` on the end is in the state that the row names.
+The tracker owns the states; this reads them back. A row keeps when each step happened (SYN, first ACK, FIN sent, taken
+and acknowledged) and the last state with the time it began. RFC 9293 Figure 5 gives the states in between, and the last
+state has the last word: whatever the steps say, from `*_since_ts_ns` on the end is in the state that the row names.
 """
 
 from __future__ import annotations
@@ -70,10 +70,11 @@ def steps_of(flows: np.ndarray, side: Side) -> Steps:
 
 
 def last_states(flows: np.ndarray, side: Side, time_wait_ns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the rows whose end was in a state as its record ended, and from when to when: (rows, start, end), shape (m,).
+    """Return the rows whose end was in a state as its record ended, and from when to when: (rows, start, end), shape
+    (m,).
 
-    CLOSED and LISTEN are left out (nobody counts what is not there). TIME_WAIT ends after `time_wait_ns`. A connection that
-    was replaced or evicted ends with its record; one that is open at the end of the capture does not end (FAR_NS).
+    CLOSED and LISTEN are left out (nobody counts what is not there). TIME_WAIT ends after `time_wait_ns`. A connection
+    that was replaced or evicted ends with its record; one that is open at the end of the capture does not end (FAR_NS).
     """
     rows = np.flatnonzero(_COUNTED[np.minimum(flows[f"{side}_state"], TcpState.TIME_WAIT)])
     start = times_of(flows, f"{side}_since_ts_ns", rows)
@@ -88,12 +89,12 @@ def last_states(flows: np.ndarray, side: Side, time_wait_ns: int) -> tuple[np.nd
 def time_wait_spans(flows: np.ndarray, side: Side, time_wait_ns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rows whose end was in TIME_WAIT, and from when to when: (rows, start, end), shape (m,) each.
 
-    It begins when the own FIN is acknowledged and the peer's FIN taken, whichever is later, at the end whose FIN was sent
-    before it took the peer's (RFC 9293 section 3.6). It ends with the row's next state, or after `time_wait_ns`.
+    It begins when the own FIN is acknowledged and the peer's FIN taken, whichever is later, at the end whose FIN was
+    sent before it took the peer's (RFC 9293 section 3.6). It ends with the row's next state, or after `time_wait_ns`.
     """
     peer_fin_taken = times_of(flows, f"{_PEER[side]}_fin_received_ts_ns")
     waits = flows[f"{side}_state"] == TcpState.TIME_WAIT
-    rows = np.flatnonzero(waits | ((flows[f"{side}_fin_ts_ns"].view(np.uint64) < peer_fin_taken)))
+    rows = np.flatnonzero(waits | (flows[f"{side}_fin_ts_ns"].view(np.uint64) < peer_fin_taken))
     waits = waits[rows]
     last = times_of(flows, f"{side}_since_ts_ns", rows)
     start = np.maximum(times_of(flows, f"{side}_fin_acked_ts_ns", rows), peer_fin_taken[rows])

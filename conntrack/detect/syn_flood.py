@@ -1,9 +1,10 @@
 """syn_flood: handshakes that are begun and abandoned until a service can take no more. Knows rows, not packets.
 
-Half-open connections are counted, not SYNs: a busy service is no attack. A connection is half-open from the server's first
-SYN+ACK to the client's ACK, a RST, or the server's timer; it is *abandoned* when none of the first two ever comes. Alarms
-look at abandoned ones older than `handshake_wait_s` alone, so a handshake in flight never raises one, not even where the
-capture ends. SYNs that nobody answered are judged apart (`_silence`), because a server that is down is no flood either.
+Half-open connections are counted, not SYNs: a busy service is no attack. A connection is half-open from the server's
+first SYN+ACK to the client's ACK, a RST, or the server's timer; it is *abandoned* when none of the first two ever
+comes. Alarms look at abandoned ones older than `handshake_wait_s` alone, so a handshake in flight never raises one, not
+even where the capture ends. SYNs that nobody answered are judged apart (`_silence`), because a server that is down is
+no flood either.
 
 Counted on a grid of instants (0.1 s, coarser past 4 million cells, see `Tally`), exactly at each of them; only slow or
 failed handshakes enter it. What completed in time is one count a second. Sources are exact up to `sources_exact`.
@@ -190,7 +191,8 @@ class SynFlood:
         first, last = alarm.first_ts_ns, alarm.last_ts_ns
         seen = _completion(attempts, alarm)
         left = series.total(_ABANDONED, first, last)
-        settled = end_ts_ns - ns_of(options.syn_retry_wait_s) + self._wait_ns  # by then a SYN+ACK would have been repeated
+        # A SYN+ACK sent before this would have been repeated (the grid has it `handshake_wait_s` after it was sent).
+        settled = end_ts_ns - ns_of(options.syn_retry_wait_s) + self._wait_ns
         judged = series.total(_ABANDONED, first, min(last, settled))
         one_synack = series.total(_ONE_SYNACK, first, min(last, settled))
         if half_open is None:
@@ -245,15 +247,14 @@ class SynFlood:
         newest = int(ticks[np.searchsorted(ticks, instants[high], side="right") - 1])
         first = oldest * series.step_ns - self._wait_ns
         last = min(newest * series.step_ns, end_ts_ns)
-        return _Alarm(int(held.max()), first, last, series.total(_ABANDONED, first, last) + series.total(_ONCE, first, last))
+        count = series.total(_ABANDONED, first, last) + series.total(_ONCE, first, last)
+        return _Alarm(int(held.max()), first, last, count)
 
-    def _silence(
-        self, series: _Series, attempts: _Series, sources: int, end_ts_ns: int
-    ) -> tuple[_Alarm | None, bool]:
+    def _silence(self, series: _Series, attempts: _Series, sources: int, end_ts_ns: int) -> tuple[_Alarm | None, bool]:
         """Return the unanswered SYNs of a flood, if they are one, and whether the capture is too short to be sure.
 
-        A service that is down is told by its clients: they repeat their SYN after a second, or come back. So only SYNs are
-        taken that had the time to be repeated and were not, and only when most of the unanswered ones are such.
+        A service that is down is told by its clients: they repeat their SYN after a second, or come back. So only SYNs
+        are taken that had the time to be repeated and were not, and only when most of the unanswered ones are such.
         """
         options = self.options
         window = max(1, ns_of(options.syn_window_s) // series.step_ns)
@@ -275,9 +276,9 @@ class SynFlood:
         all_once = int(once[1].sum()) == int(series.events(_UNANSWERED)[1].sum())
         nobody_served = not any(len(attempts.events(number)[0]) for number in (_IN_TIME, _LATE))
         short = len(once[0]) and end_ts_ns - int(once[0][0]) * series.step_ns < ns_of(options.syn_retry_wait_s)
-        if short and all_once and nobody_served and sources >= options.syn_sources_min:
-            if sums.max() >= options.syn_rate_critical_per_s:
-                return self._silent_alarm(series, once, second, end_ts_ns), True
+        many = sources >= options.syn_sources_min and int(sums.max(initial=0)) >= options.syn_rate_critical_per_s
+        if short and all_once and nobody_served and many:
+            return self._silent_alarm(series, once, second, end_ts_ns), True
         return None, False
 
     def _silent_alarm(
@@ -308,15 +309,19 @@ class SynFlood:
         caveats = []
         if shape == "all_syn":
             caveats.append(
-                "No SYN+ACK is in the capture: the server drops the SYNs, or the capture shows one direction only; the peak"
-                " is what the backlog would hold if it answered."
+                "No SYN+ACK is in the capture: the server drops the SYNs, or the capture shows one direction only;"
+                " the peak is what the backlog would hold if it answered."
             )
         else:
             caveats.append(f"The backlog of {options.syn_backlog} is an assumption: listen() may have asked for less.")
         if too_short:
-            caveats.append("The capture is too short to show whether clients repeat their SYN: the service may be down.")
+            caveats.append(
+                "The capture is too short to show whether clients repeat their SYN; the service may be down."
+            )
         if shape != "all_syn" and not judged:
-            caveats.append("The capture is too short to show whether SYN+ACKs are repeated (it would tell SYN cookies).")
+            caveats.append(
+                "The capture is too short to show whether SYN+ACKs are repeated (it would tell SYN cookies)."
+            )
         if sources < options.syn_sources_min:
             caveats.append(f"Only {sources} sources: one broken or testing client can look like this.")
         if repeated * 2 > left > 0:

@@ -1,11 +1,12 @@
 """time_wait_buildup: clients that run out of ports to TIME_WAIT, and services that hold many. Knows rows, not packets.
 
-TIME_WAIT sits on the end that closes first. At a client it takes a local port from the pair (client address, service) for
-60 s: 28,232 ports allow 470.5 new connections a second, then connect() fails with EADDRNOTAVAIL. At a server it costs 168
-bytes and nothing else, so there it is only ever told, never an alarm.
+TIME_WAIT sits on the end that closes first. At a client it takes a local port from the pair (client address, service)
+for 60 s: 28,232 ports allow 470.5 new connections a second, then connect() fails with EADDRNOTAVAIL. At a server it
+costs 168 bytes and nothing else, so there it is only ever told, never an alarm.
 
-Counted on a grid of instants (0.1 s, coarser past 4 million cells, see `Tally`), exactly at each of them: between two the
-truth may be higher by no more than what entered TIME_WAIT in one step. A cell is 16 bytes, a pair of client and service 48.
+Counted on a grid of instants (0.1 s, coarser past 4 million cells, see `Tally`), exactly at each of them: between two
+the truth may be higher by no more than what entered TIME_WAIT in one step. A cell is 16 bytes, a pair of client and
+service 48.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def _next(instants: np.ndarray, at: int) -> int:
 class TimeWaitBuildup:
     """Finds clients whose ports toward one service fill up with TIME_WAIT, and services that hold much of it.
 
-    Client: warning from `time_wait_warning_ratio` of `ephemeral_ports` at once, critical from `time_wait_critical_ratio`.
-    Service: info from `time_wait_server_min` at once.
+    Client: warning from `time_wait_warning_ratio` of `ephemeral_ports` at once, critical from
+    `time_wait_critical_ratio`. Service: info from `time_wait_server_min` at once.
     """
 
     kind = "time_wait_buildup"
@@ -168,7 +169,7 @@ class TimeWaitBuildup:
             **self._common(seen),
         }
         caveats = [
-            f"The budget is that of the default port range ({options.ephemeral_ports} ports); the host may have another.",
+            f"The budget is the default port range ({options.ephemeral_ports} ports); the host may have another.",
             "With TCP timestamps and net.ipv4.tcp_tw_reuse = 1 the kernel reuses these ports after a second.",
         ]
         steps = (
@@ -195,8 +196,8 @@ class TimeWaitBuildup:
         port = service.rpartition(":")[2]
         steps = (
             f"ss -tan state time-wait '( sport = :{port} )' | wc -l",
-            "nstat -az TcpExtTCPTimeWaitOverflow; sysctl net.ipv4.tcp_max_tw_buckets (beyond it they are dropped early)",
-            "If the server closes first without need (no keep-alive), let the client close: see its keep-alive settings",
+            "nstat -az TcpExtTCPTimeWaitOverflow; sysctl net.ipv4.tcp_max_tw_buckets (beyond it they are cut short)",
+            "If the server closes first without need (no keep-alive), let the client close: see keep-alive settings",
         )
         return self._finding(service, "info", seen, evidence, caveats, steps, self._servers, group)
 
