@@ -71,7 +71,7 @@ def test_order_split_and_merge_change_nothing(rows, data):
 
 
 def state_of(row, side, now):
-    """Return the state of one end at an instant, read from the row as Figure 5 of RFC 9293 is; None when it has none."""
+    """Return the state of one end at an instant, read from the row as RFC 9293 Figure 5 is; None if it has none."""
     peer = "server" if side == "client" else "client"
 
     def past(name):
