@@ -1,7 +1,8 @@
-"""Addresses as people write them. Owns the turn from the 16 bytes of the two dtypes into text; knows no table and no format.
+"""Addresses as people write them. Owns the turn from the 16 bytes of the two dtypes into text; knows no table and no
+format.
 
-IPv4 is kept as ::ffff:a.b.c.d with ip_version 4 (core/abi.pxd); an IPv6 packet may carry such an address too, so the text
-follows the version, never the bytes. IPv6 text is that of RFC 5952 (inet_ntop); an endpoint is "a.b.c.d:port" or
+IPv4 is kept as ::ffff:a.b.c.d with ip_version 4 (core/abi.pxd); an IPv6 packet may carry such an address too, so the
+text follows the version, never the bytes. IPv6 text is that of RFC 5952 (inet_ntop); an endpoint is "a.b.c.d:port" or
 "[v6]:port" (RFC 3986 section 3.2.2).
 """
 

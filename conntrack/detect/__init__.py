@@ -1,4 +1,5 @@
-"""Detectors: what is wrong, said of connections. They read arrays of FLOW_DTYPE and nothing else: no packet, no tracker.
+"""Detectors: what is wrong, said of connections. They read arrays of FLOW_DTYPE and nothing else: no packet, no
+tracker.
 
 Everything here takes batches in any split and order, merges, and then says the same (counting.py has how). Start with
 `finding.py` (what is said), `options.py` (the thresholds), then a detector.
@@ -40,7 +41,7 @@ __all__ = [
 DETECTORS: tuple[Any, ...] = (SynFlood, CloseWaitLeak, TimeWaitBuildup)
 """The detectors there are, in the order in which equal findings are told. Each is made from DetectOptions."""
 
-_PIECE = 16_384  # rows at once: 6 MB of them and their columns stay in the processor's cache for all detectors
+_PIECE = 8192  # rows at once: 3 MB of them, and their columns, stay in the processor's cache for all detectors
 
 
 def make_detectors(options: DetectOptions | None = None) -> list[Detector]:

@@ -1,9 +1,8 @@
-"""close_wait_leak: ends that took the peer's FIN and never send their own. Knows rows, not packets; see detectors.md's words
-"application leak", "accept starvation" and "legitimate half-close".
+"""close_wait_leak: ends that took the peer's FIN and never send their own. Knows rows, not packets.
 
-CLOSE_WAIT has no timer (RFC 9293 section 3.6: it lasts until the application closes), so what stays there is a socket that a
-program forgot. A connection is kept here, in 88 bytes, only when one of its ends was silent in CLOSE_WAIT for longer than
-`close_wait_age_s` or may still be; everything said is exact.
+CLOSE_WAIT has no timer (RFC 9293 section 3.6: it lasts until the application closes), so what stays there is a socket
+that a program forgot. A connection is kept here, in 88 bytes, only when one of its ends was silent in CLOSE_WAIT for
+longer than `close_wait_age_s` or may still be; everything said is exact.
 """
 
 from __future__ import annotations
@@ -13,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from conntrack.detect.columns import (
+    FAR_NS,
     Side,
     address_words,
     endpoint_words,
-    known_or_far,
     ns_of,
+    times_of,
     words_endpoint,
     words_ip,
 )
 from conntrack.detect.counting import NO_GROUP, KeyIndex
 from conntrack.detect.finding import SEVERITIES, Finding, Severity
 from conntrack.detect.options import DetectOptions
-from conntrack.states import NO_TIME_NS, Evidence, FlowFlag, TcpState
+from conntrack.states import Evidence, FlowFlag, TcpState
 
 __all__ = ["CloseWaitLeak"]
 
@@ -36,9 +36,9 @@ _KEPT = np.dtype(
         ("subject", "u8", 3),  # endpoint words of the service, or of the client's host (port 0)
         ("peer", "u8", 2),  # address words of the other end
         ("flow_id", "u8"),
-        ("start", "i8"),  # the peer's FIN taken
-        ("quiet", "i8"),  # last sign of the application: that, or the last payload since
-        ("end", "i8"),  # CLOSE_WAIT left, FAR_NS while in it
+        ("start", "u8"),  # the peer's FIN taken
+        ("quiet", "u8"),  # last sign of the application: that, or the last payload since
+        ("end", "u8"),  # CLOSE_WAIT left, FAR_NS while in it
         ("is_client", "?"),
         ("never_sent", "?"),  # not one byte from this end on the whole connection
         ("spoke", "?"),  # payload since the peer's FIN
@@ -51,9 +51,9 @@ _KEPT = np.dtype(
 class CloseWaitLeak:
     """Finds leaks of CLOSE_WAIT, by service for the server's end and by host for the client's.
 
-    An end leaks when it is in CLOSE_WAIT as the capture ends, the peer's FIN was seen to be taken, and neither payload nor
-    FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a finding only
-    when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot).
+    An end leaks when it is in CLOSE_WAIT as the capture ends, the peer's FIN was seen to be taken, and neither payload
+    nor FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a
+    finding only when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot).
 
     Severity: critical from `close_wait_critical_count` leaking ends; warning from `close_wait_warning_count`, or from
     `close_wait_ratio_min_count` that are `close_wait_warning_ratio` of the service's connections; else info.
@@ -92,7 +92,7 @@ class CloseWaitLeak:
             return []
         kept = np.concatenate(self._kept)
         ends = np.minimum(kept["end"], end_ts_ns)
-        kept = kept[ends - kept["quiet"] >= self._age_ns]
+        kept = kept[ends >= kept["quiet"] + self._age_ns]
         kept = kept[np.lexsort((kept["flow_id"], *kept["subject"].T, kept["is_client"]))]
         names = np.concatenate([kept["subject"], kept["is_client"][:, None].astype(np.uint64)], axis=1)
         bounds = 1 + np.flatnonzero((names[1:] != names[:-1]).any(axis=1))
@@ -110,19 +110,19 @@ class CloseWaitLeak:
     def _silent_ends(self, flows: np.ndarray, side: Side) -> np.ndarray:
         """Return what is kept of the connections whose `side` was silent in CLOSE_WAIT long enough, or may be."""
         peer: Side = "client" if side == "server" else "server"
-        start = flows[f"{peer}_fin_received_ts_ns"]
-        own_fin = flows[f"{side}_fin_ts_ns"]
-        long = (start != NO_TIME_NS) & ((own_fin == NO_TIME_NS) | (own_fin - start >= self._age_ns))
-        rows = flows[long]
-        if len(rows) == 0:
+        start = times_of(flows, f"{peer}_fin_received_ts_ns")
+        own_fin = flows[f"{side}_fin_ts_ns"].view(np.uint64)
+        long = np.flatnonzero((start != FAR_NS) & (own_fin >= start + self._age_ns))
+        if long.size == 0:
             return np.empty(0, _KEPT)
-        start = rows[f"{peer}_fin_received_ts_ns"]
-        end = np.minimum(known_or_far(rows, f"{side}_fin_ts_ns"), known_or_far(rows, "reset_ts_ns"))
-        end = np.minimum(end, known_or_far(rows, "closed_ts_ns"))
+        rows, start = flows[long], start[long]
+        end = np.minimum(times_of(rows, f"{side}_fin_ts_ns"), times_of(rows, "reset_ts_ns"))
+        end = np.minimum(end, times_of(rows, "closed_ts_ns"))
         left = rows[f"{side}_state"] != TcpState.CLOSE_WAIT
-        end = np.where(left, np.minimum(end, known_or_far(rows, f"{side}_since_ts_ns")), end)
-        spoken = rows["half_close_payload_ts_ns"]
-        quiet = np.maximum(start, spoken)  # NO_TIME_NS is below every time
+        end = np.where(left, np.minimum(end, times_of(rows, f"{side}_since_ts_ns")), end)
+        spoken = times_of(rows, "half_close_payload_ts_ns")
+        spoke = (spoken != FAR_NS) & (spoken > start)
+        quiet = np.where(spoke, spoken, start)
         kept = np.zeros(len(rows), _KEPT)
         words = endpoint_words(rows, side)
         if side == "client":
@@ -132,12 +132,12 @@ class CloseWaitLeak:
         kept["flow_id"], kept["start"], kept["quiet"], kept["end"] = rows["flow_id"], start, quiet, end
         kept["is_client"] = side == "client"
         kept["never_sent"] = rows[f"{side}_payload_bytes"] == 0
-        kept["spoke"] = spoken > start
+        kept["spoke"] = spoke
         kept["pending_syn"] = (rows["flags"] & FlowFlag.PENDING_SYN) != 0
         kept["midstream"] = ((rows["flags"] & FlowFlag.MIDSTREAM) != 0) | (
             rows[f"{side}_state_evidence"] == Evidence.ASSUMED
         )
-        return np.compress(end - quiet >= self._age_ns, kept)
+        return np.compress(end >= quiet + self._age_ns, kept)
 
     def _finding(self, kept: np.ndarray, end_ts_ns: int) -> Finding | None:
         options = self.options
@@ -209,8 +209,8 @@ class CloseWaitLeak:
             caveats.append(f"{midstream} of {len(shown)} connections were open before the capture began.")
         if shown["spoke"].any():
             caveats.append(
-                f"{int(shown['spoke'].sum())} of {len(shown)} ends sent data after the peer's FIN and then fell silent: a"
-                " half-close in use may pause that long."
+                f"{int(shown['spoke'].sum())} of {len(shown)} ends sent data after the peer's FIN and then fell silent:"
+                " a half-close in use may pause that long."
             )
         if starved:
             caveats.append(
@@ -246,7 +246,10 @@ def _next_steps(subject: str, is_client: bool, starved: bool) -> list[str]:
         f"ss -tlnp '( sport = :{port} )' (Recv-Q is the accept queue, Send-Q its limit)",
     ]
     if starved:
-        return [*steps, "nstat -az TcpExtListenOverflows TcpExtListenDrops, then why the program does not call accept()"]
+        return [
+            *steps,
+            "nstat -az TcpExtListenOverflows TcpExtListenDrops, then why the program does not call accept()",
+        ]
     return [
         *steps,
         "ls /proc/PID/fd | wc -l against /proc/PID/limits (how long until it runs out of descriptors)",

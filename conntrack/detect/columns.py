@@ -1,4 +1,5 @@
-"""Columns of FLOW_DTYPE rows in the shape that counting needs: keys as words, unknown times out of the way, keys as text.
+"""Columns of FLOW_DTYPE rows in the shape that counting needs: keys as words, unknown times out of the way, keys as
+text.
 
 Knows the layout of a row and nothing of what is right or wrong with a connection.
 """
@@ -10,14 +11,13 @@ from typing import Literal
 import numpy as np
 
 from conntrack.addresses import endpoint_text, ip_text
-from conntrack.states import NO_TIME_NS
 
-__all__ = ["FAR_NS", "Side", "address_words", "endpoint_words", "known_or_far", "ns_of", "words_endpoint", "words_ip"]
+__all__ = ["FAR_NS", "Side", "address_words", "endpoint_words", "ns_of", "times_of", "words_endpoint", "words_ip"]
 
 Side = Literal["client", "server"]
 
-FAR_NS = 2**62
-"""Stands for "has not happened" where times are compared: the year 2116, after every time of a capture."""
+FAR_NS = 2**63
+"""Stands for "has not happened" where times are compared: after every time that int64 can hold."""
 
 
 def ns_of(seconds: float) -> int:
@@ -25,10 +25,14 @@ def ns_of(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def known_or_far(flows: np.ndarray, name: str) -> np.ndarray:
-    """Return a column of times with FAR_NS where the time is not known; int64, shape (n,), a copy."""
-    times = flows[name]
-    return np.where(times == NO_TIME_NS, FAR_NS, times)
+def times_of(flows: np.ndarray, name: str, rows: np.ndarray | None = None) -> np.ndarray:
+    """Return a column of times (of some rows) with FAR_NS where the time is not known; uint64, a copy.
+
+    NO_TIME_NS read without its sign is FAR_NS, so this costs nothing. (So do times before 1970; they have not
+    happened.)
+    """
+    times = flows[name].view(np.uint64)
+    return times.copy() if rows is None else times[rows]
 
 
 def address_words(flows: np.ndarray, side: Side) -> list[np.ndarray]:

@@ -1,9 +1,10 @@
 """Counting that can be split, shuffled and merged: what every detector is built on. Knows no connection and no state.
 
 Three containers, all plain numpy arrays inside (no Python object per key), all exact in the sense written on each:
-`KeyIndex` numbers keys densely, `Tally` counts by (group, tick of time, column), `LowestPerGroup` keeps the smallest values
-of each group. Feeding the same things in any order, in any split, or to two containers that are then merged, gives the same
-answer: sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union alone.
+`KeyIndex` numbers keys densely, `Tally` counts by (group, tick of time, column), `LowestPerGroup` keeps the smallest
+values of each group. Feeding the same things in any order, in any split, or to two containers that are then merged,
+gives the same answer: sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union
+alone.
 
 Read `Tally` first: why instants on a grid stay exact when the grid is made coarser is what the detectors rest on.
 """
@@ -43,20 +44,21 @@ def mix64(words: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
 
 
 def ticks_of(times_ns: np.ndarray, step_ns: int) -> np.ndarray:
-    """Return the number of the first multiple of `step_ns` that is not before each time: ceil(time / step), int64.
+    """Return the number of the first multiple of `step_ns` that is not before each time: ceil(time / step).
 
-    Ceilings compose: ceil(ceil(t / a) / b) = ceil(t / (a * b)). So +1 at the tick where something starts and -1 at the tick
-    where it ends give, summed up to tick k, exactly how many are going on at the instant k * step, and still do after ticks
-    are merged by an integer factor.
+    Ceilings compose: ceil(ceil(t / a) / b) = ceil(t / (a * b)). So +1 at the tick where something starts and -1 at the
+    tick where it ends give, summed up to tick k, exactly how many are going on at the instant k * step, and still do
+    after ticks are merged by an integer factor.
     """
-    return -(-times_ns // step_ns)
+    return (times_ns + (step_ns - 1)) // step_ns
 
 
 class KeyIndex:
-    """Numbers distinct keys 0, 1, 2, ... as they come; 8 bytes a word of key, and 8 to 32 of table, for each.
+    """Numbers distinct keys 0, 1, 2, ... as they come; 8 bytes a word of key, and 32 to 64 of table, for each.
 
-    The numbers depend on the order of feeding; what is said about a key must not. Exact up to `limit` distinct keys; rows
-    of keys beyond are answered with NO_GROUP and counted in `overflow_rows` (which keys those are does depend on order).
+    The numbers depend on the order of feeding; what is said about a key must not. Exact up to `limit` distinct keys;
+    rows of keys beyond are answered with NO_GROUP and counted in `overflow_rows` (which keys those are does depend on
+    order).
 
     Args:
         width: words of 64 bits in a key.
@@ -71,9 +73,9 @@ class KeyIndex:
         self.limit = limit
         self.overflow_rows = 0
         self._count = 0
-        self._seed = int.from_bytes(os.urandom(8), "little")  # keys come from the wire: their order in the table must not
+        self._seed = int.from_bytes(os.urandom(8), "little")  # keys come from the wire: nobody shall know the slots
         self._keys = np.empty((width, 1024), np.uint64)
-        self._table = np.full(1 << 14, -1, np.int32)
+        self._table = np.full(1 << 12, -1, np.int64)
 
     def __len__(self) -> int:
         return self._count
@@ -115,7 +117,7 @@ class KeyIndex:
         """Write the numbers of known keys; return the rows of the others."""
         mask = np.uint64(len(self._table) - 1)
         slots = (hashes & mask).astype(np.int64)
-        at = self._table[slots]
+        at = self._table.take(slots)
         np.copyto(numbers, at, where=(at >= 0) & self._same(at, words))
         rows = np.flatnonzero(numbers < 0)
         missing = [rows[at[rows] < 0]]
@@ -130,9 +132,9 @@ class KeyIndex:
         return np.sort(np.concatenate(missing))
 
     def _same(self, at: np.ndarray, words: Sequence[np.ndarray]) -> np.ndarray:
-        same: np.ndarray = self._keys[0].take(at, mode="wrap") == words[0]
+        same: np.ndarray = self._keys[0].take(at, mode="clip") == words[0]
         for column, word in zip(self._keys[1:], words[1:], strict=True):
-            same &= column.take(at, mode="wrap") == word
+            same &= column.take(at, mode="clip") == word
         return same
 
     def _insert(self, words: Sequence[np.ndarray], hashes: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> None:
@@ -165,11 +167,11 @@ class KeyIndex:
             grown = np.empty((self._keys.shape[0], max(need, 2 * self._keys.shape[1])), np.uint64)
             grown[:, : self._count] = self.keys
             self._keys = grown
-        if 2 * need > len(self._table):
+        if 4 * need > len(self._table):
             size = len(self._table)
-            while 2 * need > size:
+            while 4 * need > size:
                 size *= 2
-            self._table = np.full(size, -1, np.int32)
+            self._table = np.full(size, -1, np.int64)
             pending = np.arange(self._count)
             slots = (mix64(list(self.keys), self._seed) & np.uint64(size - 1)).astype(np.int64)
             while pending.size:
@@ -182,9 +184,9 @@ class KeyIndex:
 class Tally:
     """Counts by (group, tick, column): sparse, sorted, 16 bytes for each distinct triple.
 
-    Exact at the ticks, whatever the step (see `ticks_of`). The step is the finest of the ladder `first_step_ns` times 1, 10,
-    100, ... at which no more than `limit` distinct triples exist: it depends on everything that was fed and on nothing
-    else, because a coarser grid never has more triples, nor a part more than the whole.
+    Exact at the ticks, whatever the step (see `ticks_of`). The step is the finest of the ladder `first_step_ns` times
+    1, 10, 100, ... at which no more than `limit` distinct triples exist: it depends on everything that was fed and on
+    nothing else, because a coarser grid never has more triples, nor a part more than the whole.
 
     Args:
         first_step_ns: the finest step, nanoseconds (1 where cells are not times).
@@ -215,18 +217,18 @@ class Tally:
 
         Args:
             groups: int64, shape (n,), numbers of a KeyIndex (none negative).
-            times_ns: int64, shape (n,); before 1970 or past the last tick count at the first or last tick.
+            times_ns: int64 or uint64, shape (n,); before 1970 or past the last tick count at the first or last tick.
             column: 0 to 15, what is counted.
             counts: int64, shape (n,), how much each row counts; 1 each when omitted.
         """
         if len(groups) == 0:
             return
-        keys = np.clip(ticks_of(times_ns, self._step_ns), 0, _MAX_TICK).view(np.uint64)
+        keys = np.clip(ticks_of(times_ns, self._step_ns), 0, _MAX_TICK).astype(np.uint64)
         keys <<= _TICK_SHIFT
         keys |= groups.view(np.uint64) << _GROUP_SHIFT
         keys |= np.uint64(column)
         self._push(keys, counts)
-        if self._new > max(1 << 18, len(self._keys)):
+        if self._new > max(1 << 20, len(self._keys)):
             self._settle()
 
     def merge(self, other: Tally, groups: np.ndarray) -> None:
@@ -313,8 +315,8 @@ def _sum_by_key(keys: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nd
 class LowestPerGroup:
     """Keeps the `most` smallest distinct values of each group: exact, at most 16 * `most` bytes a group.
 
-    Fed hashes instead of values it counts distinct things: `distinct` is exact up to `most`, and beyond that the K minimum
-    values estimate (Bar-Yossef et al. 2002; relative error 1 / sqrt(most)).
+    Fed hashes instead of values it counts distinct things: `distinct` is exact up to `most`, and beyond that the K
+    minimum values estimate (Bar-Yossef et al. 2002; relative error 1 / sqrt(most)).
     """
 
     def __init__(self, most: int) -> None:

@@ -1,9 +1,10 @@
 """syn_flood: handshakes that are begun and abandoned until a service can take no more. Knows rows, not packets.
 
-Half-open connections are counted, not SYNs: a busy service is no attack. A connection is half-open from the server's first
-SYN+ACK to the client's ACK, a RST, or the server's timer; it is *abandoned* when none of the first two ever comes. Alarms
-look at abandoned ones older than `handshake_wait_s` alone, so a handshake in flight never raises one, not even where the
-capture ends. SYNs that nobody answered are judged apart (`_silence`), because a server that is down is no flood either.
+Half-open connections are counted, not SYNs: a busy service is no attack. A connection is half-open from the server's
+first SYN+ACK to the client's ACK, a RST, or the server's timer; it is *abandoned* when none of the first two ever
+comes. Alarms look at abandoned ones older than `handshake_wait_s` alone, so a handshake in flight never raises one, not
+even where the capture ends. SYNs that nobody answered are judged apart (`_silence`), because a server that is down is
+no flood either.
 
 Counted on a grid of instants (0.1 s, coarser past 4 million cells, see `Tally`), exactly at each of them; only slow or
 failed handshakes enter it. What completed in time is one count a second. Sources are exact up to `sources_exact`.
@@ -16,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.detect.columns import FAR_NS, address_words, endpoint_words, known_or_far, ns_of, words_endpoint
+from conntrack.detect.columns import FAR_NS, address_words, endpoint_words, ns_of, times_of, words_endpoint
 from conntrack.detect.counting import NO_GROUP, KeyIndex, LowestPerGroup, Tally, mix64
 from conntrack.detect.finding import SEVERITIES, Finding, Severity
 from conntrack.detect.options import DetectOptions
-from conntrack.states import NO_TIME_NS, EndReason
+from conntrack.states import EndReason
 
 __all__ = ["SynFlood"]
 
@@ -97,16 +98,15 @@ class SynFlood:
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,))."""
         groups = self._services.intern(endpoint_words(flows, "server"))
-        syn, synack = flows["syn_ts_ns"], flows["synack_ts_ns"]
-        begun = np.where(syn == NO_TIME_NS, synack, syn)
-        opened = (begun != NO_TIME_NS) & (groups != NO_GROUP)  # the others were open before the capture began
-        established = flows["established_ts_ns"]
-        done = opened & (established != NO_TIME_NS)
-        in_time = done & (established - begun < self._wait_ns)
+        synack, established = times_of(flows, "synack_ts_ns"), times_of(flows, "established_ts_ns")
+        begun = np.minimum(times_of(flows, "syn_ts_ns"), synack)
+        opened = (begun != FAR_NS) & (groups != NO_GROUP)  # the others were open before the capture began
+        done = opened & (established != FAR_NS)
+        in_time = done & (established < begun + self._wait_ns)
         self._attempts.add(groups[in_time], begun[in_time], _IN_TIME)
         late = done & ~in_time
         self._attempts.add(groups[late], begun[late], _LATE)
-        slow = done & (synack != NO_TIME_NS) & (established - synack >= self._wait_ns)
+        slow = late & (established >= synack + self._wait_ns)
         rows = np.flatnonzero(slow | (opened & ~done))
         if rows.size:
             self._feed_slow(flows, rows, groups[rows], begun[rows])
@@ -139,38 +139,34 @@ class SynFlood:
 
     def _feed_slow(self, flows: np.ndarray, rows: np.ndarray, groups: np.ndarray, begun: np.ndarray) -> None:
         """Count handshakes that took long or failed."""
-        column = {name: flows[name][rows] for name in ("established_ts_ns", "synack_ts_ns", "client_syns", "server_syns")}
-        synack = column["synack_ts_ns"]
-        answered = synack != NO_TIME_NS
-        reset = known_or_far(flows[rows], "reset_ts_ns")
-        established = column["established_ts_ns"] != NO_TIME_NS
-        # A segment that is neither SYN nor RST proves that its sender was past the handshake (one-sided captures).
-        proven = established | (
-            flows["client_packets"][rows] > column["client_syns"].astype(np.uint64) + flows["client_rsts"][rows]
+        synack, acked, reset, closed = (
+            times_of(flows, name, rows) for name in ("synack_ts_ns", "established_ts_ns", "reset_ts_ns", "closed_ts_ns")
         )
-        proven |= flows["server_packets"][rows] > column["server_syns"].astype(np.uint64) + flows["server_rsts"][rows]
+        client_syns, server_syns = (flows[name][rows].astype(np.int64) for name in ("client_syns", "server_syns"))
+        answered, established = synack != FAR_NS, acked != FAR_NS
+        # A segment that is neither SYN nor RST proves that its sender was past the handshake (one-sided captures).
+        proven = established | (flows["client_packets"][rows].view(np.int64) > client_syns + flows["client_rsts"][rows])
+        proven |= flows["server_packets"][rows].view(np.int64) > server_syns + flows["server_rsts"][rows]
         refused = ~proven & (flows["end_reason"][rows] == EndReason.REFUSED)
         for chosen, number in ((proven & ~established, _IN_TIME), (refused, _REFUSED), (~proven & ~refused, _FAILED)):
             self._attempts.add(groups[chosen], begun[chosen], number)
 
-        end = np.minimum(np.where(established, column["established_ts_ns"], FAR_NS), reset)
-        end = np.minimum(end, known_or_far(flows[rows], "closed_ts_ns"))
-        end = np.minimum(end, np.where(answered, synack, 0) + self._timeout_ns)
-        stuck = answered & (established | ~proven) & (end - synack >= self._wait_ns)
+        end = np.minimum(np.minimum(acked, reset), np.minimum(closed, synack + self._timeout_ns))
+        stuck = answered & (established | ~proven) & (end >= synack + self._wait_ns)
         self._grid.add(groups[stuck], synack[stuck], _OPENED)
         self._grid.add(groups[stuck], end[stuck], _CLOSED)
         left = stuck & ~proven & (reset == FAR_NS)
         alarm = synack[left] + self._wait_ns
-        repeats = column["server_syns"][left].astype(np.int64) - 1
+        repeats = server_syns[left] - 1
         self._grid.add(groups[left], alarm, _ABANDONED)
         self._grid.add(groups[left], end[left], _ABANDONED_OVER)
-        for chosen, number in ((repeats <= 0, _ONE_SYNACK), (column["client_syns"][left] > 1, _SYN_AGAIN)):
+        for chosen, number in ((repeats <= 0, _ONE_SYNACK), (client_syns[left] > 1, _SYN_AGAIN)):
             self._grid.add(groups[left][chosen], alarm[chosen], number)
         again = repeats > 0
         self._grid.add(groups[left][again], alarm[again], _SYNACK_AGAIN, repeats[again])
 
         silent = ~answered & ~proven & (reset == FAR_NS)
-        once = silent & (column["client_syns"] <= 1)
+        once = silent & (client_syns <= 1)
         self._grid.add(groups[silent], begun[silent], _UNANSWERED)
         self._grid.add(groups[once], begun[once], _ONCE)
 
@@ -195,7 +191,8 @@ class SynFlood:
         first, last = alarm.first_ts_ns, alarm.last_ts_ns
         seen = _completion(attempts, alarm)
         left = series.total(_ABANDONED, first, last)
-        settled = end_ts_ns - ns_of(options.syn_retry_wait_s) + self._wait_ns  # by then a SYN+ACK would have been repeated
+        # A SYN+ACK sent before this would have been repeated (the grid has it `handshake_wait_s` after it was sent).
+        settled = end_ts_ns - ns_of(options.syn_retry_wait_s) + self._wait_ns
         judged = series.total(_ABANDONED, first, min(last, settled))
         one_synack = series.total(_ONE_SYNACK, first, min(last, settled))
         if half_open is None:
@@ -250,15 +247,14 @@ class SynFlood:
         newest = int(ticks[np.searchsorted(ticks, instants[high], side="right") - 1])
         first = oldest * series.step_ns - self._wait_ns
         last = min(newest * series.step_ns, end_ts_ns)
-        return _Alarm(int(held.max()), first, last, series.total(_ABANDONED, first, last) + series.total(_ONCE, first, last))
+        count = series.total(_ABANDONED, first, last) + series.total(_ONCE, first, last)
+        return _Alarm(int(held.max()), first, last, count)
 
-    def _silence(
-        self, series: _Series, attempts: _Series, sources: int, end_ts_ns: int
-    ) -> tuple[_Alarm | None, bool]:
+    def _silence(self, series: _Series, attempts: _Series, sources: int, end_ts_ns: int) -> tuple[_Alarm | None, bool]:
         """Return the unanswered SYNs of a flood, if they are one, and whether the capture is too short to be sure.
 
-        A service that is down is told by its clients: they repeat their SYN after a second, or come back. So only SYNs are
-        taken that had the time to be repeated and were not, and only when most of the unanswered ones are such.
+        A service that is down is told by its clients: they repeat their SYN after a second, or come back. So only SYNs
+        are taken that had the time to be repeated and were not, and only when most of the unanswered ones are such.
         """
         options = self.options
         window = max(1, ns_of(options.syn_window_s) // series.step_ns)
@@ -280,9 +276,9 @@ class SynFlood:
         all_once = int(once[1].sum()) == int(series.events(_UNANSWERED)[1].sum())
         nobody_served = not any(len(attempts.events(number)[0]) for number in (_IN_TIME, _LATE))
         short = len(once[0]) and end_ts_ns - int(once[0][0]) * series.step_ns < ns_of(options.syn_retry_wait_s)
-        if short and all_once and nobody_served and sources >= options.syn_sources_min:
-            if sums.max() >= options.syn_rate_critical_per_s:
-                return self._silent_alarm(series, once, second, end_ts_ns), True
+        many = sources >= options.syn_sources_min and int(sums.max(initial=0)) >= options.syn_rate_critical_per_s
+        if short and all_once and nobody_served and many:
+            return self._silent_alarm(series, once, second, end_ts_ns), True
         return None, False
 
     def _silent_alarm(
@@ -313,15 +309,19 @@ class SynFlood:
         caveats = []
         if shape == "all_syn":
             caveats.append(
-                "No SYN+ACK is in the capture: the server drops the SYNs, or the capture shows one direction only; the peak"
-                " is what the backlog would hold if it answered."
+                "No SYN+ACK is in the capture: the server drops the SYNs, or the capture shows one direction only;"
+                " the peak is what the backlog would hold if it answered."
             )
         else:
             caveats.append(f"The backlog of {options.syn_backlog} is an assumption: listen() may have asked for less.")
         if too_short:
-            caveats.append("The capture is too short to show whether clients repeat their SYN: the service may be down.")
+            caveats.append(
+                "The capture is too short to show whether clients repeat their SYN; the service may be down."
+            )
         if shape != "all_syn" and not judged:
-            caveats.append("The capture is too short to show whether SYN+ACKs are repeated (it would tell SYN cookies).")
+            caveats.append(
+                "The capture is too short to show whether SYN+ACKs are repeated (it would tell SYN cookies)."
+            )
         if sources < options.syn_sources_min:
             caveats.append(f"Only {sources} sources: one broken or testing client can look like this.")
         if repeated * 2 > left > 0:

@@ -1,11 +1,12 @@
 """time_wait_buildup: clients that run out of ports to TIME_WAIT, and services that hold many. Knows rows, not packets.
 
-TIME_WAIT sits on the end that closes first. At a client it takes a local port from the pair (client address, service) for
-60 s: 28,232 ports allow 470.5 new connections a second, then connect() fails with EADDRNOTAVAIL. At a server it costs 168
-bytes and nothing else, so there it is only ever told, never an alarm.
+TIME_WAIT sits on the end that closes first. At a client it takes a local port from the pair (client address, service)
+for 60 s: 28,232 ports allow 470.5 new connections a second, then connect() fails with EADDRNOTAVAIL. At a server it
+costs 168 bytes and nothing else, so there it is only ever told, never an alarm.
 
-Counted on a grid of instants (0.1 s, coarser past 4 million cells, see `Tally`), exactly at each of them: between two the
-truth may be higher by no more than what entered TIME_WAIT in one step. A cell is 16 bytes, a pair of client and service 48.
+Counted on a grid of instants (0.1 s, coarser past 4 million cells, see `Tally`), exactly at each of them: between two
+the truth may be higher by no more than what entered TIME_WAIT in one step. A cell is 16 bytes, a pair of client and
+service 48.
 """
 
 from __future__ import annotations
@@ -38,13 +39,19 @@ class _Occupancy:
         self.flow_ids = LowestPerGroup(_FLOW_IDS)
         self._sampled = max(1, least // (4 * _FLOW_IDS))  # a group that matters has 4 times the ids that are shown
 
-    def add(self, flows: np.ndarray, words: list[np.ndarray], spans: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    def add(
+        self,
+        flows: np.ndarray,
+        words: list[np.ndarray],
+        spans: tuple[np.ndarray, np.ndarray, np.ndarray],
+        reused: np.ndarray,
+    ) -> None:
+        """Take in the TIME_WAITs `spans` (rows, start, end) of keys `words`, and the rows that `reused` one."""
         rows, starts, ends = spans
-        reused = np.flatnonzero(flows["flags"] & FlowFlag.REUSED_TIME_WAIT)
         both = np.concatenate([rows, reused])
         groups = self.index.intern([word[both] for word in words])
-        known = groups[: len(rows)] != NO_GROUP
-        owners, starts, ends = groups[: len(rows)][known], starts[known], ends[known]
+        known = np.flatnonzero(groups[: len(rows)] != NO_GROUP)
+        owners, starts, ends = groups[known], starts[known], ends[known]
         self.tally.add(owners, starts, _ENTERED)
         self.tally.add(owners, ends, _LEFT)
         ids = flows["flow_id"][rows[known]]
@@ -102,8 +109,8 @@ def _next(instants: np.ndarray, at: int) -> int:
 class TimeWaitBuildup:
     """Finds clients whose ports toward one service fill up with TIME_WAIT, and services that hold much of it.
 
-    Client: warning from `time_wait_warning_ratio` of `ephemeral_ports` at once, critical from `time_wait_critical_ratio`.
-    Service: info from `time_wait_server_min` at once.
+    Client: warning from `time_wait_warning_ratio` of `ephemeral_ports` at once, critical from
+    `time_wait_critical_ratio`. Service: info from `time_wait_server_min` at once.
     """
 
     kind = "time_wait_buildup"
@@ -119,8 +126,9 @@ class TimeWaitBuildup:
         """Take in connections (FLOW_DTYPE, shape (n,))."""
         service = endpoint_words(flows, "server")
         pair = [*service, *address_words(flows, "client")]
-        self._clients.add(flows, pair, time_wait_spans(flows, "client", self._time_wait_ns))
-        self._servers.add(flows, service, time_wait_spans(flows, "server", self._time_wait_ns))
+        reused = np.flatnonzero(flows["flags"] & FlowFlag.REUSED_TIME_WAIT)
+        self._clients.add(flows, pair, time_wait_spans(flows, "client", self._time_wait_ns), reused)
+        self._servers.add(flows, service, time_wait_spans(flows, "server", self._time_wait_ns), reused)
 
     def merge(self, other: TimeWaitBuildup) -> None:
         """Take in what `other` was fed."""
@@ -161,7 +169,7 @@ class TimeWaitBuildup:
             **self._common(seen),
         }
         caveats = [
-            f"The budget is that of the default port range ({options.ephemeral_ports} ports); the host may have another.",
+            f"The budget is the default port range ({options.ephemeral_ports} ports); the host may have another.",
             "With TCP timestamps and net.ipv4.tcp_tw_reuse = 1 the kernel reuses these ports after a second.",
         ]
         steps = (
@@ -188,8 +196,8 @@ class TimeWaitBuildup:
         port = service.rpartition(":")[2]
         steps = (
             f"ss -tan state time-wait '( sport = :{port} )' | wc -l",
-            "nstat -az TcpExtTCPTimeWaitOverflow; sysctl net.ipv4.tcp_max_tw_buckets (beyond it they are dropped early)",
-            "If the server closes first without need (no keep-alive), let the client close: see its keep-alive settings",
+            "nstat -az TcpExtTCPTimeWaitOverflow; sysctl net.ipv4.tcp_max_tw_buckets (beyond it they are cut short)",
+            "If the server closes first without need (no keep-alive), let the client close: see keep-alive settings",
         )
         return self._finding(service, "info", seen, evidence, caveats, steps, self._servers, group)
 

@@ -1,8 +1,8 @@
 """Builders of FLOW_DTYPE rows for tests: connections told in seconds, without the tracker.
 
-`flow()` makes one row. Any field of FLOW_DTYPE can be given by name; a name that ends in "_ts" instead of "_ts_ns" is given
-in seconds after T0. The stories (`completed`, `half_open`, ...) are what the tracker says of common connections, and
-`many` repeats a row: shifted in time, from other clients.
+`flow()` makes one row. Any field of FLOW_DTYPE can be given by name; a name that ends in "_ts" instead of "_ts_ns" is
+given in seconds after T0. The stories (`completed`, `half_open`, ...) are what the tracker says of common connections,
+and `many` repeats a row: shifted in time, from other clients.
 """
 
 from __future__ import annotations
@@ -86,19 +86,23 @@ def many(row: np.ndarray, shifts_s: Any, client_ips: Any = None, client_ports: A
     return flows(rows)
 
 
-def completed(start: float = 0.0, length: float = 1.0, rtt: float = 0.02, by: str = "client", **fields: Any) -> np.ndarray:
-    """Return a connection that opened, exchanged data and was closed by both; the first to close leaves TIME_WAIT after 60 s."""
+def completed(
+    start: float = 0.0, length: float = 1.0, rtt: float = 0.02, by: str = "client", **fields: Any
+) -> np.ndarray:
+    """Return a connection that opened, exchanged data and was closed by both, `by` first; its TIME_WAIT is over."""
     fin, answer, over = start + rtt + length, start + 2 * rtt + length, start + 2.5 * rtt + length
     peer = "server" if by == "client" else "client"
     times = {
         "syn_ts": start, "synack_ts": start + rtt / 2, "established_ts": start + rtt,
-        f"{by}_fin_ts": fin, f"{peer}_fin_received_ts": over, f"{by}_fin_received_ts": answer, f"{by}_fin_acked_ts": answer,
+        f"{by}_fin_ts": fin, f"{peer}_fin_received_ts": over, f"{by}_fin_received_ts": answer,
+        f"{by}_fin_acked_ts": answer,
         f"{peer}_fin_ts": answer, f"{peer}_fin_acked_ts": over,
         f"{by}_since_ts": over + TIME_WAIT_S, f"{peer}_since_ts": over, "closed_ts": over + TIME_WAIT_S,
     }  # fmt: skip
     counters: dict[str, Any] = {
         "client_state": TcpState.CLOSED, "server_state": TcpState.CLOSED, f"{by}_state_evidence": Evidence.EXPIRED,
-        "client_packets": 5, "server_packets": 4, "client_syns": 1, "server_syns": 1, "client_fins": 1, "server_fins": 1,
+        "client_packets": 5, "server_packets": 4, "client_syns": 1, "server_syns": 1,
+        "client_fins": 1, "server_fins": 1,
         "client_payload_bytes": 100, "server_payload_bytes": 1000, "end_reason": EndReason.FIN,
         "closed_by": ClosedBy.CLIENT if by == "client" else ClosedBy.SERVER, "completeness": 31,
     }  # fmt: skip
@@ -144,6 +148,6 @@ def stuck_in_close_wait(start: float = 0.0, fin: float = 1.0, side: str = "serve
         f"{side}_state": TcpState.CLOSE_WAIT, f"{side}_since_ts": start + fin + 0.01,
         f"{peer}_state": TcpState.CLOSED, f"{peer}_since_ts": start + fin + 60.01,
         f"{peer}_state_evidence": Evidence.EXPIRED, "client_packets": 4, "server_packets": 3, "client_syns": 1,
-        "server_syns": 1, f"{peer}_fins": 1, "client_payload_bytes": 100, "server_payload_bytes": 1000, "completeness": 31,
-        **fields,
+        "server_syns": 1, f"{peer}_fins": 1, "client_payload_bytes": 100, "server_payload_bytes": 1000,
+        "completeness": 31, **fields,
     })  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conntrack.addresses import addresses_text, endpoint_text, ip_text
@@ -27,6 +27,7 @@ def test_no_addresses_are_no_texts():
     assert addresses_text(np.empty((0, 16), np.uint8), np.empty(0, np.uint8)) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.sampled_from([4, 6])), min_size=1, max_size=40))
 def test_many_addresses_read_as_one_by_one(pairs):
     ips = np.frombuffer(b"".join(raw for raw, _ in pairs), np.uint8).reshape(-1, 16)
@@ -34,6 +35,7 @@ def test_many_addresses_read_as_one_by_one(pairs):
     assert addresses_text(ips, versions) == [ip_text(raw, version) for raw, version in pairs]
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=6))
 def test_text_reads_back(address):
     assert ipaddress.ip_address(ip_text(address.packed, 6)) == address

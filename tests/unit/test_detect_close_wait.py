@@ -46,7 +46,14 @@ def test_a_service_that_never_closes_leaks():
 
 @pytest.mark.parametrize(
     ("leaking", "normal", "severity"),
-    [(1, 0, "info"), (2, 1, "info"), (3, 57, "warning"), (3, 58, "info"), (10, 5000, "warning"), (100, 5000, "critical")],
+    [
+        (1, 0, "info"),
+        (2, 1, "info"),
+        (3, 57, "warning"),
+        (3, 58, "info"),
+        (10, 5000, "warning"),
+        (100, 5000, "critical"),
+    ],
 )
 def test_severity_follows_count_and_share(leaking, normal, severity):
     rows = flows(many(stuck_in_close_wait(), np.arange(leaking)), many(completed(), np.arange(normal) / 100))
@@ -136,6 +143,8 @@ def test_a_late_close_of_a_few_is_silent():
 def test_idle_connections_are_silent():
     from flow_rows import flow
 
-    rows = many(flow(syn_ts=0.0, synack_ts=0.01, established_ts=0.02, client_packets=2, server_packets=1), np.zeros(1000))
+    rows = many(
+        flow(syn_ts=0.0, synack_ts=0.01, established_ts=0.02, client_packets=2, server_packets=1), np.zeros(1000)
+    )
     assert found(rows) == []
     assert found(flows()) == []

@@ -70,10 +70,7 @@ def test_a_flood_shows_at_both_ends():
 
 def test_what_is_open_stays_to_the_end():
     rows = flows(stuck_in_close_wait(), flow(syn_ts=0.0, synack_ts=0.1, established_ts=0.2, last_ts=500.0))
-    assert states_at(rows, "server", 500) == {"CLOSE_WAIT": 1, "ESTABLISHED": 1} or states_at(rows, "server", 500) == {
-        "ESTABLISHED": 1,
-        "CLOSE_WAIT": 1,
-    }
+    assert states_at(rows, "server", 500) == {"ESTABLISHED": 1, "CLOSE_WAIT": 1}
     assert states_at(rows, "client", 500) == {"ESTABLISHED": 1}
 
 
@@ -86,7 +83,8 @@ def test_a_connection_from_before_the_capture_is_established_from_its_first_segm
 def test_the_last_state_has_the_last_word():
     reset = flow(
         syn_ts=0.0, synack_ts=0.1, established_ts=0.2, reset_ts=9.0, closed_ts=9.0, client_state=TcpState.CLOSED,
-        server_state=TcpState.CLOSED, client_since_ts=9.0, server_since_ts=9.0, end_reason=EndReason.RESET, last_ts=30.0,
+        server_state=TcpState.CLOSED, client_since_ts=9.0, server_since_ts=9.0, end_reason=EndReason.RESET,
+        last_ts=30.0,
     )  # fmt: skip
     assert states_at(reset, "client", 8) == {"ESTABLISHED": 1}
     assert states_at(reset, "client", 9) == states_at(reset, "server", 9) == {}
@@ -97,8 +95,8 @@ def test_the_last_state_has_the_last_word():
 
 @pytest.mark.parametrize(
     ("length_s", "step_s"),
-    [(0, 0.01), (1.5, 0.01), (2.1, 0.1), (20, 0.1), (21, 1), (2000, 1), (2001, 2), (4001, 5), (19_999, 10), (20_001, 30),
-     (10**5, 60), (10**6, 600), (10**9, 864_000)],
+    [(0, 0.01), (1.5, 0.01), (2.1, 0.1), (20, 0.1), (21, 1), (2000, 1), (2001, 2), (4001, 5), (19_999, 10),
+     (20_001, 30), (10**5, 60), (10**6, 600), (10**9, 864_000)],
 )  # fmt: skip
 def test_the_step_follows_the_length(length_s, step_s):
     result = series(flows(completed(0, 0), completed(max(0, length_s - 0.05), 0)))

@@ -23,7 +23,9 @@ def test_what_a_service_did():
     )  # fmt: skip
     web, dns = summary(rows)
     assert (web["service"], dns["service"]) == ("10.0.0.2:80", "[::1]:53")
-    counted = {name: web[name] for name in ("connections", "established", "refused", "unanswered", "open_at_end", "reset")}
+    counted = {
+        name: web[name] for name in ("connections", "established", "refused", "unanswered", "open_at_end", "reset")
+    }
     assert counted == {
         "connections": 12, "established": 8, "refused": 1, "unanswered": 2, "open_at_end": 1, "reset": 0,
     }  # fmt: skip

@@ -112,7 +112,8 @@ def test_a_flood_in_a_capture_of_a_second_is_told_with_its_doubt():
 
 def test_a_server_that_drops_when_its_backlog_is_full_makes_one_finding():
     rows = flows(
-        many(half_open(), spread(6000, 6, 10.0), forged(6000)), many(unanswered(), spread(50_000, 50, 16.0), forged(50_000))
+        many(half_open(), spread(6000, 6, 10.0), forged(6000)),
+        many(unanswered(), spread(50_000, 50, 16.0), forged(50_000)),
     )
     finding = one(rows)
     assert finding.evidence["shape"] == "fast"
@@ -184,7 +185,8 @@ def test_a_service_that_is_down_is_silent():
 
 def test_a_service_that_is_down_as_the_capture_ends_is_silent():
     rows = flows(
-        many(unanswered(syns=3), spread(5000, 10, 285.0), forged(5000)), many(unanswered(), spread(700, 1.4, 298.6), forged(700))
+        many(unanswered(syns=3), spread(5000, 10, 285.0), forged(5000)),
+        many(unanswered(), spread(700, 1.4, 298.6), forged(700)),
     )
     assert found(rows) == []
 
@@ -196,7 +198,7 @@ def test_impatient_clients_of_a_service_that_is_down_are_silent():
 
 @pytest.mark.parametrize("loss", [0.1, 0.2])
 def test_a_capture_that_loses_frames_is_silent(loss):
-    """What is left of 10,000 honest connections, and of a service that is down, when a share of the frames is missing."""
+    """What is left of honest connections, and of a service that is down, when a share of the frames is missing."""
     kept = RNG.random((20_000, 8)) >= loss
     rows = many(completed(), spread(20_000, 20), client_ips=forged(20_000))
     no_synack, no_ack, nothing_more = ~kept[:, 1], ~kept[:, 2], ~kept[:, 3:6].any(axis=1)
