@@ -364,10 +364,10 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
         taken = False
     elif y.packets and seq - x.edge > (65_535 << y.scale) + MIB:
         return
-    if taken:
-        if timed and seq <= x.edge:
-            x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
-        _acknowledge(s, x, y, ts)
+    processed = taken and (y.acked is None or near(end, y.acked) >= y.acked)  # what is wholly old is dropped with its ACK
+    if processed and timed and (y.acked is None or near(seq, y.acked) <= y.acked):
+        x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
+    _acknowledge(s, x, y, ts, processed)
 
     first_fin = fin and x.fin_end is None
     if (payload or fin) and (x.fin_end is None or end <= x.fin_end):
@@ -403,7 +403,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
             return None
         event = Event.SYN_ACK
         answered = y.acked is not None and y.acked > x.iss
-        if x.greeting and answered:
+        if x.greeting and answered and (again or x.state != SYN_RECEIVED):
             if not again or x.nxt > x.iss + 1 + payload or (x.acked is not None and x.acked > ack):
                 return None
             y.edge, y.fin_taken = y.iss + 1, False
@@ -428,8 +428,8 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
     return event
 
 
-def _acknowledge(s: Any, x: End, y: End, ts: int) -> None:
-    """Take the ACK of a segment from x: what it says of y's SYN, data and FIN."""
+def _acknowledge(s: Any, x: End, y: End, ts: int, processed: bool) -> None:
+    """Take the ACK of a segment from x: what x has of y's SYN, data and FIN, and whether y learns it."""
     number = int(s["ack"])
     if not y.known:
         y.start(number - 1, number)
@@ -438,15 +438,17 @@ def _acknowledge(s: Any, x: End, y: End, ts: int) -> None:
     ack = near(number, y.edge)
     if y.edge < ack < y.edge + 2**30 and (y.fin_end is None or ack <= y.fin_end):
         y.fill(y.edge, ack)
-    if ack <= y.nxt:
-        x.acked = ack if x.acked is None else max(x.acked, ack)
+    if x.acked is None or x.acked < ack <= y.nxt:
+        x.acked = ack
     if y.iss < ack <= y.nxt:
         x.move(sent(x.state, Event.ACK_OF_SYN), ts)
-        y.move(received(y.state, Event.ACK_OF_SYN), ts)
+        if processed:
+            y.move(received(y.state, Event.ACK_OF_SYN), ts)
     if y.fin_end is not None and ack == y.fin_end:
         y.fin_taken = True
         x.move(sent(x.state, Event.ACK_OF_FIN), ts)
-        y.move(received(y.state, Event.ACK_OF_FIN), ts)
+        if processed:
+            y.move(received(y.state, Event.ACK_OF_FIN), ts)
 
 
 def _reset(s: Any, flags: int, x: End, y: End) -> None:
