@@ -26,6 +26,7 @@ class Reservation:
         count: records to reserve; as many as can be had by halving, not below `least`.
         dtype: of a record.
         least: the fewest that will do.
+        huge_from_bytes: huge pages from here on, if there is more than HUGE_FROM_BYTES.
 
     Attributes:
         records: the array, shape (at least `least`,).
@@ -34,10 +35,12 @@ class Reservation:
         MemoryError: not even `least` can be had.
     """
 
-    def __init__(self, count: int, dtype: np.dtype[Any], least: int) -> None:
+    def __init__(
+        self, count: int, dtype: np.dtype[Any], least: int, *, huge_from_bytes: int = HUGE_FROM_BYTES
+    ) -> None:
         self._area, count = _map(count, dtype.itemsize, least)
         if len(self._area) > HUGE_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
-            self._area.madvise(mmap.MADV_HUGEPAGE, HUGE_FROM_BYTES)
+            self._area.madvise(mmap.MADV_HUGEPAGE, huge_from_bytes)
         self.records: np.ndarray[Any, Any] = np.frombuffer(self._area, dtype=dtype, count=count)
 
     def give_back(self, begin: int, end: int) -> None:

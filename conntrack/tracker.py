@@ -213,7 +213,7 @@ class Tracker:
         while (self._table.slots_used + n) * 4 > slots * 3:
             slots *= 2
         if slots != len(self._slots):
-            grown = Reservation(slots, np.dtype(np.uint64), slots).records
+            grown = Reservation(slots, np.dtype(np.uint64), slots, huge_from_bytes=0).records
             refill(self._slots, grown)
             self._table.set_slots(grown, self._table.slots_used)
             self._slots = grown

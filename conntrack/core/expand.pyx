@@ -58,6 +58,9 @@ cdef void _put_history(Tables* t, LiveFlow* f, FlowRecord* out) noexcept nogil:
     if f.flags & SAW_SYN:
         out.history[n] = b"S"
         n += 1
+    elif out.direction_evidence == 1:                   # its first sender turned out to be the server
+        out.history[n] = b"^"
+        n += 1
     if f.flags & SAW_SYN_ACK:
         out.history[n] = b"h"
         n += 1
