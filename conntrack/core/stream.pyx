@@ -228,7 +228,8 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
         f.window[side] = s.window
     _take_ack(t, f, s, side, processed)
     _take_ack_of_fin(t, f, s, side, processed)
-    add_head_letter(t, f, side, s.payload_bytes != 0)
+    if s.payload_bytes or not s.flags & TCP_FIN:
+        add_head_letter(t, f, side, s.payload_bytes != 0)
     if s.window == 0:
         x = trouble_of(t, f)
         x.zero_windows[side] += 1
