@@ -7,7 +7,7 @@ formats are in pcap.py and pcapng.py, the bytes in stream.py, the loops over pac
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from conntrack.capture.batch import Batch, Reader
-from conntrack.capture.kinds import HEAD_BYTES, check_kind
+from conntrack.capture.kinds import HEAD_BYTES, MAGIC_BYTES, kind_of, not_a_capture
 from conntrack.capture.pcap import PcapReader
 from conntrack.capture.pcapng import PcapngReader
 from conntrack.capture.stream import STANDARD_INPUT, Stream, input_size
@@ -25,6 +25,9 @@ __all__ = ["Capture", "CaptureInfo", "open_capture"]
 
 BATCH_SEGMENTS = 8192
 """Measured: 1,024 costs a fifth more time, above 8,192 nothing changes (and 768 KiB still fit into a level 2 cache)."""
+
+MOST_LOOKED_BYTES = 1 << 24
+"""How far into a file its first packet is looked for, to order the files: as far as one pcapng block may reach."""
 
 
 @dataclass
@@ -90,7 +93,7 @@ class Capture:
         """Close the input that is being read; the iteration ends."""
         self._batches.close()
 
-    def _read(self) -> Iterator[npt.NDArray[np.void]]:
+    def _read(self) -> Generator[npt.NDArray[np.void], None, None]:
         batch = self._batch
         for path in self.info.files:
             with Stream(path) as stream:
@@ -108,7 +111,7 @@ class Capture:
                             reader.finish(batch)
                             break
                 except CaptureError as fault:
-                    self.info.faults.append(fault)
+                    self.info.faults.append(fault.with_traceback(None))  # which would keep the buffer alive
                 self._account(before + stream.read_bytes)
         if batch.rows:
             yield batch.segments[: batch.rows]
@@ -143,29 +146,35 @@ def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int
     names = [os.fsdecode(path) for path in paths]
     if names.count(STANDARD_INPUT) > 1:
         raise InputError("-: given twice; standard input can be read once")
-    sizes = [input_size(name) for name in names]
-    starts = [_first_ts_ns(name) if size is not None else None for name, size in zip(names, sizes, strict=True)]
-    total: int | None = None
-    if None not in sizes:
-        total = sum(size for size in sizes if size is not None)
-        order = sorted(range(len(names)), key=lambda i: (starts[i] is not None, starts[i] or 0))
-        names = [names[i] for i in order]
-    return Capture(names, total, batch_segments)
+    sizes = {name: input_size(name) for name in names}
+    files = {name: size for name, size in sizes.items() if size is not None}
+    if len(files) < len(sizes):  # a pipe cannot be looked into and then read
+        for name in files:
+            _look(name, for_order=False)
+        return Capture(names, None, batch_segments)
+    starts = {name: _look(name, for_order=len(names) > 1) for name in files}
+    names.sort(key=lambda name: (starts[name] is not None, starts[name] or 0))
+    return Capture(names, sum(files[name] for name in names), batch_segments)
 
 
 def _open_reader(stream: Stream, batch: Batch) -> Reader:
-    kind = check_kind(stream.path, stream.peek(HEAD_BYTES))
-    return PcapReader(stream, batch) if kind == "pcap" else PcapngReader(stream, batch)
+    match kind_of(stream.peek(MAGIC_BYTES)):
+        case "pcap":
+            return PcapReader(stream, batch)
+        case "pcapng":
+            return PcapngReader(stream, batch)
+    raise not_a_capture(stream.path, stream.peek(HEAD_BYTES))
 
 
-def _first_ts_ns(path: str) -> int | None:
-    # The earliest time in the first stretch of a file that holds packets; None where there is none, or damage.
+def _look(path: str, *, for_order: bool) -> int | None:
+    # Refuse what is no capture. For the order of files: the earliest time in the first stretch that holds packets.
     batch = Batch(1)
     with Stream(path, buffer_bytes=1 << 16) as stream:
         try:
             reader = _open_reader(stream, batch)
-            while not reader.walk(batch) and not batch.frames and stream.more(reader.needed):
-                pass
+            while for_order and not reader.walk(batch) and not batch.frames and stream.read_bytes < MOST_LOOKED_BYTES:
+                if not stream.more(reader.needed):
+                    break
         except CaptureError:
             return None  # told when the file is read
     return batch.first_ts_ns

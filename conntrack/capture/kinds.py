@@ -11,10 +11,12 @@ import shlex
 
 from conntrack.errors import InputError
 
-__all__ = ["HEAD_BYTES", "PCAPNG_MAGIC", "PCAP_MAGICS", "check_kind"]
+__all__ = ["HEAD_BYTES", "MAGIC_BYTES", "PCAPNG_MAGIC", "PCAP_MAGICS", "kind_of", "not_a_capture"]
 
+MAGIC_BYTES = 4
+"""Bytes that tell a capture. No more are waited for: a pipe may bring the first packet much later."""
 HEAD_BYTES = 512
-"""Bytes of an input that are looked at."""
+"""Bytes that are looked at in anything else."""
 
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 """Type of the section header block, the same in both byte orders."""
@@ -69,32 +71,34 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
 )
 
 
-def check_kind(path: str, head: bytes) -> str:
-    """Return "pcap" or "pcapng", whichever the input is by its first bytes.
+def kind_of(magic: bytes) -> str | None:
+    """Return "pcap" or "pcapng", whichever begins with these four bytes, None when neither does."""
+    if magic == PCAPNG_MAGIC:
+        return "pcapng"
+    if int.from_bytes(magic, "little") in PCAP_MAGICS or int.from_bytes(magic, "big") in PCAP_MAGICS:
+        return "pcap"
+    return None
+
+
+def not_a_capture(path: str, head: bytes) -> InputError:
+    """Return the error for an input that is neither pcap nor pcapng: what it looks like, and the next step.
 
     Args:
         path: the input's name, for the message and the command in it.
         head: its first HEAD_BYTES bytes, or all if it has fewer.
-
-    Raises:
-        InputError: it is neither; the message names what it looks like and the next step.
     """
-    if head.startswith(PCAPNG_MAGIC):
-        return "pcapng"
-    if int.from_bytes(head[:4], "little") in PCAP_MAGICS or int.from_bytes(head[:4], "big") in PCAP_MAGICS:
-        return "pcap"
     if not head:
-        raise InputError(f"{path}: empty (0 bytes); did the program that writes it fail?")
+        return InputError(f"{path}: empty (0 bytes); did the program that writes it fail?")
     for magic, name, command in _COMPRESSED:
         if head.startswith(magic):
             source = command if path == "-" else f"{command} {shlex.quote(path)}"
-            raise InputError(f"{path}: {name}, which this version does not read; use: {source} | ctrack -")
+            return InputError(f"{path}: {name}, which this version does not read; use: {source} | ctrack -")
     for magic, name in _OTHER_CAPTURES:
         if head.startswith(magic):
             source = f"editcap -F pcap {shlex.quote(path)} -"
-            raise InputError(f"{path}: {name}, which this version does not read; use: {source} | ctrack -")
+            return InputError(f"{path}: {name}, which this version does not read; use: {source} | ctrack -")
     looks, advice = _describe(head)
-    raise InputError(f"{path}: not a capture (looks like {looks}); {advice or 'give a pcap or pcapng file'}")
+    return InputError(f"{path}: not a capture (looks like {looks}); {advice or 'give a pcap or pcapng file'}")
 
 
 def _describe(head: bytes) -> tuple[str, str]:
@@ -105,6 +109,6 @@ def _describe(head: bytes) -> tuple[str, str]:
         text = head.decode()
     except UnicodeDecodeError as error:
         text = head[: error.start].decode() if len(head) - error.start < 4 else "\x00"  # a letter cut at the end
-    if all(letter.isprintable() or letter in "\t\r\n\f\x1b" for letter in text):
+    if text and all(letter.isprintable() or letter in "\t\r\n\f\x1b" for letter in text):
         return "plain text", ""
     return f"binary data that begins with {head[:4].hex(' ')}", ""

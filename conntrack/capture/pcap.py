@@ -13,7 +13,7 @@ import numpy as np
 from conntrack.capture.batch import Batch
 from conntrack.capture.kinds import PCAP_MAGICS
 from conntrack.capture.stream import Stream
-from conntrack.core.walk import PCAP_LAYOUT_DTYPE, Stop, walk_pcap
+from conntrack.core.walk import PCAP_LAYOUT_DTYPE, PcapWalker, Stop
 from conntrack.errors import InputError
 
 __all__ = ["PcapReader"]
@@ -56,15 +56,15 @@ class PcapReader:
         stream.skip(FILE_HEADER_BYTES)
         self.needed = header_bytes
         self._header_bytes = header_bytes
-        self._layout = layout
+        self._walker = PcapWalker(layout, batch.segments, batch.tally, batch.counts)
         self._stream = stream
         self._frames_before = batch.frames
 
     def walk(self, batch: Batch) -> bool:
         """Fill `batch` from what the stream holds; see `Reader.walk`."""
         stream = self._stream
-        stop, stream.position, batch.rows, self.needed = walk_pcap(
-            stream.data, stream.position, stream.end, self._layout, batch.segments, batch.rows, batch.tally, batch.counts
+        stop, stream.position, batch.rows, self.needed = self._walker.walk(
+            stream.data, stream.position, stream.end, batch.rows
         )
         if stop == Stop.BAD_LENGTH:
             used = batch.frames - self._frames_before

@@ -24,8 +24,8 @@ from conntrack.core.walk import (
     TIME_DIVIDE,
     TIME_MULTIPLY,
     TIME_SHIFT,
+    PcapngWalker,
     Stop,
-    walk_pcapng,
 )
 from conntrack.errors import CaptureError
 
@@ -56,26 +56,18 @@ class PcapngReader:
     def __init__(self, stream: Stream, batch: Batch) -> None:
         self.needed = 12
         self._stream = stream
+        self._walker = PcapngWalker(batch.segments, batch.tally, batch.counts)
         self._frames_before = batch.frames
         self._order = "<"
         self._interfaces: npt.NDArray[np.void] = np.zeros(8, INTERFACE_DTYPE)
-        self._n_interfaces = 0
         self._begin_section(batch)
 
     def walk(self, batch: Batch) -> bool:
         """Fill `batch` from what the stream holds; see `Reader.walk`."""
         stream = self._stream
         while True:
-            stop, stream.position, batch.rows, self.needed = walk_pcapng(
-                stream.data,
-                stream.position,
-                stream.end,
-                self._order == ">",
-                self._interfaces[: self._n_interfaces],
-                batch.segments,
-                batch.rows,
-                batch.tally,
-                batch.counts,
+            stop, stream.position, batch.rows, self.needed = self._walker.walk(
+                stream.data, stream.position, stream.end, batch.rows
             )
             match stop:
                 case Stop.MORE_INPUT:
@@ -124,19 +116,21 @@ class PcapngReader:
             raise self._damage(batch, f"a section of version {major}, which does not exist")
         self._take_block(batch, order, length)
         self._order = order
-        self._n_interfaces = 0
+        self._walker.big_endian = order == ">"
+        self._walker.describe(self._interfaces, 0)
 
     def _add_interface(self, batch: Batch) -> None:
         length = int.from_bytes(self._stream.peek(8)[4:], "little" if self._order == "<" else "big")
         if length < INTERFACE_BYTES:
             raise self._damage(batch, f"a block that claims {length} bytes")
-        if self._n_interfaces == MOST_INTERFACES:
+        n = self._walker.n_interfaces
+        if n == MOST_INTERFACES:
             raise self._damage(batch, f"a section with more than {MOST_INTERFACES} interfaces")
         block = self._take_block(batch, self._order, length)
-        if self._n_interfaces == len(self._interfaces):
+        if n == len(self._interfaces):
             self._interfaces = np.concatenate([self._interfaces, np.zeros_like(self._interfaces)])
-        self._interfaces[self._n_interfaces] = _describe_interface(block, self._order)
-        self._n_interfaces += 1
+        self._interfaces[n] = _describe_interface(block, self._order)
+        self._walker.describe(self._interfaces, n + 1)
 
     def _take_block(self, batch: Batch, order: str, length: int) -> bytes:
         self.needed = length

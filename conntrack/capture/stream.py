@@ -65,7 +65,7 @@ class Stream:
         self.read_bytes = 0
         self._poll: select.poll | None = None
         try:
-            self._file = open(  # noqa: PTH123, SIM115  (a file number; closed by close)
+            self._file = open(  # noqa: SIM115  (a file number; closed by close)
                 0 if path == STANDARD_INPUT else path, "rb", buffering=0, closefd=path != STANDARD_INPUT
             )
         except OSError as error:
@@ -131,12 +131,12 @@ class Stream:
         elif self.position:
             self.data[:rest] = self.data[self.position : self.end]
         self.position, self.end = 0, rest
-        room = memoryview(self.data)[rest:]
+        room = self.data[rest:]
         try:
-            size = self._file.readinto(room)
+            size = self._file.readinto(room.data)
             while size is None and self._poll:  # a pipe set not to block, and empty
                 self._poll.poll()
-                size = self._file.readinto(room)
+                size = self._file.readinto(room.data)
         except OSError as error:
             message = f"cannot be read on at offset {self.read_bytes}: {error.strerror}"
             raise CaptureError(self.path, self.read_bytes, message) from error

@@ -226,7 +226,7 @@ cdef inline int decode_ipv4(
         return CUT_SHORT_HEADER
     header = (ip[0] & 15) * 4
     total = big16(ip + 2)
-    if total == 0:          # segmentation offload: the card would have filled it in (Linux does so from 6.3 on: BIG TCP)
+    if total == 0:          # segmentation offload: captured before the card fills it in
         total = on_wire
     if ip[0] >> 4 != 4 or header < 20 or total < header:
         return BAD_IP_HEADER
@@ -366,7 +366,9 @@ cdef int decode_family(
     return NOT_IP
 
 
-cdef int decode_ppp(const uint8_t *frame, uint32_t captured, uint32_t on_wire, SegmentRecord *segment) noexcept nogil:
+cdef int decode_ppp(
+    const uint8_t *frame, uint32_t captured, uint32_t on_wire, SegmentRecord *segment
+) noexcept nogil:
     # RFC 1661 section 2, RFC 1662 section 3.1: address and control may be left out, the protocol may be one byte.
     cdef uint32_t header = 0, protocol
     if captured >= 2 and frame[0] == 0xFF and frame[1] == 0x03:

@@ -23,24 +23,26 @@ TIME_DIVIDE: int
 TIME_SHIFT: int
 MOST_BLOCK_BYTES: int
 
-def walk_pcap(
-    data: npt.NDArray[np.uint8],
-    position: int,
-    end: int,
-    layout: npt.NDArray[np.void],
-    out: npt.NDArray[np.void],
-    row: int,
-    tally: npt.NDArray[np.void],
-    counts: npt.NDArray[np.uint64],
-) -> tuple[int, int, int, int]: ...
-def walk_pcapng(
-    data: npt.NDArray[np.uint8],
-    position: int,
-    end: int,
-    big_endian: bool,
-    interfaces: npt.NDArray[np.void],
-    out: npt.NDArray[np.void],
-    row: int,
-    tally: npt.NDArray[np.void],
-    counts: npt.NDArray[np.uint64],
-) -> tuple[int, int, int, int]: ...
+
+class _Walker:
+    def __init__(
+        self, segments: npt.NDArray[np.void], tally: npt.NDArray[np.void], counts: npt.NDArray[np.uint64]
+    ) -> None: ...
+    def walk(
+        self, data: npt.NDArray[np.uint8], position: int, end: int, row: int
+    ) -> tuple[int, int, int, int]: ...
+
+class PcapWalker(_Walker):
+    def __init__(
+        self,
+        layout: npt.NDArray[np.void],
+        segments: npt.NDArray[np.void],
+        tally: npt.NDArray[np.void],
+        counts: npt.NDArray[np.uint64],
+    ) -> None: ...
+
+class PcapngWalker(_Walker):
+    big_endian: bool
+    @property
+    def n_interfaces(self) -> int: ...
+    def describe(self, interfaces: npt.NDArray[np.void], n_interfaces: int) -> None: ...

@@ -15,6 +15,8 @@ from conntrack.core.decode cimport OUTCOMES, TCP, UNKNOWN_INTERFACE, decode_fram
 
 import numpy as np
 
+from conntrack.core.abi import SEGMENT_DTYPE
+
 cpdef enum Stop:        # why a walk ended
     MORE_INPUT          # `needed` bytes are needed at the position
     OUTPUT_FULL
@@ -264,44 +266,86 @@ cdef inline int _walk_pcapng(
     return OUTPUT_FULL
 
 
-cdef Walk _begin(uint64_t position, uint64_t end, const uint8_t[::1] data, uint64_t row, const SegmentRecord[::1] out,
-                 const uint64_t[::1] counts) except *:
-    if not position <= end <= <uint64_t> data.shape[0]:
-        raise ValueError(f"bytes {position} to {end} of a buffer of {data.shape[0]}")
-    if row > <uint64_t> out.shape[0]:
-        raise ValueError(f"row {row} of {out.shape[0]}")
-    if counts.shape[0] != OUTCOMES:
-        raise ValueError(f"{counts.shape[0]} counters for {<int> OUTCOMES} outcomes")
-    return Walk(position, end, row, out.shape[0], 0)
+cdef class _Walker:
+    # Holds its views of the arrays: taking five of them anew for each walk cost 8 us, as much as 400 packets.
+    cdef SegmentRecord[::1] segments
+    cdef Tally[::1] tally
+    cdef uint64_t[::1] counts
+
+    def __init__(self, segments not None, tally not None, counts not None):
+        for array, dtype in ((segments, SEGMENT_DTYPE), (tally, TALLY_DTYPE)):
+            if array.dtype != dtype or array.size == 0:
+                raise TypeError(f"an array of {array.dtype} with {array.size} elements, where {dtype} is needed")
+        self.segments = segments
+        self.tally = tally
+        self.counts = counts
+        if self.counts.shape[0] != OUTCOMES:
+            raise ValueError(f"{self.counts.shape[0]} counters for {<int> OUTCOMES} outcomes")
+
+    cdef Walk begin(self, uint64_t position, uint64_t end, uint64_t size, uint64_t row) except *:
+        if not position <= end <= size:
+            raise ValueError(f"bytes {position} to {end} of a buffer of {size}")
+        if row > <uint64_t> self.segments.shape[0]:
+            raise ValueError(f"row {row} of {self.segments.shape[0]}")
+        return Walk(position, end, row, self.segments.shape[0], 0)
 
 
-def walk_pcap(const uint8_t[::1] data not None, uint64_t position, uint64_t end, const PcapLayout[::1] layout not None,
-              SegmentRecord[::1] out not None, uint64_t row, Tally[::1] tally not None,
-              uint64_t[::1] counts not None):
-    cdef Walk walk = _begin(position, end, data, row, out, counts)
-    cdef int stop = MORE_INPUT
-    if walk.end == walk.position or walk.capacity == 0:
-        return stop, position, row, 0
-    with nogil:
-        if layout[0].big_endian:
-            stop = _walk_pcap(&data[0], &walk, &layout[0], True, &out[0], &tally[0], &counts[0])
-        else:
-            stop = _walk_pcap(&data[0], &walk, &layout[0], False, &out[0], &tally[0], &counts[0])
-    return stop, walk.position, walk.rows, walk.needed
+cdef class PcapWalker(_Walker):
+    cdef PcapLayout layout
+
+    def __init__(self, layout not None, segments not None, tally not None, counts not None):
+        super().__init__(segments, tally, counts)
+        if layout.dtype != PCAP_LAYOUT_DTYPE or layout.size != 1:
+            raise TypeError(f"layout must be one PCAP_LAYOUT_DTYPE, not {layout.size} of {layout.dtype}")
+        cdef const PcapLayout[::1] view = layout
+        self.layout = view[0]
+
+    def walk(self, const uint8_t[::1] data not None, uint64_t position, uint64_t end, uint64_t row):
+        cdef Walk walk = self.begin(position, end, data.shape[0], row)
+        cdef const uint8_t *start = &data[0] if data.shape[0] else NULL
+        cdef int stop
+        with nogil:
+            if self.layout.big_endian:
+                stop = _walk_pcap(
+                    start, &walk, &self.layout, True, &self.segments[0], &self.tally[0], &self.counts[0]
+                )
+            else:
+                stop = _walk_pcap(
+                    start, &walk, &self.layout, False, &self.segments[0], &self.tally[0], &self.counts[0]
+                )
+        return stop, walk.position, walk.rows, walk.needed
 
 
-def walk_pcapng(const uint8_t[::1] data not None, uint64_t position, uint64_t end, bint big_endian,
-                const Interface[::1] interfaces not None, SegmentRecord[::1] out not None, uint64_t row,
-                Tally[::1] tally not None, uint64_t[::1] counts not None):
-    cdef Walk walk = _begin(position, end, data, row, out, counts)
-    cdef int stop = MORE_INPUT
-    cdef const Interface *first = &interfaces[0] if interfaces.shape[0] else NULL
-    cdef uint64_t n = interfaces.shape[0]
-    if walk.end == walk.position or walk.capacity == 0:
-        return stop, position, row, 0
-    with nogil:
-        if big_endian:
-            stop = _walk_pcapng(&data[0], &walk, True, first, n, &out[0], &tally[0], &counts[0])
-        else:
-            stop = _walk_pcapng(&data[0], &walk, False, first, n, &out[0], &tally[0], &counts[0])
-    return stop, walk.position, walk.rows, walk.needed
+cdef class PcapngWalker(_Walker):
+    cdef const Interface[::1] interfaces
+    cdef object interfaces_owner
+    cdef readonly uint64_t n_interfaces
+    cdef public bint big_endian
+
+    def describe(self, interfaces not None, uint64_t n_interfaces):
+        # Whoever owns the array may write into it, and then say that more of it is used.
+        if interfaces is not self.interfaces_owner:
+            if interfaces.dtype != INTERFACE_DTYPE:
+                raise TypeError(f"interfaces must be of INTERFACE_DTYPE, not {interfaces.dtype}")
+            self.interfaces = interfaces
+            self.interfaces_owner = interfaces
+        if n_interfaces > <uint64_t> self.interfaces.shape[0]:
+            raise ValueError(f"{n_interfaces} interfaces of {self.interfaces.shape[0]}")
+        self.n_interfaces = n_interfaces
+
+    def walk(self, const uint8_t[::1] data not None, uint64_t position, uint64_t end, uint64_t row):
+        cdef Walk walk = self.begin(position, end, data.shape[0], row)
+        cdef const uint8_t *start = &data[0] if data.shape[0] else NULL
+        cdef uint64_t n = self.n_interfaces
+        cdef const Interface *interfaces = &self.interfaces[0] if n else NULL
+        cdef int stop
+        with nogil:
+            if self.big_endian:
+                stop = _walk_pcapng(
+                    start, &walk, True, interfaces, n, &self.segments[0], &self.tally[0], &self.counts[0]
+                )
+            else:
+                stop = _walk_pcapng(
+                    start, &walk, False, interfaces, n, &self.segments[0], &self.tally[0], &self.counts[0]
+                )
+        return stop, walk.position, walk.rows, walk.needed

@@ -1,0 +1,17 @@
+"""How fast, and how much memory: one bench for each stage, one from file to report, and what was recorded.
+
+Run from the root of the repository, with the extensions built (`pip install -e .[bench]`):
+
+    pytest benches/ --benchmark-only                         all of them, on generated traffic
+    pytest benches/bench_decode.py --benchmark-only          one stage
+    pytest benches/ --benchmark-only --bench-capture F.pcap  the stages that read a file, on that file
+    python -m benches.record                                 all of them, written to benches/results/DATE-COMMIT.json
+    python -m benches.memory F.pcap                          peak memory of `ctrack report`, for each connection
+
+`--bench-connections N` sets the size of the generated traffic (100,000 connections are 1.4 million packets). Times are
+medians; `extra_info` has nanoseconds a packet (or whatever is counted), and end to end also the floor: the least that a
+tracker must do on the same file, in C, run within the same minute (tools/floor.c of the shared folder, where there is
+one: CONNTRACK_SHARED, or ../shared). Ratios to the floor compare across machines, times do not.
+
+Nothing here asserts a time: a bench that fails is one that does not run.
+"""

@@ -1,0 +1,19 @@
+"""From a capture in page cache to findings, as `ctrack report` does it, and how far that is from the floor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import conntrack
+from benches.floor import floor_ns_per_packet
+from benches.traffic import CaptureFile
+
+
+def test_analyze(benchmark: Any, report: Any, capture: CaptureFile, floor: Path | None) -> None:
+    benchmark.pedantic(conntrack.analyze, args=(str(capture.path),), rounds=5, warmup_rounds=1)
+    report(packets=capture.packets, bytes=capture.bytes, connections=capture.connections)
+    if floor is not None and benchmark.stats is not None:
+        least = floor_ns_per_packet(floor, capture.path, capture.connections)
+        benchmark.extra_info["floor_ns_per_packet"] = least
+        benchmark.extra_info["ratio_to_floor"] = round(benchmark.extra_info["ns_per_packet"] / least, 2)

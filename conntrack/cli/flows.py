@@ -1,0 +1,81 @@
+"""`ctrack flows`: one row a connection, as they end; memory follows the connections alive, not the capture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from conntrack.cli.errors import debug_option
+from conntrack.cli.output import Output, choose_format, output_option
+from conntrack.cli.reading import (
+    captures_argument,
+    check_profile,
+    epoch_option,
+    open_reading,
+    profile_option,
+    truncated_option,
+)
+from conntrack.export import FORMATS, SUFFIXES, make_exporter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["command"]
+
+
+@click.command("flows", short_help="One row a connection.")
+@captures_argument
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    help="A table on a terminal, else TSV with every column (README: flows).",
+)
+@output_option
+@click.option(
+    "--where",
+    metavar="CONDITIONS",
+    help="Only connections for which all hold: column op value, joined by 'and'; op is one of = != < <= > >= ~ "
+    '(contains). E.g. "server_state=CLOSE_WAIT and server_port=443", "client_ip=10.0.0.0/8, duration_s>60".',
+)
+@profile_option
+@epoch_option
+@truncated_option
+@debug_option
+def command(
+    captures: tuple[str, ...],
+    format_: str | None,
+    output_path: str | None,
+    where: str | None,
+    profile: str,
+    epoch: bool,
+    allow_truncated: bool,
+) -> int:
+    """List the connections, one row each: both ends' states, times, bytes, how each is known, and how it ended.
+
+    A connection is written when it is over; those still open come last, in the state at the end of the capture.
+    """
+    chosen = choose_format(format_, output_path, SUFFIXES, terminal="table", piped="tsv")
+
+    from conntrack.export.where import parse_where
+    from conntrack.pipeline import flow_batches
+    from conntrack.tracker import Tracker
+
+    check_profile(profile)
+    wanted = parse_where(where) if where is not None else None
+    with open_reading(captures) as reading:
+        with Output(output_path, captures) as output:
+            exporter = make_exporter(chosen, epoch=epoch, width=output.width)
+            output.write(exporter.header())
+            for flows in flow_batches(reading, Tracker(profile=profile)):
+                for part in _parts(flows):
+                    rows = part if wanted is None else part[wanted.mask(part)]
+                    output.write(exporter.rows(rows))
+        return reading.finish(allow_truncated=allow_truncated)
+
+
+def _parts(flows: np.ndarray[Any, Any], rows: int = 8_192) -> Iterator[np.ndarray[Any, Any]]:
+    """Cut a batch so that its text stays small: 65,536 rows would be 60 MB."""
+    return (flows[at : at + rows] for at in range(0, len(flows), rows))

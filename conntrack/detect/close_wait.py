@@ -1,0 +1,257 @@
+"""close_wait_leak: ends that took the peer's FIN and never send their own. Knows rows, not packets.
+
+CLOSE_WAIT has no timer (RFC 9293 section 3.6: it lasts until the application closes), so what stays there is a socket
+that a program forgot. A connection is kept here, in 88 bytes, only when one of its ends was silent in CLOSE_WAIT for
+longer than `close_wait_age_s` or may still be; everything said is exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from conntrack.detect.columns import (
+    FAR_NS,
+    Side,
+    address_words,
+    endpoint_words,
+    ns_of,
+    times_of,
+    words_endpoint,
+    words_ip,
+)
+from conntrack.detect.counting import NO_GROUP, KeyIndex
+from conntrack.detect.finding import SEVERITIES, Finding, Severity
+from conntrack.detect.options import DetectOptions
+from conntrack.states import Evidence, FlowFlag, TcpState
+
+__all__ = ["CloseWaitLeak"]
+
+_MINUTE_NS = 60 * 10**9
+_PEERS_NAMED = 5
+
+_KEPT = np.dtype(
+    [
+        ("subject", "u8", 3),  # endpoint words of the service, or of the client's host (port 0)
+        ("peer", "u8", 2),  # address words of the other end
+        ("flow_id", "u8"),
+        ("start", "u8"),  # the peer's FIN taken
+        ("quiet", "u8"),  # last sign of the application: that, or the last payload since
+        ("end", "u8"),  # CLOSE_WAIT left, FAR_NS while in it
+        ("is_client", "?"),
+        ("never_sent", "?"),  # not one byte from this end on the whole connection
+        ("spoke", "?"),  # payload since the peer's FIN
+        ("pending_syn", "?"),  # a new SYN came onto the 4-tuple
+        ("midstream", "?"),
+    ]
+)
+
+
+class CloseWaitLeak:
+    """Finds leaks of CLOSE_WAIT, by service for the server's end and by host for the client's.
+
+    An end leaks when it is in CLOSE_WAIT as the capture ends, the peer's FIN was seen to be taken, and neither payload
+    nor FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a
+    finding only when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot).
+
+    Severity: critical from `close_wait_critical_count` leaking ends; warning from `close_wait_warning_count`, or from
+    `close_wait_ratio_min_count` that are `close_wait_warning_ratio` of the service's connections; else info.
+    """
+
+    kind = "close_wait_leak"
+
+    def __init__(self, options: DetectOptions | None = None) -> None:
+        self.options = options or DetectOptions()
+        self._age_ns = ns_of(self.options.close_wait_age_s)
+        self._services = KeyIndex(3)
+        self._connections = np.zeros(0, np.int64)  # by service
+        self._kept: list[np.ndarray] = []
+
+    def feed(self, flows: np.ndarray) -> None:
+        """Take in connections (FLOW_DTYPE, shape (n,))."""
+        groups = self._services.intern(endpoint_words(flows, "server"))
+        self._count(np.bincount(groups[groups != NO_GROUP], minlength=len(self._services)))
+        for side in ("server", "client"):
+            kept = self._silent_ends(flows, side)
+            if len(kept):
+                self._kept.append(kept)
+
+    def merge(self, other: CloseWaitLeak) -> None:
+        """Take in what `other` was fed."""
+        groups = self._services.merge(other._services)
+        known = groups != NO_GROUP
+        counts = np.zeros(len(self._services), np.int64)
+        counts[groups[known]] = other._connections[known]
+        self._count(counts)
+        self._kept.extend(other._kept)
+
+    def findings(self, end_ts_ns: int) -> list[Finding]:
+        """Return the leaks, worst first; `end_ts_ns` is when the capture ended."""
+        if not self._kept:
+            return []
+        kept = np.concatenate(self._kept)
+        ends = np.minimum(kept["end"], end_ts_ns)
+        kept = kept[ends >= kept["quiet"] + self._age_ns]
+        kept = kept[np.lexsort((kept["flow_id"], *kept["subject"].T, kept["is_client"]))]
+        names = np.concatenate([kept["subject"], kept["is_client"][:, None].astype(np.uint64)], axis=1)
+        bounds = 1 + np.flatnonzero((names[1:] != names[:-1]).any(axis=1))
+        found = [self._finding(part, end_ts_ns) for part in np.split(kept, bounds) if len(part)]
+        ranked = sorted(
+            (finding for finding in found if finding is not None),
+            key=lambda finding: (-SEVERITIES.index(finding.severity), -finding.count, finding.subject),
+        )
+        return ranked[: self.options.subjects_max]
+
+    def _count(self, more: np.ndarray) -> None:
+        more[: len(self._connections)] += self._connections
+        self._connections = more
+
+    def _silent_ends(self, flows: np.ndarray, side: Side) -> np.ndarray:
+        """Return what is kept of the connections whose `side` was silent in CLOSE_WAIT long enough, or may be."""
+        peer: Side = "client" if side == "server" else "server"
+        start = times_of(flows, f"{peer}_fin_received_ts_ns")
+        own_fin = flows[f"{side}_fin_ts_ns"].view(np.uint64)
+        long = np.flatnonzero((start != FAR_NS) & (own_fin >= start + self._age_ns))
+        if long.size == 0:
+            return np.empty(0, _KEPT)
+        rows, start = flows[long], start[long]
+        end = np.minimum(times_of(rows, f"{side}_fin_ts_ns"), times_of(rows, "reset_ts_ns"))
+        end = np.minimum(end, times_of(rows, "closed_ts_ns"))
+        left = rows[f"{side}_state"] != TcpState.CLOSE_WAIT
+        end = np.where(left, np.minimum(end, times_of(rows, f"{side}_since_ts_ns")), end)
+        spoken = times_of(rows, "half_close_payload_ts_ns")
+        spoke = (spoken != FAR_NS) & (spoken > start)
+        quiet = np.where(spoke, spoken, start)
+        kept = np.zeros(len(rows), _KEPT)
+        words = endpoint_words(rows, side)
+        if side == "client":
+            words[2] &= ~np.uint64(0xFFFF)  # the subject is the host
+        kept["subject"] = np.stack(words, axis=1)
+        kept["peer"] = np.stack(address_words(rows, peer), axis=1)
+        kept["flow_id"], kept["start"], kept["quiet"], kept["end"] = rows["flow_id"], start, quiet, end
+        kept["is_client"] = side == "client"
+        kept["never_sent"] = rows[f"{side}_payload_bytes"] == 0
+        kept["spoke"] = spoke
+        kept["pending_syn"] = (rows["flags"] & FlowFlag.PENDING_SYN) != 0
+        kept["midstream"] = ((rows["flags"] & FlowFlag.MIDSTREAM) != 0) | (
+            rows[f"{side}_state_evidence"] == Evidence.ASSUMED
+        )
+        return np.compress(end >= quiet + self._age_ns, kept)
+
+    def _finding(self, kept: np.ndarray, end_ts_ns: int) -> Finding | None:
+        options = self.options
+        leaking = kept[kept["end"] >= end_ts_ns]
+        peak = _peak(kept["start"], np.minimum(kept["end"], end_ts_ns))
+        if len(leaking) == 0 and peak < options.close_wait_warning_count:
+            return None
+        shown = leaking if len(leaking) else kept
+        is_client = bool(kept["is_client"][0])
+        words = kept["subject"][0]
+        version = int(words[2]) >> 16
+        subject = words_ip(words[0], words[1], version) if is_client else words_endpoint(words)
+        ages_s = (np.minimum(shown["end"], end_ts_ns) - shown["start"]) / 1e9
+        first = int(shown["start"].min())
+        never_sent = float(shown["never_sent"].mean())
+        starved = not is_client and never_sent >= options.close_wait_starved_ratio
+        distinct_peers, top_peers = _peers(shown["peer"], version)
+        evidence: dict[str, Any] = {
+            "side": "client" if is_client else "server",
+            "cause": "accept_starvation" if starved else "application_leak",
+            "leaking": len(leaking),
+            "closed_late": len(kept) - len(leaking),
+            "oldest_s": round(float(ages_s.max()), 3),
+            "median_age_s": round(float(np.median(ages_s)), 3),
+            "growth_per_min": round(len(leaking) * _MINUTE_NS / max(end_ts_ns - first, _MINUTE_NS), 3),
+            "never_sent_ratio": round(never_sent, 4),
+            "spoke_after_fin": int(shown["spoke"].sum()),
+            "syn_onto_stale": int(shown["pending_syn"].sum()),
+            "distinct_peers": distinct_peers,
+            "top_peers": top_peers,
+        }
+        ratio = 0.0
+        if not is_client and (total := self._connections_of(words)):
+            ratio = len(shown) / total
+            evidence["service_connections"] = total
+            evidence["ratio_of_service"] = round(ratio, 4)
+        return Finding(
+            kind=self.kind,
+            subject=subject,
+            severity=self._severity(len(leaking), ratio),
+            first_ts_ns=first,
+            last_ts_ns=int(np.minimum(shown["end"], end_ts_ns).max()),
+            count=len(shown),
+            peak=peak,
+            evidence=evidence,
+            caveats=tuple(self._caveats(shown, len(leaking), starved)),
+            next_steps=tuple(_next_steps(subject, is_client, starved)),
+            flow_ids=tuple(int(flow_id) for flow_id in shown["flow_id"][:100]),
+        )
+
+    def _connections_of(self, words: np.ndarray) -> int:
+        at = np.flatnonzero((self._services.keys == words[:, None]).all(axis=0))
+        return int(self._connections[at[0]]) if at.size else 0
+
+    def _severity(self, leaking: int, ratio: float) -> Severity:
+        options = self.options
+        if leaking >= options.close_wait_critical_count:
+            return "critical"
+        many = leaking >= options.close_wait_warning_count or leaking == 0  # none leaking: found by a peak of many
+        share = leaking >= options.close_wait_ratio_min_count and ratio >= options.close_wait_warning_ratio
+        return "warning" if many or share else "info"
+
+    def _caveats(self, shown: np.ndarray, leaking: int, starved: bool) -> list[str]:
+        caveats = []
+        if not leaking:
+            caveats.append("All of them were closed in the end: a restart, or a program that closes late.")
+        midstream = int(shown["midstream"].sum())
+        if midstream:
+            caveats.append(f"{midstream} of {len(shown)} connections were open before the capture began.")
+        if shown["spoke"].any():
+            caveats.append(
+                f"{int(shown['spoke'].sum())} of {len(shown)} ends sent data after the peer's FIN and then fell silent:"
+                " a half-close in use may pause that long."
+            )
+        if starved:
+            caveats.append(
+                "A service that by its protocol sends nothing unless asked looks the same as one that never accepts."
+            )
+        if leaking and not starved and leaking < self.options.close_wait_warning_count:
+            caveats.append("Few connections: one long-running task can hold them.")
+        return caveats
+
+
+def _peak(starts: np.ndarray, ends: np.ndarray) -> int:
+    """Return the most intervals [start, end) that hold one instant."""
+    return int((np.arange(1, len(starts) + 1) - np.searchsorted(np.sort(ends), np.sort(starts), side="right")).max())
+
+
+def _peers(words: np.ndarray, version: int) -> tuple[int, dict[str, int]]:
+    """Return how many distinct peers there are, and the commonest with their counts."""
+    distinct, counts = np.unique(words, axis=0, return_counts=True)
+    top = np.argsort(-counts, kind="stable")[:_PEERS_NAMED]
+    return len(distinct), {words_ip(distinct[at, 0], distinct[at, 1], version): int(counts[at]) for at in top}
+
+
+def _next_steps(subject: str, is_client: bool, starved: bool) -> list[str]:
+    if is_client:
+        return [
+            f"On {subject}: ss -tanp state close-wait (which process holds them)",
+            "In that process: close connections that the server has closed, above all idle ones in a pool",
+            "cat /proc/PID/limits and ls /proc/PID/fd | wc -l (how close it is to running out of descriptors)",
+        ]
+    port = subject.rpartition(":")[2]
+    steps = [
+        f"ss -tanp state close-wait '( sport = :{port} )' (which process; no process: never accepted)",
+        f"ss -tlnp '( sport = :{port} )' (Recv-Q is the accept queue, Send-Q its limit)",
+    ]
+    if starved:
+        return [
+            *steps,
+            "nstat -az TcpExtListenOverflows TcpExtListenDrops, then why the program does not call accept()",
+        ]
+    return [
+        *steps,
+        "ls /proc/PID/fd | wc -l against /proc/PID/limits (how long until it runs out of descriptors)",
+        "In the program: close the socket when read() returns 0; look for error paths that return without close",
+    ]

@@ -1,0 +1,91 @@
+"""Every threshold of the detectors, with its default and where that comes from. Data only; decides nothing.
+
+"Ours" after a number means that nobody's measurement or manual was found to lean on: it is a judgement, and the reason
+is given. Host timers are those of Linux, as in timeouts.py; whoever runs another profile passes its numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DetectOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectOptions:
+    """What the detectors compare with. Units are in the names; ratios are from 0 to 1.
+
+    Attributes:
+        syn_received_timeout_s: how long a server keeps a half-open connection: 63 s, Linux tcp_synack_retries = 5
+            (SYN+ACK repeated after 1, 2, 4, 8, 16 s, given up 32 s later; ip-sysctl).
+        time_wait_s: 60 s, Linux TCP_TIMEWAIT_LEN (include/net/tcp.h), not tcp_fin_timeout.
+        handshake_wait_s: a half-open connection younger than this may be an honest handshake in flight and raises no
+            alarm: 1 s, the first retransmission timeout (RFC 6298 section 2).
+        syn_retry_wait_s: a SYN or SYN+ACK this old has been repeated by a real TCP, if unanswered: 1.5 s, the same 1 s
+            and room for delay (ours).
+        syn_backlog: half-open connections that the service can hold. 4096 = min(net.core.somaxconn since Linux 5.4,
+            net.ipv4.tcp_max_syn_backlog of a host with 16 GiB or so); a service may have asked for less in listen().
+        syn_backlog_warning_ratio: share of `syn_backlog` from which abandoned handshakes are a warning whatever else
+            the service does: 0.5 (ours; the RFC 4987 section 3 measures start from a queue that is filling).
+        syn_half_open_min: abandoned handshakes alive at once that are worth a look when most attempts are abandoned:
+            64, half of the smallest usual backlog of 128 (somaxconn before Linux 5.4), which 2 SYN/s fill; Cisco CBAC
+            alarms at 50 for a host and 500 in all.
+        syn_completion_ratio_max: a service where a larger share of the attempts completes is busy, not flooded: 0.5
+            (ours; 0.1 is in use, but would hide a slow flood behind little honest traffic).
+        syn_window_s, syn_window_syns, syn_sources_min: SYNs never answered, from so many sources within so long: 200 in
+            5 s from 50 (the rule of NetScope, which tells a flood from a scan so).
+        syn_tries_per_source_max: SYNs never answered for each source, up to which the sources are taken for forged: 3
+            (ours; clients with an impatient timeout come back again and again, forged addresses hardly).
+        syn_source_rate_per_s: SYNs a second that make a flood even from one source: 1024 (Juniper SRX screen, source
+            threshold of "syn-flood").
+        syn_rate_critical_per_s: 2048 (the same screen, destination threshold).
+        syn_once_ratio: share of the unanswered SYNs that were never repeated, from which on nobody honest is behind
+            them: 0.5 (ours; every TCP repeats its SYN, Linux after 1 s, and a capture that loses a tenth still shows
+            most of it).
+        syn_cookie_ratio: share of abandoned SYN+ACKs that the server sent only once, from which on it answers with
+            cookies: 0.9 (ours; a server without cookies repeats them 5 times).
+        sources_exact: distinct sources counted exactly for each service; beyond, estimated to about 1 / sqrt(this).
+        close_wait_age_s: age in CLOSE_WAIT that counts as a leak: 60 s (ours: the time for which the peer's kernel
+            keeps its orphaned FIN_WAIT_2, tcp_fin_timeout; after it nobody is waiting for the answer any more).
+        close_wait_warning_count: 10 leaking ends of one service or host (ours: fewer is as often one slow task).
+        close_wait_critical_count: 100 (the alarm of published runbooks for CLOSE_WAIT).
+        close_wait_warning_ratio, close_wait_ratio_min_count: share of a service's connections that leak, from which on
+            even few are a warning, and how few: 0.05 and 3 (ours: one socket of one connection is no trend).
+        close_wait_starved_ratio: share of the leaking ends that never sent a byte, from which on the accept queue is
+            suspected: 0.5 (ours).
+        ephemeral_ports: 28232 = 60999 - 32768 + 1, the default net.ipv4.ip_local_port_range of Linux.
+        time_wait_warning_ratio, time_wait_critical_ratio: share of `ephemeral_ports` in TIME_WAIT between one client
+            and one service: 0.5 and 0.8 (ours: the kernel's search for a free port slows down past half).
+        time_wait_server_min: TIME_WAIT ends of a service at once that are worth telling: 1000 (ours: 17 closes a second
+            by the server; 168 KB of kernel memory and harmless, but it tells which side closes first).
+        subjects_max: findings of one kind at most, the worst are kept: 100 (ours).
+    """
+
+    syn_received_timeout_s: float = 63.0
+    time_wait_s: float = 60.0
+    handshake_wait_s: float = 1.0
+    syn_retry_wait_s: float = 1.5
+    syn_backlog: int = 4096
+    syn_backlog_warning_ratio: float = 0.5
+    syn_half_open_min: int = 64
+    syn_completion_ratio_max: float = 0.5
+    syn_window_s: float = 5.0
+    syn_window_syns: int = 200
+    syn_sources_min: int = 50
+    syn_tries_per_source_max: float = 3.0
+    syn_source_rate_per_s: int = 1024
+    syn_rate_critical_per_s: int = 2048
+    syn_once_ratio: float = 0.5
+    syn_cookie_ratio: float = 0.9
+    sources_exact: int = 16_384
+    close_wait_age_s: float = 60.0
+    close_wait_warning_count: int = 10
+    close_wait_critical_count: int = 100
+    close_wait_warning_ratio: float = 0.05
+    close_wait_ratio_min_count: int = 3
+    close_wait_starved_ratio: float = 0.5
+    ephemeral_ports: int = 28_232
+    time_wait_warning_ratio: float = 0.5
+    time_wait_critical_ratio: float = 0.8
+    time_wait_server_min: int = 1000
+    subjects_max: int = 100

@@ -1,0 +1,55 @@
+"""Connections as rows: one exporter for each format, all made from the table in columns.py.
+
+An exporter turns batches of FLOW_DTYPE into bytes and keeps nothing of them; who writes the bytes where is not its
+business. The names and suffixes are here without numpy, so that the command line can offer them before it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["FORMATS", "SUFFIXES", "Exporter", "make_exporter"]
+
+FORMATS = ("table", "tsv", "csv", "ndjson")
+SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".txt": "table"}
+"""Suffix of an output file to its format."""
+
+
+class Exporter(Protocol):
+    """What every format gives."""
+
+    def header(self) -> bytes:
+        """Return what comes before the first row; empty where the format has no header."""
+
+    def rows(self, flows: np.ndarray[Any, Any]) -> bytes:
+        """Return the rows of `flows` (FLOW_DTYPE, shape (n,)), in their order."""
+
+
+def make_exporter(name: str, *, epoch: bool = False, width: int = 80) -> Exporter:
+    """Return the exporter of the format `name`, one of FORMATS.
+
+    Args:
+        name: the format.
+        epoch: times in unix seconds instead of RFC 3339.
+        width: columns of the terminal, for "table" alone.
+
+    Raises:
+        ValueError: no such format.
+    """
+    match name:
+        case "tsv" | "csv":
+            from conntrack.export.csv import Delimited
+
+            return Delimited("\t" if name == "tsv" else ",", epoch=epoch)
+        case "ndjson":
+            from conntrack.export.ndjson import Ndjson
+
+            return Ndjson(epoch=epoch)
+        case "table":
+            from conntrack.export.table import Table
+
+            return Table(width=width, epoch=epoch)
+    raise ValueError(f"no format '{name}'; there are {', '.join(FORMATS)}")

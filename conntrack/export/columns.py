@@ -1,0 +1,193 @@
+"""The `flows` schema: every column's name, kind, meaning and derivation from FLOW_DTYPE, in the order of the output.
+
+The only list of columns: exporters, filters, the terminal table and the README's table are made from it. Knows no
+output format (cells.py writes the kinds). A column is added at the end of its group and never renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from conntrack import derived
+from conntrack.states import ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
+
+__all__ = ["COLUMNS", "FLAG_WORDS", "Column", "Kind", "render_markdown"]
+
+Values = np.ndarray[Any, Any]
+
+
+class Kind(Enum):
+    """What a column's values are, with their numpy form; the value is the word for people."""
+
+    INTEGER = "integer"
+    """Unsigned integers."""
+    TIME = "time"
+    """int64 nanoseconds since 1970 (UTC), NO_TIME_NS where not known."""
+    SECONDS = "seconds"
+    """int64 nanoseconds, NO_TIME_NS where not known; written in seconds."""
+    WORD = "word"
+    """uint8 indices into the column's `words`."""
+    ADDRESS = "address"
+    """uint8, shape (n, 16), as in FLOW_DTYPE."""
+    TEXT = "text"
+    """ASCII bytes (dtype S)."""
+    FLAGS = "flags"
+    """Bit i set means the column's `words[i]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the schema.
+
+    Attributes:
+        name: as printed.
+        kind: what `values` returns.
+        meaning: one line for people.
+        values: FLOW_DTYPE, shape (n,), to the values, n rows.
+        words: the names of the values of a WORD or FLAGS column, by number.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    values: Callable[[Values], Values]
+    words: tuple[str, ...] = ()
+
+
+def _field(name: str) -> Callable[[Values], Values]:
+    def values(flows: Values) -> Values:
+        field: Values = flows[name]
+        return field
+
+    return values
+
+
+def _history(flows: Values) -> Values:
+    return np.ascontiguousarray(flows["history"]).view("S32").reshape(-1)
+
+
+def _duration(flows: Values) -> Values:
+    elapsed: Values = flows["last_ts_ns"] - flows["first_ts_ns"]
+    return elapsed
+
+
+def _lower(members: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(member.name.lower() for member in members)
+
+
+FLAG_WORDS = _lower(FlowFlag)
+"""The flags' names by bit."""
+_STATES = tuple(state.name for state in TcpState)
+_EVIDENCE = _lower(Evidence)
+
+_SIDE = (  # of each end: name, FLOW_DTYPE field after the prefix, meaning
+    ("packets", "segments it sent"),
+    ("payload_bytes", "payload it sent, retransmissions included"),
+    ("wire_bytes", "whole frames it sent"),
+    ("unique_bytes", "payload it sent, retransmissions left out"),
+    ("retransmits", "segments it sent that carry nothing new"),
+    ("out_of_order", "segments it sent that came beyond a hole, or filled one"),
+    ("gap_bytes", "payload it sent that was acknowledged but is not in the capture"),
+    ("zero_windows", "segments it sent that announce a window of 0"),
+    ("syns", "SYNs it sent, retransmissions included (the server's are SYN+ACKs)"),
+    ("fins", "FINs it sent"),
+    ("rsts", "RSTs it sent"),
+)
+
+_STEPS = (
+    ("syn", "first SYN seen"),
+    ("synack", "first SYN+ACK seen"),
+    ("established", "first ACK of the SYN+ACK seen"),
+    ("client_fin", "client's FIN first seen"),
+    ("server_fin", "server's FIN first seen"),
+    ("reset", "first RST that closed anything"),
+    ("closed", "both ends were CLOSED"),
+)
+
+COLUMNS: tuple[Column, ...] = (
+    Column("flow_id", Kind.INTEGER, "frame number of the first segment; the same in every run", _field("flow_id")),
+    Column("community_id", Kind.TEXT, "Community ID v1, seed 0", derived.community_id),
+    Column(
+        "generation", Kind.INTEGER, "1 for the first connection on the 4-tuple, 2 for the next", _field("generation")
+    ),
+    Column("client_ip", Kind.ADDRESS, "address of the end that opened the connection", _field("client_ip")),
+    Column("client_port", Kind.INTEGER, "its port", _field("client_port")),
+    Column("server_ip", Kind.ADDRESS, "address of the end that listened", _field("server_ip")),
+    Column("server_port", Kind.INTEGER, "its port", _field("server_port")),
+    Column(
+        "direction_evidence",
+        Kind.WORD,
+        "why the client is called the client",
+        _field("direction_evidence"),
+        _lower(DirectionEvidence),
+    ),
+    Column("client_state", Kind.WORD, "RFC 9293 state of the client", _field("client_state"), _STATES),
+    Column("server_state", Kind.WORD, "RFC 9293 state of the server", _field("server_state"), _STATES),
+    Column(
+        "client_state_evidence",
+        Kind.WORD,
+        "how the client's state is known",
+        _field("client_state_evidence"),
+        _EVIDENCE,
+    ),
+    Column(
+        "server_state_evidence",
+        Kind.WORD,
+        "how the server's state is known",
+        _field("server_state_evidence"),
+        _EVIDENCE,
+    ),
+    Column("first_ts", Kind.TIME, "first segment", _field("first_ts_ns")),
+    Column("last_ts", Kind.TIME, "last segment", _field("last_ts_ns")),
+    Column("duration_s", Kind.SECONDS, "first segment to last", _duration),
+    Column("closed_by", Kind.WORD, "which end closed first", _field("closed_by"), _lower(ClosedBy)),
+    Column("end_reason", Kind.WORD, "why the connection's record ends", _field("end_reason"), _lower(EndReason)),
+    *(
+        Column(f"{end}_{name}", Kind.INTEGER, f"{end}: {meaning}", _field(f"{end}_{name}"))
+        for end in ("client", "server")
+        for name, meaning in _SIDE
+    ),
+    *(Column(f"{name}_ts", Kind.TIME, meaning, _field(f"{name}_ts_ns")) for name, meaning in _STEPS),
+    Column(
+        "handshake_rtt_client_s",
+        Kind.SECONDS,
+        "SYN+ACK to its ACK: capture point to client and back; unknown if repeated",
+        derived.handshake_rtt_client_ns,
+    ),
+    Column(
+        "handshake_rtt_server_s",
+        Kind.SECONDS,
+        "SYN to SYN+ACK: capture point to server and back; unknown if repeated",
+        derived.handshake_rtt_server_ns,
+    ),
+    Column("flags", Kind.FLAGS, "what is special about it, joined by |", _field("flags"), FLAG_WORDS),
+    Column(
+        "zeek_conn_state",
+        Kind.WORD,
+        "Zeek's conn_state",
+        derived.zeek_conn_state,
+        derived.ZEEK_CONN_STATES,
+    ),
+    Column("zeek_history", Kind.TEXT, "Zeek's history letters, upper case for the client", _history),
+    Column(
+        "tcp_completeness",
+        Kind.INTEGER,
+        "Wireshark's tcp.completeness: SYN 1, SYN+ACK 2, ACK 4, data 8, FIN 16, RST 32",
+        _field("completeness"),
+    ),
+)
+
+
+def render_markdown() -> str:
+    """Return the schema as the README's Markdown table."""
+    lines = ["| column | kind | meaning |", "|---|---|---|"]
+    for column in COLUMNS:
+        few = f" ({', '.join(column.words)})" if column.words and column.words not in (_STATES, FLAG_WORDS) else ""
+        meaning = f"{column.meaning}{few}".replace("|", "\\|")
+        lines.append(f"| `{column.name}` | {column.kind.value} | {meaning} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,123 @@
+"""The table for a terminal: as many of the telling columns as the width holds, aligned, never wrapped.
+
+For eyes; scripts take tsv or ndjson. Each batch may widen the columns, none narrows them. Knows no terminal: it is told
+the width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from conntrack.export.cells import texts
+from conntrack.export.columns import COLUMNS
+from conntrack.times import unix_seconds
+
+__all__ = ["Table"]
+
+_GAP = "  "
+_CHUNK = 4_096
+_BY_NAME = {column.name: column for column in COLUMNS}
+
+
+def _plain(name: str) -> Callable[[np.ndarray[Any, Any]], list[str]]:
+    return lambda flows: texts(_BY_NAME[name], flows)
+
+
+def _endpoint(end: str) -> Callable[[np.ndarray[Any, Any]], list[str]]:
+    def cells(flows: np.ndarray[Any, Any]) -> list[str]:
+        addresses = texts(_BY_NAME[f"{end}_ip"], flows)
+        ports = texts(_BY_NAME[f"{end}_port"], flows)
+        return [
+            f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            for address, port in zip(addresses, ports, strict=True)
+        ]
+
+    return cells
+
+
+def _sum(field: str) -> Callable[[np.ndarray[Any, Any]], list[str]]:
+    return lambda flows: list(map(str, (flows[f"client_{field}"] + flows[f"server_{field}"]).tolist()))
+
+
+def _cut(name: str, length: int) -> Callable[[np.ndarray[Any, Any]], list[str]]:
+    return lambda flows: [text[:length] for text in texts(_BY_NAME[name], flows)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One column of the table: its heading, its cells, whether numbers stand in it, and how soon it is given up."""
+
+    heading: str
+    cells: Callable[[np.ndarray[Any, Any]], list[str]]
+    right: bool
+    rank: int
+
+
+def _fields(epoch: bool) -> tuple[_Field, ...]:
+    milliseconds = 14 if epoch else 23  # "1763703480.123", "2026-11-21T05:38:00.123": enough for eyes
+    return (
+        _Field("flow_id", _plain("flow_id"), True, 0),
+        _Field("client", _endpoint("client"), False, 0),
+        _Field("server", _endpoint("server"), False, 0),
+        _Field("client_state", _plain("client_state"), False, 0),
+        _Field("server_state", _plain("server_state"), False, 0),
+        _Field("first_ts", _cut("first_ts", milliseconds), False, 2),
+        _Field("duration_s", _duration, True, 1),
+        _Field("packets", _sum("packets"), True, 4),
+        _Field("bytes", _sum("payload_bytes"), True, 3),
+        _Field("end_reason", _plain("end_reason"), False, 5),
+        _Field("flags", _plain("flags"), False, 6),
+    )
+
+
+def _duration(flows: np.ndarray[Any, Any]) -> list[str]:
+    return [unix_seconds(ns)[:-6] for ns in _BY_NAME["duration_s"].values(flows).tolist()]
+
+
+class Table:
+    """Writes an aligned table `width` columns wide; flow_id, both ends and both states are always there."""
+
+    def __init__(self, *, width: int = 80, epoch: bool = False) -> None:
+        self._width = width
+        self._fields = _fields(epoch)
+        self._widths = {field.heading: len(field.heading) for field in self._fields}
+        self._shown: tuple[_Field, ...] = ()
+
+    def header(self) -> bytes:
+        """Return nothing: the first rows decide the widths, and the headings come with them."""
+        return b""
+
+    def rows(self, flows: np.ndarray[Any, Any]) -> bytes:
+        """Return one line for each of `flows` (FLOW_DTYPE, shape (n,)), below the headings at the first call."""
+        lines: list[str] = []
+        for at in range(0, len(flows), _CHUNK):
+            chunk = flows[at : at + _CHUNK]
+            cells = {field.heading: field.cells(chunk) for field in (self._shown or self._fields)}
+            for heading, column in cells.items():
+                self._widths[heading] = max(self._widths[heading], max(map(len, column)))
+            if not self._shown:
+                self._shown = self._choose()
+                lines.append(self._line([field.heading for field in self._shown]))
+            columns = [cells[field.heading] for field in self._shown]
+            lines += [self._line(row) for row in zip(*columns, strict=True)]
+        return "".join(lines).encode()
+
+    def _choose(self) -> tuple[_Field, ...]:
+        """Return the fields that fit, giving up the least telling first."""
+        shown = list(self._fields)
+        for rank in sorted({field.rank for field in shown} - {0}, reverse=True):
+            if sum(self._widths[field.heading] + len(_GAP) for field in shown) - len(_GAP) <= self._width:
+                break
+            shown = [field for field in shown if field.rank != rank]
+        return tuple(shown)
+
+    def _line(self, row: list[str] | tuple[str, ...]) -> str:
+        padded = (
+            cell.rjust(self._widths[field.heading]) if field.right else cell.ljust(self._widths[field.heading])
+            for field, cell in zip(self._shown, row, strict=True)
+        )
+        return _GAP.join(padded).rstrip() + "\n"

@@ -1,0 +1,155 @@
+"""The way from captures to a report, put together: capture, tracker, detectors, Report. For Python and for the command.
+
+Owns the order of the steps and nothing else: `Analysis` and `flow_batches` take what they are handed, `analyze` and
+`track` open captures as well. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conntrack.capture import open_capture
+from conntrack.core.abi import FLOW_DTYPE
+from conntrack.detect import DetectOptions, ServiceSummary, find_all, make_detectors, run
+from conntrack.detect import StateSeries as SeriesCounter
+from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
+from conntrack.states import TcpState
+from conntrack.tracker import Tracker
+
+if TYPE_CHECKING:
+    from conntrack.capture import CaptureInfo
+
+__all__ = ["Analysis", "analyze", "flow_batches", "read_segments", "track"]
+
+Path = str | os.PathLike[str]
+
+
+def read_segments(*paths: Path) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield the TCP segments of captures, in batches of SEGMENT_DTYPE, each valid until the next is asked for.
+
+    Raises:
+        InputError: an input cannot be opened or is of no supported kind.
+        CaptureError: an input is damaged or cut short; raised at the end, after everything that could be read.
+    """
+    with open_capture(paths) as capture:
+        yield from capture
+        if capture.info.faults:
+            raise capture.info.faults[0]
+
+
+def flow_batches(segment_batches: Iterable[np.ndarray[Any, Any]], tracker: Tracker) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield every connection of `segment_batches` once, in batches of FLOW_DTYPE: when it is over, or at the end."""
+    for segments in segment_batches:
+        tracker.process(segments)
+        yield from tracker.retired()
+    yield from tracker.finish()
+
+
+def track(*paths: Path, profile: str = "linux") -> Iterator[np.ndarray[Any, Any]]:
+    """Yield the connections of captures in batches of FLOW_DTYPE, each connection once, when it is over.
+
+    Args:
+        paths: captures, taken as one in order of time; "-" is standard input.
+        profile: whose timers the hosts keep (timeouts.PROFILES).
+
+    Raises:
+        InputError: an input cannot be opened or is of no supported kind.
+        CaptureError: an input is damaged or cut short; raised at the end, after every connection was yielded.
+    """
+    with open_capture(paths) as capture:
+        yield from flow_batches(capture, Tracker(profile=profile))
+        if capture.info.faults:
+            raise capture.info.faults[0]
+
+
+def analyze(
+    *paths: Path, profile: str = "linux", options: DetectOptions | None = None, keep_flows: bool = True
+) -> Report:
+    """Return what is wrong with the TCP connections of captures.
+
+    A damaged or cut input raises nothing: what came before is used and `report.capture.faults` says so.
+
+    Args:
+        paths: captures, taken as one in order of time; "-" is standard input.
+        profile: whose timers the hosts keep (timeouts.PROFILES).
+        options: thresholds of the detectors.
+        keep_flows: put every connection into `report.flows`, about 450 bytes each; without, memory follows the
+            connections that are alive at one time.
+
+    Raises:
+        InputError: an input cannot be opened or is of no supported kind.
+    """
+    analysis = Analysis(options)
+    kept = []
+    with open_capture(paths) as capture:
+        for flows in flow_batches(capture, Tracker(profile=profile)):
+            analysis.feed(flows)
+            if keep_flows:
+                kept.append(flows.copy())
+        flows = np.concatenate(kept) if kept else np.empty(0, FLOW_DTYPE)
+        return analysis.report(capture.info, flows=flows if keep_flows else None)
+
+
+class Analysis:
+    """Everything that a report says of connections, fed batch by batch.
+
+    Args:
+        options: thresholds of the detectors.
+    """
+
+    def __init__(self, options: DetectOptions | None = None) -> None:
+        options = options or DetectOptions()
+        self._detectors = make_detectors(options)
+        self._series = SeriesCounter(options)
+        self._services = ServiceSummary()
+        self._states = np.zeros((2, len(TcpState)), np.int64)
+
+    def feed(self, flows: np.ndarray[Any, Any]) -> None:
+        """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
+        run([*self._detectors, self._series, self._services], flows)
+        for counts, field in zip(self._states, ("client_state", "server_state"), strict=True):
+            counts += np.bincount(flows[field], minlength=len(TcpState))
+
+    def report(
+        self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None
+    ) -> Report:
+        """Return what was found; `info` is the account of the capture, `flows` what is to be kept with it."""
+        client_states, server_states = (
+            {state.name: int(counts[state]) for state in TcpState} for counts in self._states
+        )
+        return Report(
+            capture=_summary(info, interrupted),
+            connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
+            findings=tuple(find_all(self._detectors, info.last_ts_ns or 0)),
+            series=_series(self._series.result()),
+            services=tuple(self._services.result()),
+            flows=flows,
+        )
+
+
+def _series(result: dict[str, Any]) -> StateSeries | None:
+    if result["first_ts_ns"] is None:
+        return None
+    client, server = (
+        {state: counts for state, counts in result[end].items() if any(counts)} for end in ("client", "server")
+    )
+    return StateSeries(result["first_ts_ns"], round(result["step_s"] * 1e9), client, server)
+
+
+def _summary(info: CaptureInfo, interrupted: bool) -> CaptureSummary:
+    return CaptureSummary(
+        files=tuple(info.files),
+        bytes=info.bytes,
+        packets=info.packets,
+        tcp_segments=info.tcp_segments,
+        first_ts_ns=info.first_ts_ns,
+        last_ts_ns=info.last_ts_ns,
+        skipped=dict(info.skipped),
+        time_inversions=info.time_inversions,
+        faults=tuple(str(fault) for fault in info.faults),
+        interrupted=interrupted,
+    )

@@ -1,0 +1,87 @@
+"""`Report`: everything that was found, as plain data that any renderer can show. Decides and prints nothing.
+
+Built once, at the end (conntrack/pipeline.py). Strings in it are as they came; renderers escape them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from conntrack.detect.finding import Finding
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["CaptureSummary", "ConnectionCounts", "Report", "StateSeries"]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSummary:
+    """What was read.
+
+    Attributes:
+        files: the inputs as given ("-" is standard input).
+        bytes: read from them.
+        packets: frames in them.
+        tcp_segments: those that were tracked.
+        first_ts_ns, last_ts_ns: first and last frame, None where there was none.
+        skipped: frames left out, by reason.
+        time_inversions: segments older than the one before.
+        faults: what was damaged, one line each.
+        interrupted: whether reading was stopped before the end.
+    """
+
+    files: tuple[str, ...]
+    bytes: int
+    packets: int
+    tcp_segments: int
+    first_ts_ns: int | None
+    last_ts_ns: int | None
+    skipped: dict[str, int] = field(default_factory=dict)
+    time_inversions: int = 0
+    faults: tuple[str, ...] = ()
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionCounts:
+    """How many connections there were, and in which state each end was last seen; all 11 states, zeros included."""
+
+    total: int
+    client_states: dict[str, int]
+    server_states: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StateSeries:
+    """How many ends were in each state, at instants `step_ns` apart.
+
+    Attributes:
+        first_ts_ns: the first instant.
+        step_ns: from one to the next.
+        client, server: state to counts, one an instant; states that never occur are left out.
+    """
+
+    first_ts_ns: int
+    step_ns: int
+    client: dict[str, list[int]]
+    server: dict[str, list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `conntrack.analyze` returns.
+
+    Attributes:
+        findings: the worst first.
+        services: the busiest first, as detect.services.ServiceSummary.result gives them.
+        flows: every connection (FLOW_DTYPE), only where it was asked to keep them.
+    """
+
+    capture: CaptureSummary
+    connections: ConnectionCounts
+    findings: tuple[Finding, ...]
+    series: StateSeries | None = None
+    services: tuple[dict[str, Any], ...] = ()
+    flows: np.ndarray[Any, Any] | None = None

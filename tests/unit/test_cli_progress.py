@@ -1,0 +1,57 @@
+"""Progress: for those who watch, after two seconds, on standard error."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from conntrack.cli import progress
+from conntrack.cli.progress import Progress
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("TERM", "xterm")
+    return now
+
+
+def test_nothing_is_drawn_where_nobody_watches(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = Progress()
+    clock[0] += 60
+    bar.update(1, 2, 3)
+    bar.close()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_after_two_seconds_that_goes_away(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    bar = Progress()
+    clock[0] += 1.9
+    bar.update(500, 1_000, 7)
+    assert screen.getvalue() == ""
+    clock[0] += 0.2
+    bar.update(500, 1_000, 1_234)
+    bar.close()
+    bar.close()
+    assert "reading, 1,234 packets" in screen.getvalue()
+
+
+def test_a_pipe_has_no_total(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    bar = Progress()
+    clock[0] += 3
+    bar.update(500, None, 1)
+    bar.close()
+    assert "reading, 1 packets" in screen.getvalue()

@@ -1,0 +1,132 @@
+"""The text report: it answers first, it fits, and nothing from outside reaches the terminal as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conntrack.detect.finding import Finding
+from conntrack.report.model import CaptureSummary, ConnectionCounts, Report
+from conntrack.report.text import render_text
+from conntrack.report.verdict import verdict
+from conntrack.states import TcpState
+
+NOON = 1_763_726_400 * 10**9
+STATES = {state.name: 0 for state in TcpState}
+CAPTURE = CaptureSummary(("a.pcap",), 1_000, 10, 10, NOON, NOON + 10**9)
+
+
+def report(*findings: Finding, total: int = 1_234, **capture: Any) -> Report:
+    return Report(replace(CAPTURE, **capture), ConnectionCounts(total, STATES | {"CLOSED": total}, STATES), findings)
+
+
+def finding(kind: str, severity: Any = "critical", subject: str = "10.0.0.2:80", **evidence: Any) -> Finding:
+    return Finding(kind, subject, severity, NOON, NOON + 60 * 10**9, 5_000, 4_000, evidence)
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (report(), "No fault found in 1,234 connections."),
+        (report(total=0), "No TCP connections in this capture (10 packets)."),
+        (report(total=0, packets=0), "No packets in this capture."),
+        (
+            report(finding("syn_flood", half_open_peak_ts_ns=NOON + 195 * 10**9, backlog=4_096)),
+            "10.0.0.2:80 is under a SYN flood: 4,000 half-open connections at the peak (12:03:15), backlog 4,096.",
+        ),
+        (
+            report(finding("syn_flood", shape="all_syn", unanswered=9_999)),
+            "10.0.0.2:80 is under a SYN flood: 9,999 SYNs without an answer.",
+        ),
+        (
+            report(finding("syn_flood", shape="syn_cookies", half_open_peak=7)),
+            "10.0.0.2:80 is under a SYN flood: 7 half-open connections at the peak, absorbed by SYN cookies.",
+        ),
+        (
+            report(finding("close_wait_leak", leaking=12, oldest_s=7_200)),
+            "10.0.0.2:80 leaks CLOSE_WAIT: 12 connections that it never closes, the oldest for 2 h.",
+        ),
+        (
+            report(finding("close_wait_leak", leaking=0)),
+            "10.0.0.2:80 closes late: 5,000 connections stayed in CLOSE_WAIT for long, 4,000 of them at once.",
+        ),
+        (
+            report(finding("time_wait_buildup", side="client", service="10.0.0.2:80", ephemeral_ports=28_232)),
+            "10.0.0.2:80 runs out of ports towards 10.0.0.2:80: 4,000 of 28,232 ports in TIME_WAIT at the peak.",
+        ),
+        (
+            report(finding("time_wait_buildup", "info", side="server")),
+            "No fault found in 1,234 connections. Worth knowing: 10.0.0.2:80 closes first: 4,000 connections in "
+            "TIME_WAIT at the peak.",
+        ),
+        (
+            report(finding("reset_storm"), finding("syn_flood", "warning"), finding("port_scan", "info")),
+            "10.0.0.2:80: reset storm, 5,000 connections, 4,000 at the peak. 2 more findings (1 warning, 1 info).",
+        ),
+        (
+            report(faults=("a.pcap: cut",), interrupted=True),
+            "No fault found in 1,234 connections. The input is damaged: this is what came before the damage. "
+            "Interrupted: this is what was read until then.",
+        ),
+    ],
+)
+def test_verdict(found: Report, sentence: str) -> None:
+    assert verdict(found) == sentence
+
+
+@given(
+    st.text(max_size=200),
+    st.dictionaries(
+        st.text(min_size=1, max_size=40), st.integers() | st.text() | st.floats() | st.booleans() | st.none()
+    ),
+    st.integers(0, 200),
+)
+def test_any_strings_fit_and_are_harmless(text: str, evidence: dict[str, Any], width: int) -> None:
+    hostile = replace(
+        finding("syn_flood", subject=text), evidence=evidence, caveats=(text,), next_steps=(text,), flow_ids=(1,)
+    )
+    lines = render_text(
+        report(hostile, files=(text.replace("\0", ""),), faults=(text,), skipped={text: 3}), width=width
+    ).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert max(map(len, lines)) <= max(width, 60)
+
+
+def test_colour_repeats_what_the_words_say() -> None:
+    plain = render_text(report(finding("syn_flood")))
+    coloured = render_text(report(finding("syn_flood")), color=True)
+    assert "\x1b[1;31m" in coloured
+    assert "CRITICAL" in plain
+    for code in ("\x1b[1;31m", "\x1b[1m", "\x1b[0m"):
+        coloured = coloured.replace(code, "")
+    assert coloured == plain
+
+
+def test_of_many_findings_the_worst_are_shown_and_the_others_counted() -> None:
+    text = render_text(report(*[finding("syn_flood", subject=f"10.0.0.{number}:80") for number in range(25)]))
+    assert "10. CRITICAL" in text and "11. CRITICAL" not in text
+    assert "15 more findings, none worse: --format json has them" in text
+
+
+def test_evidence_reads_by_the_unit_in_its_name() -> None:
+    evidence = {
+        "peak_ts_ns": NOON,
+        "oldest_s": 7_200.0,
+        "memory_bytes": 2_000_000,
+        "completion_ratio": 0.0312,
+        "growth_per_min": 33.333,
+        "server_port": 60_999,
+        "attempts": 1_000_000,
+        "exact": True,
+        "unknown": None,
+        "cause": "accept_starvation",
+    }
+    text = render_text(report(replace(finding("x"), evidence=evidence)))
+    assert "unknown" not in text
+    for value in ("2 h", "2.00 MB", "3.12 %", "33.3", "60999", "1,000,000", "yes", "accept starvation"):
+        assert any(line.endswith(f" {value}") for line in text.splitlines()), value
+    assert "peak at" in text and "2025-11-21T12:00:00.000000000Z" in text

@@ -1,0 +1,49 @@
+"""Instants as text and back: exact to the nanosecond, in both spellings."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conntrack.times import parse_duration, parse_time, rfc3339, unix_seconds
+
+ANY_TIME = st.integers(-(2**63) + 1, 2**63 - 1)
+
+
+@given(ANY_TIME)
+def test_rfc3339_is_read_back_to_the_nanosecond(ts_ns: int) -> None:
+    assert parse_time(rfc3339(ts_ns)) == ts_ns
+
+
+@given(ANY_TIME)
+def test_unix_seconds_are_read_back_to_the_nanosecond(ts_ns: int) -> None:
+    assert parse_time(unix_seconds(ts_ns)) == ts_ns
+
+
+@pytest.mark.parametrize(
+    ("text", "ts_ns"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01", 0),
+        ("1970-01-01 00:01", 60 * 10**9),
+        ("1970-01-01T01:00:00.5+01:00", 5 * 10**8),
+        ("1970-01-01T00:00:01,000000001z", 10**9 + 1),
+        ("-0.000000001", -1),
+        ("1763703480", 1763703480 * 10**9),
+    ],
+)
+def test_spellings_of_a_time(text: str, ts_ns: int) -> None:
+    assert parse_time(text) == ts_ns
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "12:03", "nan", "inf", "1e400", "9999-01-01", "1e300"])
+def test_what_is_no_time_is_a_value_error_of_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^'.*' is "):
+        parse_time(text)
+
+
+def test_duration_takes_seconds() -> None:
+    assert parse_duration("1.5") == 1_500_000_000
+    with pytest.raises(ValueError, match="not a number of seconds"):
+        parse_duration("60s")
