@@ -181,6 +181,8 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
         out.half_close_payload_ts_ns = x.half_close_payload_ts_ns
         out.half_close_payload_bytes = x.half_close_payload_bytes
         out.reused_age_ns = x.reused_age_ns
+        if x.fins_crossed:
+            out.closed_by = BY_BOTH
     if over:
         out.closed_ts_ns = out.client_since_ts_ns
         if out.server_since_ts_ns > out.closed_ts_ns:

@@ -7,8 +7,8 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .life cimport (
-    ACTIVE_OPEN, EVENT_SYN, EVENT_SYN_ACK, EVENT_SYN_ACK_AGAIN, LETTER_SYN, LETTER_SYN_ACK, NO_TIME, OPENING, OVER,
-    PASSIVE, RECEIVED, SEEN, SENT, add_letter, move, set_synack_ts, synack_ts, trait, trouble_of,
+    ACTIVE_OPEN, EVENT_SYN, EVENT_SYN_ACK, EVENT_SYN_ACK_AGAIN, INFERRED, LETTER_SYN, LETTER_SYN_ACK, NO_TIME, OPENING,
+    OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, move, set_synack_ts, synack_ts, trait, trouble_of,
 )
 from .live cimport (
     FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, SAW_ACK_OF_SYN, SAW_SYN,
@@ -76,8 +76,8 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
     if f.packets[peer] and acked > f.snd_nxt[peer] - f.iss[peer] - 1:
         trouble_of(t, f).more_syns[side] += 1
         return                                          # answers no SYN of this connection
-    if first or (side == 1 and not f.flags & SAW_SYN_ACK) or (side == 0 and f.flags & FLAG_SIMULTANEOUS_OPEN
-                                                              and trait(t, f, side) & ACTIVE_OPEN):
+    if first or (side == 1 and not f.flags & SAW_SYN_ACK) or (
+            f.flags & FLAG_SIMULTANEOUS_OPEN and s.seq == f.iss[side] and trait(t, f, side) & OPENING):
         if first or s.seq != f.iss[side]:
             _begin_side(t, f, s, side)
         else:
@@ -98,6 +98,9 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             add_letter(t, f, LETTER_SYN_ACK + side)
         move(t, f, SENT, EVENT_SYN_ACK, side, s.ts_ns, SEEN)
         move(t, f, RECEIVED, EVENT_SYN_ACK, peer, s.ts_ns, SEEN)
+        if f.flags & FLAG_SIMULTANEOUS_OPEN and f.ack[peer] == f.iss[side] + 1:
+            # The peer's SYN+ACK is on its way, or has come: figure 7, last lines.
+            move(t, f, RECEIVED, EVENT_SYN_ACK, side, s.ts_ns, INFERRED)
     else:
         x = trouble_of(t, f)
         x.more_syns[side] += 1

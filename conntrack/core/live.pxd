@@ -87,7 +87,7 @@ cdef struct Trouble:                # 256 bytes
     uint32_t range_end[8]
     uint8_t ranges[2]               # how many
     uint8_t pending_role            # who sent a SYN with another initial sequence number, plus 1; 0 nobody
-    uint8_t pad0
+    uint8_t fins_crossed            # neither side had the other's FIN when it sent its own
     uint32_t pending_iss
     uint32_t other_iss              # of an earlier SYN+ACK that differs (the client's ACK chooses)
     uint32_t retransmits[2]

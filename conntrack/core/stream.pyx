@@ -246,6 +246,7 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
         x.half_close_payload_bytes += s.payload_bytes
     if new_fin:
         if f.flags & (<uint32_t>FIN_TAKEN << peer) and seq_lt(s.ack, f.snd_nxt[peer]):
+            trouble_of(t, f).fins_crossed = 1
             move(t, f, SENT, EVENT_FIN_CROSSING, side, s.ts_ns, SEEN)
         else:
             move(t, f, SENT, EVENT_FIN, side, s.ts_ns, SEEN)
