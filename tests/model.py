@@ -365,7 +365,9 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
         taken = False
     elif y.packets and seq - x.edge > (65_535 << y.scale) + MIB:
         return
-    processed = taken and (y.acked is None or near(end, y.acked) >= y.acked)  # what is wholly old is dropped with its ACK
+    processed = taken and (
+        y.acked is None or near(end, y.acked) >= y.acked
+    )  # what is wholly old is dropped with its ACK
     if processed and timed and (y.acked is None or near(seq, y.acked) <= y.acked):
         x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
     _acknowledge(s, x, y, ts, processed)

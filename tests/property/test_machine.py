@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segments import FLAGS, START_NS, STORIES, Exchange, in_state, merge
 from tracked import agreed, track
 
-SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:80"
 
 sides = st.sampled_from(["client", "server"])
