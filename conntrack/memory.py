@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HUGE_FROM_BYTES", "reserve"]
+__all__ = ["HUGE_FROM_BYTES", "Reservation"]
 
 MAP_NORESERVE = 0x4000
 """From <asm-generic/mman-common.h>; the mmap module has no name for it before Python 3.13."""
@@ -19,21 +19,42 @@ HUGE_FROM_BYTES = 8 << 20
 """Huge pages only beyond this: a small capture should not pay for zeroing 2 MiB at a time."""
 
 
-def reserve(count: int, dtype: np.dtype[Any], least: int) -> np.ndarray[Any, Any]:
-    """Return zeroed records of `dtype`: `count` of them, or as many as can be had by halving, not below `least`.
+class Reservation:
+    """Zeroed records that take memory as they are touched.
+
+    Args:
+        count: records to reserve; as many as can be had by halving, not below `least`.
+        dtype: of a record.
+        least: the fewest that will do.
+
+    Attributes:
+        records: the array, shape (at least `least`,).
 
     Raises:
         MemoryError: not even `least` can be had.
     """
+
+    def __init__(self, count: int, dtype: np.dtype[Any], least: int) -> None:
+        self._area, count = _map(count, dtype.itemsize, least)
+        if len(self._area) > HUGE_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+            self._area.madvise(mmap.MADV_HUGEPAGE, HUGE_FROM_BYTES)
+        self.records: np.ndarray[Any, Any] = np.frombuffer(self._area, dtype=dtype, count=count)
+
+    def give_back(self, begin: int, end: int) -> None:
+        """Give the memory of records `begin` to `end` back to the system, in whole pages; they read as zero after."""
+        size = self.records.itemsize
+        first = -(-begin * size // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = end * size // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if length > 0:
+            self._area.madvise(mmap.MADV_DONTNEED, first, length)
+
+
+def _map(count: int, itemsize: int, least: int) -> tuple[mmap.mmap, int]:
     while True:
-        size = count * dtype.itemsize
         try:
-            area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+            return mmap.mmap(-1, count * itemsize, flags=flags), count
         except (OSError, OverflowError) as error:
             if count <= least:
-                raise MemoryError(f"{size} bytes for {count} records of {dtype.itemsize}") from error
+                raise MemoryError(f"{count * itemsize} bytes for {count} records of {itemsize}") from error
             count = max(count // 2, least)
-            continue
-        if size > HUGE_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
-            area.madvise(mmap.MADV_HUGEPAGE, HUGE_FROM_BYTES)
-        return np.frombuffer(area, dtype=dtype, count=count)

@@ -41,12 +41,20 @@ def read_segments(*paths: Path) -> Iterator[np.ndarray[Any, Any]]:
             raise capture.info.faults[0]
 
 
-def flow_batches(segment_batches: Iterable[np.ndarray[Any, Any]], tracker: Tracker) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield every connection of `segment_batches` once, in batches of FLOW_DTYPE: when it is over, or at the end."""
+def flow_batches(
+    segment_batches: Iterable[np.ndarray[Any, Any]], tracker: Tracker, *, ordered: bool = True
+) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield every connection of `segment_batches` once, in batches of FLOW_DTYPE: when it is over, or at the end.
+
+    Args:
+        segment_batches: SEGMENT_DTYPE, shape (n,) each.
+        tracker: a new one; it is finished after this.
+        ordered: the connections that are left at the end come by flow_id (see Tracker.finish).
+    """
     for segments in segment_batches:
         tracker.process(segments)
         yield from tracker.retired()
-    yield from tracker.finish()
+    yield from tracker.finish(ordered=ordered)
 
 
 def track(*paths: Path, profile: str = "linux") -> Iterator[np.ndarray[Any, Any]]:
@@ -86,7 +94,7 @@ def analyze(
     analysis = Analysis(options)
     kept = []
     with open_capture(paths) as capture:
-        for flows in flow_batches(capture, Tracker(profile=profile)):
+        for flows in flow_batches(capture, Tracker(profile=profile), ordered=keep_flows):
             analysis.feed(flows)
             if keep_flows:
                 kept.append(flows.copy())

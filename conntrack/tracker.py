@@ -18,7 +18,7 @@ from .core import live, sweep
 from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE
 from .core.index import refill
 from .core.step import step
-from .memory import reserve
+from .memory import Reservation
 from .states import StateTrait, TcpState
 from .timeouts import PROFILES, compile_timeouts
 from .transitions import TRAITS, compile_start, compile_table, compile_traits
@@ -35,7 +35,7 @@ SWEEP_NS = 5_000_000_000
 """... and no more often than this, in time of the capture: a twelfth of the shortest common timer (60 s)."""
 ROWS = 16_384
 """Rows in a batch that comes out, and in the array that connections retire to."""
-FIRST_CAPACITY = 1 << 23
+FIRST_CAPACITY = 1 << 25
 """Records reserved in each pool to begin with: address space, not memory."""
 FIRST_SLOTS = 1 << 12
 """Slots of the index to begin with; it doubles when three quarters are filled."""
@@ -82,10 +82,11 @@ class Tracker:
             round(PROFILES[profile].two_msl_s * 1e9),
             np.frombuffer(secrets.token_bytes(32), dtype=np.uint64) if key is None else key,
         )
-        self._pools: dict[str, Array] = {}
+        self._pools: dict[str, tuple[Reservation, Reservation]] = {}
         for name, dtype in _POOLS.items():
             self._grow_pool(name, dtype, 0)
-        self._slots = np.zeros(FIRST_SLOTS, dtype=np.uint64)
+        self._slots: Array = np.zeros(FIRST_SLOTS, dtype=np.uint64)
+        self._finished = False
         self._table.set_slots(self._slots, 0)
         self._retired = np.empty(ROWS + CHUNK_SEGMENTS, dtype=FLOW_DTYPE)
         self._table.set_retired(self._retired)
@@ -113,8 +114,7 @@ class Tracker:
         `origin` 0. Read-only, and valid until the next process().
         """
         used = self._table.used()[0][0]
-        view = self._pools["flows"][1:used]
-        view = view[:]
+        view = self._pools["flows"][0].records[1:used]
         view.flags.writeable = False
         return view
 
@@ -134,9 +134,12 @@ class Tracker:
 
         Raises:
             TypeError: they are of another dtype.
+            RuntimeError: the tracker has been finished.
         """
         if segments.dtype != SEGMENT_DTYPE:
             raise TypeError(f"segments are of SEGMENT_DTYPE, not {segments.dtype}")
+        if self._finished:
+            raise RuntimeError("the tracker has been finished")
         begin = 0
         while begin < len(segments):
             until_sweep = SWEEP_SEGMENTS - self.segments % SWEEP_SEGMENTS
@@ -159,13 +162,30 @@ class Tracker:
     def finish(self, *, ordered: bool = True) -> Iterator[Array]:
         """Yield all that is left: what retired, then the live connections as they are at the last segment.
 
+        It can be done once. The table's memory is given back as the connections leave it.
+
         Args:
             ordered: sort the live ones by flow_id (needs 16 bytes for each); else they come in no particular order.
+
+        Raises:
+            RuntimeError: the tracker has been finished before.
         """
+        self._begin_finish()
+        yield from self.retired()
+        flows = self._pools["flows"][0]
+        done = 0
+        for records, rows in self._expand(self._table.now_ns, ordered):
+            yield rows
+            if not ordered:
+                flows.give_back(done, int(records[-1]))
+                done = int(records[-1])
+
+    def _begin_finish(self) -> None:
+        if self._finished:
+            raise RuntimeError("the tracker has been finished")
+        self._finished = True
         self._collect()
         self._sort_retired()
-        yield from self.retired()
-        yield from self._expand(self._table.now_ns, ordered)
 
     def snapshot(self, now_ns: int | None = None) -> Array:
         """Return the connections in the table as they are at `now_ns`: FLOW_DTYPE, shape (n,), by flow_id.
@@ -180,7 +200,8 @@ class Tracker:
             now_ns = self._table.now_ns
         elif self.segments and now_ns < self._table.now_ns:
             raise ValueError(f"{now_ns} is before the last segment, at {self._table.now_ns}")
-        return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *self._expand(now_ns, True)])
+        parts = [rows for _, rows in self._expand(now_ns, True)]
+        return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *parts])
 
     # --- Room ---------------------------------------------------------------------------------------------------------
 
@@ -192,20 +213,19 @@ class Tracker:
         while (self._table.slots_used + n) * 4 > slots * 3:
             slots *= 2
         if slots != len(self._slots):
-            grown = reserve(slots, np.dtype(np.uint64), slots)
+            grown = Reservation(slots, np.dtype(np.uint64), slots).records
             refill(self._slots, grown)
             self._table.set_slots(grown, self._table.slots_used)
             self._slots = grown
 
     def _grow_pool(self, name: str, dtype: np.dtype[Any], least: int) -> None:
         least = max(least, CHUNK_SEGMENTS + 2)
-        records = reserve(max(FIRST_CAPACITY, 2 * least), dtype, least)
-        free = reserve(len(records), np.dtype(np.uint32), len(records))
-        if name in self._pools:
-            records[: len(self._pools[name])] = self._pools[name]
-            free[: len(self._pools[name])] = self._pools[name + " free"]
-        getattr(self._table, "set_" + name)(records, free)
-        self._pools[name], self._pools[name + " free"] = records, free
+        pool = Reservation(max(FIRST_CAPACITY, 2 * least), dtype, least)
+        free = Reservation(len(pool.records), np.dtype(np.uint32), len(pool.records))
+        for old, new in zip(self._pools.get(name, ()), (pool, free), strict=False):
+            new.records[: len(old.records)] = old.records
+        getattr(self._table, "set_" + name)(pool.records, free.records)
+        self._pools[name] = (pool, free)
 
     # --- What is over -------------------------------------------------------------------------------------------------
 
@@ -234,17 +254,17 @@ class Tracker:
             rows = rows[np.argsort(rows["flow_id"], kind="stable")]
             self._ready.extend(rows[i : i + ROWS] for i in range(0, len(rows), ROWS))
 
-    def _expand(self, now_ns: int, ordered: bool) -> Iterator[Array]:
+    def _expand(self, now_ns: int, ordered: bool) -> Iterator[tuple[Array, Array]]:
         records = sweep.live_records(self._table)
         if ordered:
-            origins = self._pools["flows"]["origin"][records] & np.uint64((1 << 48) - 1)
+            origins = self._pools["flows"][0].records["origin"][records] & np.uint64((1 << 48) - 1)
             records = records[np.argsort(origins, kind="stable")]
         self._make_room(1)
         for i in range(0, len(records), ROWS):
             part = records[i : i + ROWS]
             rows = np.empty(len(part), dtype=FLOW_DTYPE)
             sweep.expand_live(self._table, part, now_ns, rows)
-            yield rows
+            yield part, rows
 
 
 _POOLS: dict[str, np.dtype[Any]] = {

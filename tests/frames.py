@@ -50,9 +50,7 @@ def tcp(
     options += b"\x00" * (-len(options) % 4)
     words = 5 + len(options) // 4 if data_offset is None else data_offset
     return (
-        struct.pack(
-            ">HHIIBBHHH", sport, dport, seq, ack, words << 4 | (flags >> 8 & 1), flags & 0xFF, window, 0, 0
-        )
+        struct.pack(">HHIIBBHHH", sport, dport, seq, ack, words << 4 | (flags >> 8 & 1), flags & 0xFF, window, 0, 0)
         + options
         + payload
     )

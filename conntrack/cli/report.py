@@ -74,7 +74,7 @@ def command(
     analysis = Analysis(_options(thresholds))
     with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
-            for flows in flow_batches(reading, Tracker(profile=profile)):
+            for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             output.write_text(_render(report, chosen, output, epoch=epoch))

@@ -138,6 +138,7 @@ cdef struct Tables:                 # everything a kernel touches, as plain poin
     const uint8_t* start            # [kind, role] -> state
     const uint8_t* traits           # [state]
     const int64_t* timeouts         # [state], nanoseconds, negative for none
+    int64_t least_timeout_ns        # the shortest of them
     uint64_t* invalid               # [role, event, state] -> how often a cell without a rule was met
     int64_t two_msl_ns
     int64_t now_ns                  # highest time seen

@@ -46,6 +46,7 @@ cdef class LiveTable:
         self.c.invalid = &count[0]
         self.c.two_msl_ns = two_msl_ns
         self.c.now_ns = -(1 << 62)
+        self.c.least_timeout_ns = min((timeout for timeout in timers if timeout >= 0), default=1 << 62)
         for i in range(4):
             self.c.key[i] = secret[i]
         self.c.flow_pool.used = self.c.closing_pool.used = self.c.trouble_pool.used = self.c.pair_pool.used = 1

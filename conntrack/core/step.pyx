@@ -2,7 +2,7 @@
 
 Design, for a block of segments at a time:
   a. hash every 4-tuple (canonical: the lower of the two (address, port) first) and touch its slot of the index;
-  b. probe the index by fingerprint and touch both lines of the record that it names;
+  b. probe the index by fingerprint and touch both lines of the record that it names, then the parts that these name;
   c. in order: compare the key, expire timers that have run out, and step. Plain segments (the next data or ACK, in
      order, of an established connection without trouble) are stepped here; all others go to judge.pyx.
 A connection that is over and forgotten, or whose 4-tuple is used again, is written to the retired array on the spot and
@@ -299,6 +299,12 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
         prefetch(f, 1)
         prefetch(<const char*>f + 64, 1)
     for i in range(n):
+        f = &t.flows[probes[i].record]
+        if f.closing:
+            prefetch(&t.closings[f.closing], 1)
+        if f.trouble:
+            prefetch(&t.troubles[f.trouble], 1)
+    for i in range(n):
         p = &probes[i]
         s = &segments[i]
         if s.ts_ns > t.now_ns:
@@ -310,9 +316,11 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
         if _step_plain(t, f, s, side):
             continue
         if f.packets[0] | f.packets[1]:
-            expire(t, f)
-            if is_forgotten(t, f) or replaces(t, f, s, side):
-                side = _begin_again(t, f, s, p, side)
+            if t.now_ns - f.first_ts_ns > t.least_timeout_ns:
+                expire(t, f)
+            if is_over(t, f) or s.flags & TCP_SYN:
+                if is_forgotten(t, f) or replaces(t, f, s, side):
+                    side = _begin_again(t, f, s, p, side)
         judge(t, f, s, side)
 
 

@@ -50,8 +50,17 @@ def outcome_of(frame: bytes, link_type: int = 1, on_wire: int | None = None) -> 
 class TestTheStraightLine:
     def test_every_field_of_an_ipv4_segment(self) -> None:
         frame = eth_ipv4_tcp(
-            "192.0.2.1", 0x1234, "198.51.100.7", 443, ACK | PSH, seq=0xFFFFFFFE, ack=0x80000001, payload=b"x" * 1000,
-            window=4321, ttl=57, ip_id=0xBEEF,
+            "192.0.2.1",
+            0x1234,
+            "198.51.100.7",
+            443,
+            ACK | PSH,
+            seq=0xFFFFFFFE,
+            ack=0x80000001,
+            payload=b"x" * 1000,
+            window=4321,
+            ttl=57,
+            ip_id=0xBEEF,
         )
         segment = segment_of(frame)
         assert bytes(segment["src_ip"]) == ipaddress.IPv6Address("::ffff:192.0.2.1").packed

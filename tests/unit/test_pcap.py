@@ -139,13 +139,16 @@ class TestDamage:
     def test_what_is_said(self, tmp_path: Path) -> None:
         content = pcap_bytes(PACKETS[:2])
         assert fault_of(tmp_path, content[:-5]) == (
-            "cut short in packet 2 (50 of 55 bytes, offset 94); 1 packet used", 1
+            "cut short in packet 2 (50 of 55 bytes, offset 94); 1 packet used",
+            1,
         )
         assert fault_of(tmp_path, content[:30]) == (
-            "cut short in the header of packet 1 (6 of 16 bytes, offset 24); 0 packets used", 0
+            "cut short in the header of packet 1 (6 of 16 bytes, offset 24); 0 packets used",
+            0,
         )
         assert fault_of(tmp_path, content[:10]) == (
-            "cut short in the file header (10 of 24 bytes, offset 0); 0 packets used", 0
+            "cut short in the file header (10 of 24 bytes, offset 0); 0 packets used",
+            0,
         )
 
     @pytest.mark.parametrize("captured", [262_145, 2**31, 2**32 - 1])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conntrack.generate import generate
 
 import conntrack
+from conntrack.generate import generate
 
 
 @pytest.fixture
