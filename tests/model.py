@@ -132,7 +132,6 @@ class End:
     greeting: bool = False  # its SYN+ACK was
     other_iss: int | None = None  # that of the SYN+ACK before it
     iss: int = 0
-    first: int = 0  # the lowest number that belongs to it
     nxt: int = 0  # the end of what it has sent
     edge: int = 0  # the end of what it has sent without a hole
     ranges: list[tuple[int, int]] = field(default_factory=list)  # what it has sent beyond a hole
@@ -150,7 +149,7 @@ class End:
             self.state, self.since, self.alarm = state, ts, ts
 
     def start(self, iss: int, nxt: int) -> None:
-        self.known, self.iss, self.first, self.nxt, self.edge = True, iss, iss, nxt, nxt
+        self.known, self.iss, self.nxt, self.edge, self.ranges = True, iss, nxt, nxt, []
 
     def fill(self, start: int, end: int) -> None:
         """Take note that it has sent from `start` to `end`."""
@@ -281,14 +280,17 @@ def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
     """Whether a segment is of this connection ("same"), begins the "next", or is a "stray" SYN to be remembered."""
     seq, ack = int(s["seq"]), int(s["ack"])
     if flags == SYN:
-        if x.opened and near(seq, x.iss) == x.iss:
+        own = x.known and near(seq, x.iss) == x.iss
+        if own and (x.opened or x.packets):
             return "same"
         if c.lingering():
             dead = y.state != TIME_WAIT or _newer(s, x) or near(seq, x.nxt) > x.nxt
             return "next" if dead else "stray"
         if x.state == LISTEN and not x.packets:
             return "same"
-        return "next" if x.state == SYN_SENT and x.packets and y.state == LISTEN else "stray"
+        if x.state == SYN_SENT and x.packets and y.state == LISTEN:
+            return "next"
+        return "same" if own else "stray"
     if flags == SYN | ACK:
         if y.pending is not None and ack == (y.pending[0] + 1) % 2**32:
             return "next"
@@ -297,7 +299,7 @@ def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
         return "next" if c.over() and near(seq, x.iss) != x.iss and not answers else "same"
     if flags in (ACK, FIN | ACK) and c.over() and x.packets:
         number = near(seq, x.nxt)
-        return "next" if number > x.nxt + MIB or near(seq, x.first) < x.first else "same"
+        return "next" if number > x.nxt + MIB or near(seq, x.iss) < x.iss else "same"
     return "same"
 
 
@@ -355,7 +357,6 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     seq = int(s["seq"])
     if x.packets == 1 and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
         x.start(seq - 1, seq)
-        x.first = seq
     seq = near(seq, x.edge)
     end = seq + payload + fin
     timed, tsval = bool(int(s["options"]) & HAS_TIMESTAMP), int(s["tsval"])
@@ -371,7 +372,7 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
         x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
     _acknowledge(s, x, y, ts, processed)
 
-    first_fin = fin and x.fin_end is None
+    first_fin = fin and x.fin_end is None and end >= x.edge  # one that ends before its own data is not its FIN
     if (payload or fin) and (x.fin_end is None or end <= x.fin_end):
         if first_fin:
             x.fin_end = end
@@ -392,10 +393,12 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
 def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | None:
     """What a SYN means; None where it says nothing new."""
     seq, payload = int(s["seq"]), int(s["payload_bytes"])
-    again = x.opened and near(seq, x.iss) == x.iss
+    again = x.known and near(seq, x.iss) == x.iss
     event = Event.SYN
     if flags == SYN:
         if again:
+            if x.opened and x.packets == 1:  # it comes behind its answer
+                x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
             return None
         if payload:
             c.fast_open = True
@@ -404,6 +407,8 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         if not (y.known and y.opened and y.iss < ack <= y.nxt):
             return None
         event = Event.SYN_ACK
+        if x.opened and not x.greeting and not again:
+            return None  # its SYN had another number
         answered = y.acked is not None and y.acked > x.iss
         if x.greeting and answered and (again or x.state != SYN_RECEIVED):
             if not again or x.nxt > x.iss + 1 + payload or (x.acked is not None and x.acked > ack):

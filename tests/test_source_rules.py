@@ -22,25 +22,27 @@ PACKAGE = ROOT / "conntrack"
 CORE = PACKAGE / "core"
 MAX_LINES = 500
 
+WORDS = {"states", "errors", "addresses", "times", "derived"}
 ROOMS = {
     "states": set(),
     "errors": set(),
+    "addresses": set(),
+    "times": {"states"},
+    "derived": {"states"},
+    "memory": set(),
     "transitions": {"states"},
     "timeouts": {"states"},
     "core": {"core"},
-    "memory": set(),
     "tracker": {"states", "errors", "transitions", "timeouts", "core", "memory"},
-    "capture": {"states", "errors", "core", "capture"},
-    "detect": {"states", "errors", "timeouts", "core", "tracker", "detect"},
-    "export": {"states", "errors", "core", "tracker", "detect", "export"},
-    "report": {"states", "errors", "core", "tracker", "detect", "report"},
-    "host": {"states", "errors", "core", "detect", "host"},
-    "cluster": {"states", "errors", "core", "tracker", "detect", "capture", "cluster"},
-    "pipeline": {
-        "states", "errors", "transitions", "timeouts", "core", "tracker", "capture", "detect", "report", "export",
-        "host", "cluster", "pipeline",
-    },
-}  # fmt: skip
+    "capture": {"states", "errors", "times", "core", "capture"},
+    "detect": {*WORDS, "timeouts", "core", "tracker", "detect"},
+    "export": {*WORDS, "core", "tracker", "detect", "export"},
+    "report": {*WORDS, "core", "tracker", "detect", "report"},
+    "generate": {"states", "errors", "core", "generate"},
+    "host": {*WORDS, "core", "detect", "host"},
+    "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "report", "export"},
+    "cluster": {*WORDS, "core", "tracker", "capture", "detect", "pipeline", "cluster"},
+}
 """Which rooms of the package a room may import. What is not listed (cli, the package itself) may import every room;
 nobody imports cli but the entry point."""
 MAY_IMPORT_CLI = {"cli", "__main__"}

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from segments import FLAGS, START_NS, STORIES, Exchange, in_state, merge
 from tracked import agreed, track
 
-SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:80"
 
 sides = st.sampled_from(["client", "server"])
 payloads = st.sampled_from([0, 0, 1, 10, 1448])
 gaps = st.sampled_from([0.0, 0.0, 0.0, 0.2, 1.0, 3.0, 61.0, 64.0, 103.0, 128.0, 200.0])
-numbers = st.sampled_from([0, 1_000_000, 2**31 - 2000, 2**31, 2**32 - 3_000_000, 2**32 - 1501, 2**32 - 6])
+numbers = st.sampled_from([3_000_000, 2**31 - 2000, 2**31, 2**32 - 3_000_000, 2**32 - 1501, 2**32 - 6])
 offsets = st.sampled_from([0, 0, 0, 0, -1, 1, -10, 10, 1448, -1448, 40_000, 3_000_000])
 
 SEGMENT = st.tuples(

@@ -84,6 +84,21 @@ class TestClose:
         )
         assert row_of(story)["client_out_of_order"] == 3
 
+    def test_a_fin_that_ends_before_its_own_data_is_nobodys(self) -> None:
+        """Its number is old: no host sends it, and none takes it."""
+        story = in_state(ESTABLISHED, ESTABLISHED).client("P.", 1000).server(".").client("F.", seq=1)
+        assert ends(story) == (ESTABLISHED, ESTABLISHED)
+        assert ends(story.client("P.", 10, seq=1001).client("F.").server(".")) == (FIN_WAIT_2, CLOSE_WAIT)
+
+    def test_more_resets_change_nothing(self) -> None:
+        """A closed host answers each segment still on its way with one more."""
+        story = in_state(ESTABLISHED, ESTABLISHED).server("R.").wait(1).server("R.").wait(1).client("R.")
+        row = row_of(story)
+        first_ts_ns = story.segments()["ts_ns"][3]
+        assert row["reset_ts_ns"] == row["closed_ts_ns"] == first_ts_ns
+        assert row["client_since_ts_ns"] == row["server_since_ts_ns"] == first_ts_ns
+        assert row["closed_by"] == ClosedBy.SERVER
+
 
 class TestOpen:
     def test_simultaneous(self) -> None:
@@ -115,6 +130,30 @@ class TestOpen:
             (SYN_SENT, SYN_RECEIVED),
             (ESTABLISHED, ESTABLISHED),
         ]
+
+    def test_a_syn_ack_after_a_reset_says_that_it_was_lost(self) -> None:
+        """The server goes on answering, so it never took the client's RST."""
+        story = in_state(SYN_SENT, SYN_RECEIVED).client("R", seq=1).wait(1).again(1)
+        tells(story, *OPENED[:2], (CLOSED, CLOSED), (CLOSED, SYN_RECEIVED))
+
+    def test_a_late_syn_ack_is_no_full_accept_queue_once_the_server_has_taken_data(self) -> None:
+        """A server whose accept queue is full has dropped the request, and cannot have acknowledged it."""
+        story = in_state(ESTABLISHED, ESTABLISHED).client("P.", 100).server(".").again(1).client("P.", 50)
+        assert ends(story) == (ESTABLISHED, ESTABLISHED)
+        assert not flags_of(story) & (FlowFlag.ACCEPT_QUEUE | FlowFlag.CAPTURE_LOSS)
+        assert row_of(story)["client_gap_bytes"] == 0
+
+    def test_a_syn_ack_that_came_before_its_syn(self) -> None:
+        """Captures of several queues are out of order; the SYN that fits is the one that was answered."""
+        story = Exchange().client("S", lost=True).server("S.").client("S", seq=0).client(".")
+        assert ends(story) == (ESTABLISHED, ESTABLISHED)
+        assert row_of(story)["generation"] == 1
+
+    def test_a_syn_that_the_syn_ack_does_not_answer_is_another_attempt(self) -> None:
+        story = Exchange().client("S", lost=True).server("S.").client("S", seq=700_000)
+        assert ends(story) == (SYN_SENT, SYN_RECEIVED)
+        assert flags_of(story) & FlowFlag.PENDING_SYN
+        assert row_of(story.server("S.", seq=900_000, ack=700_001))["generation"] == 2
 
     def test_half_open_discovery(self) -> None:
         """Figure 9: the client crashed and calls again; the server's ACK makes it reset the old connection."""
