@@ -14,7 +14,7 @@ from .live cimport (
     FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, SAW_ACK_OF_SYN, SAW_SYN,
     SAW_SYN_ACK, SAW_TIMESTAMP, Trouble,
 )
-from .seqnum cimport seq_max
+from .seqnum cimport seq_le, seq_max
 from .sides cimport LARGEST_SCALE, set_scale
 from .stream cimport count_retransmit
 
@@ -34,13 +34,15 @@ cdef void _begin_side(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
     f.snd_nxt[side] = s.seq + 1 + s.payload_bytes
     if f.trouble:
         t.troubles[f.trouble].edge[side] = f.snd_nxt[side]
+        t.troubles[f.trouble].ranges[side] = 0
     _take_options(f, s, side)
 
 
 cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
     cdef int peer = 1 - side
     cdef Trouble* x
-    if first and (trait(t, f, side) & (PASSIVE | OVER) or trait(t, f, side) & ACTIVE_OPEN and not f.flags & SAW_SYN):
+    if first and (trait(t, f, side) & (PASSIVE | OVER) or trait(t, f, side) & ACTIVE_OPEN and not f.flags & SAW_SYN
+                  and s.seq == f.iss[side]):
         if trait(t, f, side) & ACTIVE_OPEN:
             # The SYN+ACK came first in the file: this is the SYN that it answers.
             f.flags |= SAW_SYN if side == 0 else 0
@@ -73,9 +75,12 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
     cdef int peer = 1 - side
     cdef Trouble* x
     cdef uint32_t acked = s.ack - f.iss[peer] - 1      # octets behind the peer's SYN that are acknowledged too
-    if f.packets[peer] and acked > f.snd_nxt[peer] - f.iss[peer] - 1:
+    if (f.packets[peer] or f.flags & SAW_SYN) and acked > f.snd_nxt[peer] - f.iss[peer] - 1:
         trouble_of(t, f).more_syns[side] += 1
         return                                          # answers no SYN of this connection
+    if side == 0 and f.packets[peer] == 0 or not f.flags & (SAW_SYN | SAW_SYN_ACK) and not trait(t, f, side) & PASSIVE:
+        trouble_of(t, f).more_syns[side] += 1
+        return                                          # nobody asked, or not as far as the capture goes back
     if first or (side == 1 and not f.flags & SAW_SYN_ACK) or (
             f.flags & FLAG_SIMULTANEOUS_OPEN and s.seq == f.iss[side] and trait(t, f, side) & OPENING):
         if first or s.seq != f.iss[side]:
@@ -104,17 +109,26 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
     else:
         x = trouble_of(t, f)
         x.more_syns[side] += 1
+        if trait(t, f, side) & OVER and side == 1 and not f.flags & SAW_ACK_OF_SYN:
+            # It goes on answering: it never took the RST, or its timer is longer than was thought.
+            if s.seq != f.iss[side]:
+                _begin_side(t, f, s, side)
+            move(t, f, SENT, EVENT_SYN_ACK, side, s.ts_ns, SEEN)
+            f.ack[side] = s.ack if not f.ack[side] else seq_max(f.ack[side], s.ack)
+            return
         if s.seq != f.iss[side]:
-            if trait(t, f, side) & OPENING:             # two that differ: the client's ACK will choose
+            if side == 1 and trait(t, f, side) & OPENING:   # two that differ: the client's ACK will choose
                 x.other_iss = f.iss[side]
                 _begin_side(t, f, s, side)
             return
         count_retransmit(t, f, side, s.payload_bytes, True)
-        if f.flags & SAW_ACK_OF_SYN and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes:
-            # The server has forgotten the client's ACK, and all that came with it.
+        if side == 1 and f.flags & SAW_ACK_OF_SYN and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes \
+                and seq_le(f.ack[side], s.ack):
+            # The server has forgotten the client's ACK, and all that came with it (it has acknowledged none of that).
             f.flags |= FLAG_ACCEPT_QUEUE
             f.flags &= ~(<uint32_t>FIN_TAKEN << peer)
             x.edge[peer] = f.iss[peer] + 1
+            x.ranges[peer] = 0
             move(t, f, SENT, EVENT_SYN_ACK_AGAIN, side, s.ts_ns, SEEN)
             move(t, f, RECEIVED, EVENT_SYN_ACK_AGAIN, peer, s.ts_ns, SEEN)
     f.ack[side] = s.ack if not f.ack[side] else seq_max(f.ack[side], s.ack)

@@ -126,7 +126,7 @@ cdef bint move(Tables* t, LiveFlow* f, int role, int event, int side, int64_t ts
     """Apply one event to one side by the table; True where its state changed."""
     cdef int cell = (role * N_EVENTS + event) * N_STATES + states_of(f)[side]
     cdef int state = t.table[cell]
-    if state == IGNORE:
+    if state == IGNORE or state == states_of(f)[side]:
         return False
     if state == INVALID:
         t.invalid[cell] += 1

@@ -195,7 +195,7 @@ cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Prob
             lingering_since = since_ts(t, f, peer)
         elif trait(t, f, side) & LINGERS:
             lingering_since = since_ts(t, f, side)
-    if kind == KIND_SYN_ACK and f.trouble and t.troubles[f.trouble].pending_role == peer + 1:
+    if kind == KIND_SYN_ACK and not forgotten and f.trouble and t.troubles[f.trouble].pending_role == peer + 1:
         pending_iss = t.troubles[f.trouble].pending_iss
         pending_ts = t.troubles[f.trouble].pending_ts_ns
     if over:

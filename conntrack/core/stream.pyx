@@ -159,6 +159,8 @@ cdef bint _take_data(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, b
     cdef Trouble* x
     if length == 0 or (known_fin and seq_lt(f.snd_nxt[side], end)):
         return False                                    # nothing, or beyond the FIN
+    if fin and not known_fin and seq_lt(end, edge):
+        return False                                    # before what it has sent: not its FIN
     if not delivered:
         if not fin or known_fin:
             return False
@@ -208,7 +210,8 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     cdef uint32_t edge
     cdef Trouble* x
     if first and not (f.flags & (SAW_SYN | SAW_SYN_ACK) and f.ack[peer] and s.seq - f.snd_nxt[side] < PLAUSIBLE):
-        f.iss[side] = f.snd_nxt[side] = s.seq
+        f.iss[side] = s.seq - 1
+        f.snd_nxt[side] = s.seq
         if f.trouble:
             t.troubles[f.trouble].edge[side] = s.seq
     edge = edge_of(t, f, side)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes incident.pcap: a server in trouble, recorded with the real kernel. Needs root, iproute2 and tcpdump; 110 seconds.
+"""A server in trouble, recorded with the real kernel. Needs root, iproute2 and tcpdump; 110 seconds.
 
 Two network namespaces, a veth pair, the Linux TCP stack at both ends. The server 10.9.0.2 runs a healthy service on port
 443, and one on port 8080 whose process forgets to close what its clients have closed. From the fortieth second on, port
