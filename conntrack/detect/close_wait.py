@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from conntrack.core.keys import endpoint_words
 from conntrack.detect.columns import (
     FAR_NS,
     Side,
-    address_words,
-    endpoint_words,
     ns_of,
     times_of,
     words_endpoint,
@@ -65,13 +64,14 @@ class CloseWaitLeak:
         self.options = options or DetectOptions()
         self._age_ns = ns_of(self.options.close_wait_age_s)
         self._services = KeyIndex(3)
-        self._connections = np.zeros(0, np.int64)  # by service
+        self._connections = np.zeros(1024, np.int64)  # by service
         self._kept: list[np.ndarray] = []
 
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,))."""
-        groups = self._services.intern(endpoint_words(flows, "server"))
-        self._count(np.bincount(groups[groups != NO_GROUP], minlength=len(self._services)))
+        groups = self._services.intern(endpoint_words(flows, client=False))
+        self._make_room()
+        np.add.at(self._connections, groups[groups != NO_GROUP] if self._services.overflow_rows else groups, 1)
         for side in ("server", "client"):
             kept = self._silent_ends(flows, side)
             if len(kept):
@@ -81,9 +81,8 @@ class CloseWaitLeak:
         """Take in what `other` was fed."""
         groups = self._services.merge(other._services)
         known = groups != NO_GROUP
-        counts = np.zeros(len(self._services), np.int64)
-        counts[groups[known]] = other._connections[known]
-        self._count(counts)
+        self._make_room()
+        self._connections[groups[known]] += other._connections[: len(groups)][known]
         self._kept.extend(other._kept)
 
     def findings(self, end_ts_ns: int) -> list[Finding]:
@@ -103,9 +102,11 @@ class CloseWaitLeak:
         )
         return ranked[: self.options.subjects_max]
 
-    def _count(self, more: np.ndarray) -> None:
-        more[: len(self._connections)] += self._connections
-        self._connections = more
+    def _make_room(self) -> None:
+        if len(self._services) > len(self._connections):
+            grown = np.zeros(2 * len(self._services), np.int64)
+            grown[: len(self._connections)] = self._connections
+            self._connections = grown
 
     def _silent_ends(self, flows: np.ndarray, side: Side) -> np.ndarray:
         """Return what is kept of the connections whose `side` was silent in CLOSE_WAIT long enough, or may be."""
@@ -124,11 +125,11 @@ class CloseWaitLeak:
         spoke = (spoken != FAR_NS) & (spoken > start)
         quiet = np.where(spoke, spoken, start)
         kept = np.zeros(len(rows), _KEPT)
-        words = endpoint_words(rows, side)
+        words = endpoint_words(rows, side == "client")
         if side == "client":
-            words[2] &= ~np.uint64(0xFFFF)  # the subject is the host
-        kept["subject"] = np.stack(words, axis=1)
-        kept["peer"] = np.stack(address_words(rows, peer), axis=1)
+            words[:, 2] &= ~np.uint64(0xFFFF)  # the subject is the host
+        kept["subject"] = words
+        kept["peer"] = endpoint_words(rows, peer == "client")[:, :2]
         kept["flow_id"], kept["start"], kept["quiet"], kept["end"] = rows["flow_id"], start, quiet, end
         kept["is_client"] = side == "client"
         kept["never_sent"] = rows[f"{side}_payload_bytes"] == 0
@@ -189,7 +190,7 @@ class CloseWaitLeak:
         )
 
     def _connections_of(self, words: np.ndarray) -> int:
-        at = np.flatnonzero((self._services.keys == words[:, None]).all(axis=0))
+        at = np.flatnonzero((self._services.keys == words).all(axis=1))
         return int(self._connections[at[0]]) if at.size else 0
 
     def _severity(self, leaking: int, ratio: float) -> Severity:

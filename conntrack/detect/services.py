@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.detect.columns import endpoint_words, words_endpoint
+from conntrack.core.keys import endpoint_words
+from conntrack.detect.columns import words_endpoint
 from conntrack.detect.counting import NO_GROUP, KeyIndex, Tally
 from conntrack.states import NO_TIME_NS, EndReason, FlowFlag, TcpState
 
@@ -41,7 +42,7 @@ class ServiceSummary:
 
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each once, when it is final."""
-        groups = self._services.intern(endpoint_words(flows, "server"))
+        groups = self._services.intern(endpoint_words(flows, client=False))
         if (groups == NO_GROUP).any():
             flows, groups = flows[groups != NO_GROUP], groups[groups != NO_GROUP]
         self._make_room()
@@ -84,7 +85,7 @@ class ServiceSummary:
         totals = self._fates.totals(1, len(self._services))[0]
         least = np.partition(totals, -most)[-most] if len(totals) > most else 0
         words = self._services.keys
-        named = [(words_endpoint(words[:, group]), group) for group in np.flatnonzero(totals >= least)]
+        named = [(words_endpoint(words[group]), group) for group in np.flatnonzero(totals >= least)]
         ranked = sorted(named, key=lambda item: (-int(totals[item[1]]), item[0]))[:most]
         return [self._row(name, int(group)) for name, group in ranked]
 

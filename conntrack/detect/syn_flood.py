@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.detect.columns import FAR_NS, address_words, endpoint_words, ns_of, times_of, words_endpoint
-from conntrack.detect.counting import NO_GROUP, KeyIndex, LowestPerGroup, Tally, mix64
+from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.detect.columns import FAR_NS, ns_of, times_of, words_endpoint
+from conntrack.detect.counting import NO_GROUP, KeyIndex, LowestPerGroup, Tally
 from conntrack.detect.finding import SEVERITIES, Finding, Severity
 from conntrack.detect.options import DetectOptions
 from conntrack.states import EndReason
@@ -97,7 +98,7 @@ class SynFlood:
 
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,))."""
-        groups = self._services.intern(endpoint_words(flows, "server"))
+        groups = self._services.intern(endpoint_words(flows, client=False))
         synack, established = times_of(flows, "synack_ts_ns"), times_of(flows, "established_ts_ns")
         begun = np.minimum(times_of(flows, "syn_ts_ns"), synack)
         opened = (begun != FAR_NS) & (groups != NO_GROUP)  # the others were open before the capture began
@@ -171,7 +172,8 @@ class SynFlood:
         self._grid.add(groups[once], begun[once], _ONCE)
 
         behind = np.flatnonzero(left | once)
-        self._sources.add(groups[behind], mix64([word[rows[behind]] for word in address_words(flows, "client")]))
+        sources = endpoint_words(flows, client=True, picks=rows[behind])[:, :2]
+        self._sources.add(groups[behind], hash_words(np.ascontiguousarray(sources)))
         self._flow_ids.add(groups[behind], flows["flow_id"][rows[behind]])
 
     def _finding(self, group: int, end_ts_ns: int) -> Finding | None:
@@ -219,7 +221,7 @@ class SynFlood:
             "distinct_sources": sources,
             "distinct_sources_exact": sources < options.sources_exact,
         }
-        subject = words_endpoint(self._services.keys[:, group])
+        subject = words_endpoint(self._services.keys[group])
         return Finding(
             kind=self.kind,
             subject=subject,
