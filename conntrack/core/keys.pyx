@@ -14,29 +14,6 @@ from .abi cimport FlowRecord
 from .abi import flow_bytes
 
 
-cdef inline uint64_t _hash(const uint64_t* words, Py_ssize_t width, uint64_t seed) noexcept nogil:
-    # Each step maps its word one to one, so keys that differ in one word never meet. The factor is 2**64 / golden
-    # ratio (Knuth, The Art of Computer Programming 3, 6.4).
-    cdef uint64_t hash = seed
-    cdef Py_ssize_t i
-    for i in range(width):
-        hash ^= words[i]
-        hash ^= hash >> 32
-        hash *= 0x9E3779B97F4A7C15ULL
-        hash ^= hash >> 32
-    hash *= 0x9E3779B97F4A7C15ULL
-    return hash ^ (hash >> 32)
-
-
-cdef inline void _words(const FlowRecord* row, bint client, uint64_t* out) noexcept nogil:
-    if client:
-        memcpy(out, row.client_ip, 16)
-        out[2] = <uint64_t>row.ip_version << 16 | row.client_port
-    else:
-        memcpy(out, row.server_ip, 16)
-        out[2] = <uint64_t>row.ip_version << 16 | row.server_port
-
-
 def endpoint_words(flows, bint client, picks=None):
     """Return address, and version and port, of one side of connections: uint64, shape (n, 3).
 
@@ -60,7 +37,7 @@ def endpoint_words(flows, bint client, picks=None):
     cdef Py_ssize_t i
     with nogil:
         for i in range(n):
-            _words(&rows[i if every else chosen[i]], client, &out[i, 0])
+            words_of(&rows[i if every else chosen[i]], client, &out[i, 0])
     return words
 
 
@@ -75,7 +52,7 @@ def hash_words(const uint64_t[:, ::1] words, uint64_t seed=0):
     cdef Py_ssize_t i
     with nogil:
         for i in range(words.shape[0]):
-            out[i] = _hash(&words[i, 0], words.shape[1], seed)
+            out[i] = hash_of(&words[i, 0], words.shape[1], seed)
     return hashes
 
 
@@ -89,7 +66,7 @@ cdef Py_ssize_t _intern(
     cdef Py_ssize_t i, k
     for i in range(n):
         key = &words[i * width]
-        at = _hash(key, width, seed) & mask
+        at = hash_of(key, width, seed) & mask
         while table[at] >= 0:
             other = &keys[table[at] * width]
             k = 0

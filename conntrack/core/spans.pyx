@@ -14,7 +14,10 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from .abi cimport FlowRecord
 from .expand cimport OPEN_AT_END
-from .live cimport FLAG_MIDSTREAM
+from .grid cimport FAR, Grid, grid_of, tick_of
+from .keys cimport hash_of, words_of
+from .life cimport ASSUMED
+from .live cimport FLAG_MIDSTREAM, FLAG_PENDING_SYN
 
 from .abi import flow_bytes
 
@@ -28,17 +31,6 @@ cdef enum:  # places in `states`
     MOST = 10  # the highest state there is
     SPANS = 12  # of a row, at most
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #define CONNTRACK_FAR ((uint64_t)1 << 63)
-    static inline uint64_t conntrack_high(uint64_t a, uint64_t b) {
-        return (uint64_t)(((unsigned __int128)a * b) >> 64);
-    }
-    """
-    const uint64_t FAR "CONNTRACK_FAR"  # has not happened
-    uint64_t multiply_high "conntrack_high" (uint64_t a, uint64_t b) noexcept nogil
-
 
 cdef struct End:  # one end of a row
     uint64_t opening
@@ -49,10 +41,24 @@ cdef struct End:  # one end of a row
     uint8_t state
 
 
-cdef struct Grid:
-    uint64_t step
-    uint64_t inverse  # 2**64 / step, rounded down
-    uint64_t far  # the tick from which on nothing has happened
+cdef struct SilentEnd:  # an end that is silent in CLOSE_WAIT
+    uint64_t subject[3]  # endpoint words (keys.pyx) of the service, or of the client's host (port 0)
+    uint64_t peer[2]     # address words of the other end
+    uint64_t flow_id
+    uint64_t start       # the peer's FIN taken
+    uint64_t quiet       # last sign of the application: that, or the last payload since
+    uint64_t end         # CLOSE_WAIT left, FAR while in it
+    uint8_t is_client
+    uint8_t never_sent   # not one byte from this end on the whole connection
+    uint8_t spoke        # payload since the peer's FIN
+    uint8_t pending_syn  # a new SYN came onto the 4-tuple
+    uint8_t midstream    # not seen from its start, or its state is assumed
+    uint8_t pad0[3]
+
+
+cdef SilentEnd _silent_end
+
+SILENT_DTYPE = np.asarray(<SilentEnd[:1]> &_silent_end).dtype
 
 
 cdef struct Found:
@@ -62,6 +68,7 @@ cdef struct Found:
     Py_ssize_t n
     uint64_t low
     uint64_t high
+    uint64_t far  # the tick from which on nothing has happened
 
 
 cdef inline End _client(const FlowRecord* row) noexcept nogil:
@@ -78,22 +85,15 @@ cdef inline End _server(const FlowRecord* row) noexcept nogil:
     )
 
 
-cdef inline uint64_t _tick(const Grid* grid, uint64_t time) noexcept nogil:
-    # ceil(time / step); the product is at most one below the quotient.
-    cdef uint64_t x = time + (grid.step - 1)
-    cdef uint64_t tick = multiply_high(x, grid.inverse)
-    return tick + (x - tick * grid.step >= grid.step)
-
-
 cdef inline void _add(Found* found, const Grid* grid, int64_t cell, uint64_t begin, uint64_t end) noexcept nogil:
-    if begin >= end or begin >= grid.far:  # most states of a short connection hold no instant of the grid
+    if begin >= end or begin >= found.far:  # most states of a short connection hold no instant of the grid
         return
     found.cells[found.n] = cell
     found.begun[found.n] = begin
     found.over[found.n] = end
     found.n += 1
     found.low = min(found.low, begin)
-    found.high = max(found.high, end if end < grid.far else begin)
+    found.high = max(found.high, end if end < found.far else begin)
 
 
 cdef inline void _add_end(
@@ -106,18 +106,18 @@ cdef inline void _add_end(
     if row.flags & FLAG_MIDSTREAM:
         opened = min(opened, <uint64_t>row.first_ts_ns)
     cdef uint64_t finished = max(end.fin_acked, end.peer_fin_taken) if active else end.fin_acked
-    cdef uint64_t last = _tick(grid, end.since)
-    cdef uint64_t established = _tick(grid, opened)
-    cdef uint64_t first = _tick(grid, min(end.fin, end.peer_fin_taken))
-    cdef uint64_t second = _tick(grid, min(end.fin_acked, end.peer_fin_taken) if active else end.fin)
-    cdef uint64_t closed = _tick(grid, finished)
+    cdef uint64_t last = tick_of(grid, end.since)
+    cdef uint64_t established = tick_of(grid, opened)
+    cdef uint64_t first = tick_of(grid, min(end.fin, end.peer_fin_taken))
+    cdef uint64_t second = tick_of(grid, min(end.fin_acked, end.peer_fin_taken) if active else end.fin)
+    cdef uint64_t closed = tick_of(grid, finished)
     cdef uint64_t before = min(first, last)
-    _add(found, grid, base + states[OPENING + server], _tick(grid, end.opening), min(established, before))
+    _add(found, grid, base + states[OPENING + server], tick_of(grid, end.opening), min(established, before))
     _add(found, grid, base + states[OPEN], established, before)
     _add(found, grid, base + states[FIRST_CLOSE + active], first, min(second, last))
     _add(found, grid, base + states[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
     if active and closed < last:
-        _add(found, grid, base + states[WAIT], closed, min(last, _tick(grid, finished + time_wait)))
+        _add(found, grid, base + states[WAIT], closed, min(last, tick_of(grid, finished + time_wait)))
     # The last state: until the connection was closed or, when replaced or evicted, its record ended.
     cdef uint8_t state = min(end.state, <uint8_t>MOST)
     cdef uint64_t over = row.closed_ts_ns
@@ -126,7 +126,7 @@ cdef inline void _add_end(
             over = min(over, end.since + time_wait)
         elif over == FAR and row.end_reason != OPEN_AT_END:
             over = row.last_ts_ns
-        _add(found, grid, base + state, last, _tick(grid, over))
+        _add(found, grid, base + state, last, tick_of(grid, over))
 
 
 def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uint64_t time_wait_ns, uint64_t step_ns):
@@ -153,8 +153,8 @@ def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uin
     cdef int64_t[::1] cell = cells
     cdef uint64_t[::1] begin = begun
     cdef uint64_t[::1] end = over
-    cdef Found found = Found(&cell[0], &begin[0], &end[0], 0, <uint64_t>-1, 0)
-    cdef Grid grid = Grid(step_ns, <uint64_t>-1 // step_ns, FAR // step_ns)
+    cdef Found found = Found(&cell[0], &begin[0], &end[0], 0, <uint64_t>-1, 0, FAR // step_ns)
+    cdef Grid grid = grid_of(step_ns)
     cdef End client, server
     cdef Py_ssize_t i
     with nogil:
@@ -179,15 +179,15 @@ def add_spans(
     """
     if begun.shape[0] != cells.shape[0] or over.shape[0] != cells.shape[0] or not factor:
         raise ValueError("as many beginnings and ends as cells, and a factor")
-    cdef Grid grid = Grid(factor, <uint64_t>-1 // factor, far)
+    cdef Grid grid = grid_of(factor)
     cdef uint64_t width = changes.shape[1]
     cdef uint64_t begin, end
     cdef Py_ssize_t i
     cdef Py_ssize_t outside = -1
     with nogil:
         for i in range(cells.shape[0]):
-            begin = _tick(&grid, begun[i]) - first
-            end = _tick(&grid, over[i]) - first if over[i] < far else begin
+            begin = tick_of(&grid, begun[i]) - first
+            end = tick_of(&grid, over[i]) - first if over[i] < far else begin
             if begin >= width or end >= width or not 0 <= cells[i] < changes.shape[0]:
                 outside = i
                 break
@@ -198,8 +198,22 @@ def add_spans(
         raise IndexError(f"span {outside} is outside of the grid")
 
 
+cdef inline bint _time_wait(
+    const FlowRecord* row, const End* side, uint8_t time_wait, uint64_t time_wait_ns, uint64_t* start, uint64_t* end,
+) noexcept nogil:
+    if side.state != time_wait and side.fin >= side.peer_fin_taken:
+        return False
+    start[0] = max(side.fin_acked, side.peer_fin_taken)
+    if side.state == time_wait:
+        start[0] = min(start[0], side.since)
+        end[0] = min(<uint64_t>row.closed_ts_ns, side.since + time_wait_ns)
+    else:
+        end[0] = start[0] + time_wait_ns if side.since == FAR else side.since
+    return start[0] < FAR and end[0] > start[0]
+
+
 def time_wait_spans(flows, bint client, uint8_t time_wait, uint64_t time_wait_ns):
-    """Return the rows whose end was in TIME_WAIT, and from when to when: (rows, start, end), shape (m,).
+    """Return the rows whose end was in TIME_WAIT, whose it was, and from when to when: (rows, key, start, end).
 
     It begins when the own FIN is acknowledged and the peer's FIN taken, whichever is later, at the end whose FIN was
     sent before it took the peer's (RFC 9293 section 3.6). It ends with the row's next state, or after `time_wait_ns`.
@@ -211,31 +225,89 @@ def time_wait_spans(flows, bint client, uint8_t time_wait, uint64_t time_wait_ns
         time_wait_ns: how long it lasts unless the row says less.
 
     Returns:
-        rows int64, start and end uint64 nanoseconds.
+        rows: int64, shape (m,).
+        key: uint64, what `hash_words` says of the words of the service, at the client's end with those of the client
+            and port 0 after them.
+        start, end: uint64 nanoseconds.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    picks, starts, ends = (np.empty(total, dtype) for dtype in (np.int64, np.uint64, np.uint64))
+    picks, keys, starts, ends = (np.empty(total + 1, dtype) for dtype in (np.int64, np.uint64, np.uint64, np.uint64))
     cdef int64_t[::1] pick = picks
+    cdef uint64_t[::1] key = keys
     cdef uint64_t[::1] start = starts
     cdef uint64_t[::1] end = ends
+    cdef uint64_t[6] words
     cdef Py_ssize_t i
     cdef Py_ssize_t n = 0
-    cdef uint64_t begun, over
     cdef End side
     with nogil:
         for i in range(total):
             side = _client(&rows[i]) if client else _server(&rows[i])
-            if side.state != time_wait and side.fin >= side.peer_fin_taken:
-                continue
-            begun = max(side.fin_acked, side.peer_fin_taken)
-            if side.state == time_wait:
-                begun = min(begun, side.since)
-                over = min(<uint64_t>rows[i].closed_ts_ns, side.since + time_wait_ns)
-            else:
-                over = begun + time_wait_ns if side.since == FAR else side.since
-            if begun < FAR and over > begun:
-                pick[n], start[n], end[n] = i, begun, over
+            if _time_wait(&rows[i], &side, time_wait, time_wait_ns, &start[n], &end[n]):
+                words_of(&rows[i], False, words)
+                words_of(&rows[i], True, &words[3])
+                words[5] &= ~<uint64_t>0xFFFF
+                pick[n] = i
+                key[n] = hash_of(words, 6 if client else 3, 0)
                 n += 1
-    return picks[:n], starts[:n], ends[:n]
+    return picks[:n], keys[:n], starts[:n], ends[:n]
+
+
+cdef inline bint _silent(
+    SilentEnd* out, const FlowRecord* row, const End* side, bint client, uint8_t close_wait, uint64_t age,
+) noexcept nogil:
+    cdef uint64_t[3] peer
+    cdef uint64_t start = side.peer_fin_taken
+    if start == FAR or side.fin < start + age:
+        return False
+    cdef uint64_t end = min(side.fin, min(<uint64_t>row.reset_ts_ns, <uint64_t>row.closed_ts_ns))
+    if side.state != close_wait:
+        end = min(end, side.since)
+    cdef uint64_t quiet = row.half_close_payload_ts_ns
+    if quiet == FAR or quiet < start:
+        quiet = start
+    if end < quiet + age:
+        return False
+    words_of(row, client, out.subject)
+    words_of(row, not client, peer)
+    if client:
+        out.subject[2] &= ~<uint64_t>0xFFFF  # the subject is the host
+    out.peer[0], out.peer[1] = peer[0], peer[1]
+    out.flow_id, out.start, out.quiet, out.end = row.flow_id, start, quiet, end
+    out.is_client = client
+    out.never_sent = (row.client_payload_bytes if client else row.server_payload_bytes) == 0
+    out.spoke = quiet > start
+    out.pending_syn = row.flags & FLAG_PENDING_SYN != 0
+    out.midstream = (
+        row.flags & FLAG_MIDSTREAM != 0
+        or (row.client_state_evidence if client else row.server_state_evidence) == ASSUMED
+    )
+    return True
+
+
+def silent_ends(flows, uint8_t close_wait, uint64_t age_ns):
+    """Return the ends that sent nothing in CLOSE_WAIT for `age_ns`, or are in it: SILENT_DTYPE, shape (m,).
+
+    Args:
+        flows: FLOW_DTYPE, shape (n,).
+        close_wait: number of the state.
+        age_ns: how long silence must last.
+    """
+    cdef const uint8_t[::1] raw = flow_bytes(flows)
+    cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
+    cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
+    found = np.empty((2 * total + 1) * sizeof(SilentEnd), np.uint8)
+    cdef uint8_t[::1] room = found
+    cdef SilentEnd* ends = <SilentEnd*>&room[0]
+    cdef Py_ssize_t i
+    cdef Py_ssize_t n = 0
+    cdef End side
+    with nogil:
+        for i in range(total):
+            side = _server(&rows[i])
+            n += _silent(&ends[n], &rows[i], &side, False, close_wait, age_ns)
+            side = _client(&rows[i])
+            n += _silent(&ends[n], &rows[i], &side, True, close_wait, age_ns)
+    return found[: n * <Py_ssize_t>sizeof(SilentEnd)].copy().view(SILENT_DTYPE)

@@ -23,11 +23,14 @@ TIME_DIVIDE: int
 TIME_SHIFT: int
 MOST_BLOCK_BYTES: int
 
+
 class _Walker:
     def __init__(
         self, segments: npt.NDArray[np.void], tally: npt.NDArray[np.void], counts: npt.NDArray[np.uint64]
     ) -> None: ...
-    def walk(self, data: npt.NDArray[np.uint8], position: int, end: int, row: int) -> tuple[int, int, int, int]: ...
+    def walk(
+        self, data: npt.NDArray[np.uint8], position: int, end: int, row: int
+    ) -> tuple[int, int, int, int]: ...
 
 class PcapWalker(_Walker):
     def __init__(

@@ -12,7 +12,7 @@ import numpy as np
 
 from conntrack.addresses import endpoint_text, ip_text
 
-__all__ = ["FAR_NS", "Side", "ns_of", "times_of", "words_endpoint", "words_ip"]
+__all__ = ["FAR_NS", "Side", "ns_of", "words_endpoint", "words_ip"]
 
 Side = Literal["client", "server"]
 
@@ -23,16 +23,6 @@ FAR_NS = 2**63
 def ns_of(seconds: float) -> int:
     """Return a duration in nanoseconds."""
     return round(seconds * 1e9)
-
-
-def times_of(flows: np.ndarray, name: str, rows: np.ndarray | None = None) -> np.ndarray:
-    """Return a column of times (of some rows) with FAR_NS where the time is not known; uint64, a copy.
-
-    NO_TIME_NS read without its sign is FAR_NS, so this costs nothing. (So do times before 1970; they have not
-    happened.)
-    """
-    times = flows[name].view(np.uint64)
-    return times.copy() if rows is None else times[rows]
 
 
 def words_ip(high: np.uint64, low: np.uint64, version: int) -> str:

@@ -28,7 +28,7 @@ _TICK_MASK = np.uint64((1 << _TICK_BITS) - 1)
 _GROUP_SHIFT = np.uint64(_COLUMN_BITS + _TICK_BITS)
 _TICK_SHIFT = np.uint64(_COLUMN_BITS)
 _MAX_TICK = (1 << _TICK_BITS) - 1
-_NEW = 1 << 17  # counts that wait to be sorted, at least: 1 MB, which is sorted in the processor's cache
+_NEW = 1 << 18  # counts that wait to be sorted, at least: 2 MB
 
 
 def ticks_of(times_ns: np.ndarray, step_ns: int) -> np.ndarray:
@@ -134,6 +134,11 @@ class Tally:
         self._settle()
         return self._step_ns
 
+    @property
+    def feed_step_ns(self) -> int:
+        """The step that `add_keys` takes now, nanoseconds; what is there may call for a coarser one."""
+        return self._step_ns
+
     def add(self, groups: np.ndarray, times_ns: np.ndarray, column: int, counts: np.ndarray | None = None) -> None:
         """Count rows.
 
@@ -149,6 +154,10 @@ class Tally:
         keys <<= _TICK_SHIFT
         keys |= groups.view(np.uint64) << _GROUP_SHIFT
         keys |= np.uint64(column)
+        self.add_keys(keys, counts)
+
+    def add_keys(self, keys: np.ndarray, counts: np.ndarray | None = None) -> None:
+        """Count keys that the core has packed (uint64, shape (n,)) at `feed_step_ns`; for the rest see `add`."""
         self._push(keys, counts)
         if self._new > max(_NEW, len(self._keys)):
             self._settle()
@@ -194,9 +203,10 @@ class Tally:
         return ticks, (keys & _COLUMN_MASK).astype(np.int64), self._counts[first:last]
 
     def _push(self, keys: np.ndarray, counts: np.ndarray | None) -> None:
-        self._new_keys.append(keys)
-        self._new_counts.append(counts)
-        self._new += len(keys)
+        if len(keys):
+            self._new_keys.append(keys)
+            self._new_counts.append(counts)
+            self._new += len(keys)
 
     def _settle(self) -> None:
         """Fold what is new into the sorted arrays, and make the grid coarser while it is over its limit."""

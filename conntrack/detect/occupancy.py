@@ -158,7 +158,8 @@ def _packed(first: np.ndarray, last: np.ndarray, kind: np.uint64 | np.ndarray) -
 
 
 def _kinds(whens: np.ndarray) -> np.ndarray:
-    return (whens >> _KIND_SHIFT) & _MAX_KIND
+    kinds: np.ndarray = (whens >> _KIND_SHIFT) & _MAX_KIND
+    return kinds
 
 
 def _unpacked(whens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -37,6 +37,8 @@ def state_spans(
     return spans.state_spans(flows, _SPAN_STATES, _COUNTED, time_wait_ns, step_ns)
 
 
-def time_wait_spans(flows: np.ndarray, side: Side, time_wait_ns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the rows whose end was in TIME_WAIT, and from when to when: (rows, start, end), see the core's."""
+def time_wait_spans(
+    flows: np.ndarray, side: Side, time_wait_ns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows whose end was in TIME_WAIT, whose, and from when to when: (rows, key, start, end)."""
     return spans.time_wait_spans(flows, side == "client", TcpState.TIME_WAIT, time_wait_ns)

@@ -11,7 +11,7 @@ by a hash of 64 bits, which two of 4 million share with a probability of 5e-7. A
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,7 @@ _GRID_NS = 10**8
 class _Group:
     """One client and service, or one service: its key, connections to show, and what happened when."""
 
-    def __init__(
-        self, words: np.ndarray, flow_ids: np.ndarray, spans: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    ) -> None:
+    def __init__(self, words: np.ndarray, flow_ids: np.ndarray, spans: Sequence[np.ndarray]) -> None:
         self.words = words
         self.flow_ids = tuple(int(flow_id) for flow_id in flow_ids)
         kinds, first, last, counts = spans
@@ -88,13 +86,13 @@ class _Ends:
         self._sampled = np.uint64(max(1, least // (4 * _FLOW_IDS)))
 
     def feed(self, flows: np.ndarray, time_wait_ns: int) -> None:
-        rows, starts, ends = time_wait_spans(flows, self.side, time_wait_ns)
-        words = self._words(flows, rows)
-        keys = hash_words(words)
-        self.occupancy.add(keys, starts, ends, _WAIT)
+        rows, keys, starts, ends = time_wait_spans(flows, self.side, time_wait_ns)
+        self.occupancy.add(keys.copy(), starts, ends, _WAIT)
         ids = flows["flow_id"][rows]
         shown = np.flatnonzero(hash_words(ids[:, None]) % self._sampled == 0)
-        self._flow_ids.add(self._index.intern(np.column_stack([keys[shown], words[shown]])), ids[shown])
+        if shown.size:
+            words = np.column_stack([keys[shown], self._words(flows, rows[shown])])
+            self._flow_ids.add(self._index.intern(words), ids[shown])
         reused = np.flatnonzero(flows["flags"] & FlowFlag.REUSED_TIME_WAIT)
         if reused.size:
             again, keys = flows[reused], hash_words(self._words(flows, reused))
@@ -111,14 +109,14 @@ class _Ends:
         """Yield the groups that could have had `least` at once."""
         for key, *spans in self.occupancy.busiest(max(least, 1)):
             for number in np.flatnonzero(self._index.keys[:, 0] == key)[:1]:
-                yield _Group(self._index.keys[number, 1:], self._flow_ids.of(int(number)), tuple(spans))
+                yield _Group(self._index.keys[number, 1:], self._flow_ids.of(int(number)), spans)
 
     def _words(self, flows: np.ndarray, rows: np.ndarray) -> np.ndarray:
         service = endpoint_words(flows, client=False, picks=rows)
         if self.side == "server":
             return service
         client = endpoint_words(flows, client=True, picks=rows)
-        client[:, 2] = 0  # any port
+        client[:, 2] &= ~np.uint64(0xFFFF)  # any port
         return np.concatenate([service, client], axis=1)
 
 
