@@ -154,7 +154,8 @@ class Occupancy:
 
 
 def _packed(first: np.ndarray, last: np.ndarray, kind: np.uint64 | np.ndarray) -> np.ndarray:
-    return first << _TICK_SHIFT | kind << _KIND_SHIFT | np.minimum(last - first, _MAX_LENGTH)
+    whens: np.ndarray = first << _TICK_SHIFT | kind << _KIND_SHIFT | np.minimum(last - first, _MAX_LENGTH)
+    return whens
 
 
 def _kinds(whens: np.ndarray) -> np.ndarray:
