@@ -118,6 +118,17 @@ class Tracker:
         view.flags.writeable = False
         return view
 
+    @property
+    def troubles(self) -> Array:
+        """What the irregular segments of live connections left behind: edges, holes, counts, by `flows["trouble"]`.
+
+        As with `flows`, the layout is private (core/live.pxd), read-only, and valid until the next process(). Record 0
+        stands for none.
+        """
+        view = self._pools["troubles"][0].records[: self._table.used()[2][0]]
+        view.flags.writeable = False
+        return view
+
     def invalid(self) -> dict[tuple[str, str, str], int]:
         """How often an event met a state for which no rule speaks: {(role, event, state): n}, from transitions.py."""
         from .states import Role, SegmentEvent
@@ -201,6 +212,8 @@ class Tracker:
         elif self.segments and now_ns < self._table.now_ns:
             raise ValueError(f"{now_ns} is before the last segment, at {self._table.now_ns}")
         parts = [rows for _, rows in self._expand(now_ns, True)]
+        if len(parts) == 1:  # joining rows this wide costs more than making one
+            return parts[0]
         return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *parts])
 
     # --- Room ---------------------------------------------------------------------------------------------------------
