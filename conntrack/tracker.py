@@ -118,14 +118,14 @@ class Tracker:
         view.flags.writeable = False
         return view
 
-    @property
-    def troubles(self) -> Array:
-        """What the irregular segments of live connections left behind: edges, holes, counts, by `flows["trouble"]`.
+    def parts(self, pool: str) -> Array:
+        """The records of "closings" or "troubles": what live connections have besides `flows`, whose fields point here.
 
         As with `flows`, the layout is private (core/live.pxd), read-only, and valid until the next process(). Record 0
         stands for none.
         """
-        view = self._pools["troubles"][0].records[: self._table.used()[2][0]]
+        used = dict(zip(_POOLS, self._table.used(), strict=True))[pool][0]
+        view = self._pools[pool][0].records[:used]
         view.flags.writeable = False
         return view
 
