@@ -55,7 +55,6 @@ class Numbers:
 
     Attributes:
         fins: whether a FIN of the side was seen.
-        clean: neither closing nor with any trouble so far.
     """
 
     origin: int
@@ -71,7 +70,6 @@ class Numbers:
     evidence: Pair
     direction: int
     fins: tuple[bool, bool]
-    clean: bool
     edge: Pair
     ranges: tuple[tuple[Pair, ...], tuple[Pair, ...]]
     other_iss: int
@@ -118,7 +116,6 @@ class Numbers:
             (marks >> 4 & 3, marks >> 6 & 3),
             marks >> 2 & 3,
             fins,
-            closing == trouble == 0,
             edge,
             ranges,
             other_iss,
@@ -132,6 +129,19 @@ class Numbers:
     def flow_id(self) -> int:
         """Frame number of the connection's first segment."""
         return self.origin & (1 << 48) - 1
+
+    @property
+    def steady(self) -> bool:
+        """Whether both ends are ESTABLISHED and have all that was sent, with windows open."""
+        return (
+            self.states == (TcpState.ESTABLISHED, TcpState.ESTABLISHED)
+            and self.fins == (False, False)
+            and self.edge == self.snd_nxt
+            and self.ranges == ((), ())
+            and all(self.packets)
+            and all(self.ack)
+            and all(self.window)
+        )
 
     @property
     def generation(self) -> int:

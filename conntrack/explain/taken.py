@@ -152,7 +152,7 @@ def _reset(before: Numbers | None, after: Numbers, s: Segment) -> Taken:
     peer = 1 - s.side
     if before is None:
         return Taken(["RST"])
-    if before.states == after.states and (_trait(before, peer) | _trait(before, s.side)) & _OVER:
+    if before.states == after.states and _trait(before, peer) & _OVER:
         return Taken(["RST, too late: nothing is left of the connection"])
     if before.states[peer] != after.states[peer]:
         refused = s.side == 1 and _trait(before, peer) & _ACTIVE and not before.flags & LiveFlag.SAW_SYN_ACK
@@ -282,9 +282,9 @@ def _data(taken: Taken, before: Numbers, after: Numbers, s: Segment) -> None:
     words = taken.words
     if fin:
         crossing = before.flags & LiveFlag.FIN_TAKEN << 1 - side and less(s.ack, before.snd_nxt[1 - side])
-        words.append("FIN again" if finished else "FIN, crossing the other" if crossing else "FIN")
-        if not finished and not after.fins[side]:
-            words[-1] = "FIN that cannot be: left out"
+        words.insert(0, "FIN again" if finished else "FIN, crossing the other" if crossing else "FIN")
+        if not after.fins[side]:
+            words[0] = "FIN that cannot be: left out"
     if finished and less(before.snd_nxt[side], end):
         words.append("beyond the FIN: left out")
     elif whole:

@@ -14,7 +14,7 @@ from typing import Any
 from conntrack.addresses import endpoint_text
 from conntrack.explain.model import SIDES, Change, Expired, Folded, Story, StorySegment
 from conntrack.report.format import bytes_text, count, duration, instant, path_text, printable
-from conntrack.states import ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
+from conntrack.states import NO_TIME_NS, ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
 from conntrack.times import rfc3339
 
 __all__ = ["flags_text", "render_ladder", "render_ladder_json"]
@@ -22,7 +22,12 @@ __all__ = ["flags_text", "render_ladder", "render_ladder_json"]
 _SGR = {"heading": "1", "state": "36", "trouble": "33", "bad": "31", "faint": "2"}
 _LETTERS = "FSRP.UEWe"
 """By bit, as tcpdump writes them (print-tcp.c)."""
-_MOST_FLAGS = 9
+_RUNGS = 16
+"""Columns between client and server, where there is room for them."""
+_ROOM = 30
+"""Columns for what a segment was taken for, where the numbers leave them."""
+_LEAST_ROOM = 12
+"""Where they do not even leave this, the words stand in a line of their own."""
 _GOOD = ("ACK", "data", "FIN", "SYN", "SYN+ACK", "handshake complete", "ACK of SYN", "ACK of FIN", "keep-alive")
 _BAD = ("RST", "old timestamp", "out of window", "odd flags", "pending SYN")
 
@@ -106,9 +111,10 @@ class _Ladder:
         self._ack = max([3, *(len(_number(s.relative_ack, s.ack)) for s in segments)])
         self._len = max([3, *(len(str(s.payload_bytes)) for s in segments)])
         most = max([2, *(len(flags_text(s.flags)) for s in segments)])
-        self._rungs = 7 + most
         self._indent = self._frame + 1 + self._time + 1
-        self._words = self._indent + self._rungs + 2 + 1 + self._seq + 1 + self._ack + 1 + self._len + 2
+        others = self._indent + 4 + self._seq + 1 + self._ack + 1 + self._len + 2
+        self._rungs = max(7 + most, min(_RUNGS, width - others - _ROOM))
+        self._words = others + self._rungs
 
     def render(self) -> str:
         self._header()
@@ -130,8 +136,9 @@ class _Ladder:
 
     def _header(self) -> None:
         row, story = self._row, self._story
-        names = ", ".join(printable(path_text(name)) for name in self._files)
-        self._wrap(f"Connection {story.flow_id} of {names}", style="heading")
+        self._wrap(f"Connection {story.flow_id}", style="heading")
+        for name in self._files:
+            self._wrap(printable(path_text(name)), indent=2)
         version = int(row["ip_version"])
         for side in SIDES:
             end = endpoint_text(row[f"{side}_ip"].tobytes(), version, int(row[f"{side}_port"]))
@@ -148,7 +155,7 @@ class _Ladder:
         head = f"{'frame':>{self._frame}} {'seconds':>{self._time}} {'client':{self._rungs - 4}}server"
         head = f"{head:{self._words - self._seq - self._ack - self._len - 4}}"
         head += f"{'seq':>{self._seq}} {'ack':>{self._ack}} {'len':>{self._len}}  taken for"
-        self._lines.append(self._paint(head, "heading"))
+        self._lines.append(self._paint(head[: self._width].rstrip(), "heading"))
         client, server = (state.name for state in story.begins)
         self._wrap(f"before: client {client}, server {server}", indent=self._indent, style="faint")
 
@@ -164,11 +171,12 @@ class _Ladder:
             f"{_number(step.relative_seq, step.seq):>{self._seq}} "
             f"{_number(step.relative_ack, step.ack):>{self._ack}} {step.payload_bytes:>{self._len}}  "
         )
-        room = self._width - self._words
-        lines = textwrap.wrap(", ".join(step.taken_for), room, break_on_hyphens=False) or [""]
+        at = self._words if self._width - self._words >= _LEAST_ROOM else self._indent
+        lines = textwrap.wrap(", ".join(step.taken_for), self._width - at, break_on_hyphens=False)
         style = _style(step)
-        self._lines.append((front + self._paint(lines[0], style)).rstrip())
-        self._lines.extend(" " * self._words + self._paint(line, style) for line in lines[1:])
+        first = front + self._paint(lines.pop(0), style) if at == self._words else front
+        self._lines.append(first.rstrip())
+        self._lines.extend(" " * at + self._paint(line, style) for line in lines)
         self._changes(step.changes)
 
     def _changes(self, changes: Sequence[Change], seconds: str = "") -> None:
@@ -209,6 +217,9 @@ class _Ladder:
         self._lines.append("")
         reason, closed_by = EndReason(int(row["end_reason"])), ClosedBy(int(row["closed_by"]))
         sentences = [_ENDS[reason]]
+        acked = [int(row[f"{side}_fin_acked_ts_ns"]) != NO_TIME_NS for side in SIDES]
+        if reason == EndReason.OPEN_AT_END and all(acked):
+            sentences = [f"{_ENDS[EndReason.FIN][:-1]}; TIME_WAIT was not over when the capture ended."]
         if reason in (EndReason.RESET, EndReason.TIMEOUT) and not int(row["client_fins"]) + int(row["server_fins"]):
             sentences += [_RESET_BY[closed_by]] if closed_by in _RESET_BY and reason == EndReason.RESET else []
         elif closed_by in _CLOSED_BY and reason != EndReason.REFUSED:
@@ -227,6 +238,7 @@ class _Ladder:
                 + "; ".join(self._counts(side)),
                 indent=2,
             )
+        self._wrap("[Reasons name sections of RFC 9293, or what else they say.]", indent=2, style="faint")
 
     def _counts(self, side: str) -> Iterator[str]:
         row = self._row
