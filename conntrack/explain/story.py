@@ -49,14 +49,12 @@ class StoryTeller:
         only: a frame number: keep the steps of the connection that begins with that frame, of the others the end only.
 
     Attributes:
-        segments: how many were fed.
         owner: flow_id of the connection that the frame `only` is part of; None before it came.
     """
 
     def __init__(
         self, tuple_: FourTuple, *, profile: str = "linux", fold: bool = True, only: int | None = None
     ) -> None:
-        self.segments = 0
         self.owner: int | None = None
         self._tuple = tuple_
         self._tracker = Tracker(profile=profile)
@@ -89,7 +87,6 @@ class StoryTeller:
             else:
                 self._step(segments[at : at + 1], columns[at], from_a[at])
             at += len(plain) or 1
-        self.segments += len(segments)
 
     def finish(self, now_ns: int) -> list[Story]:
         """Return the stories, each with its connection as it is at `now_ns`, the last segment of the whole capture."""
@@ -178,9 +175,7 @@ class StoryTeller:
             self.owner = after.flow_id
         changes, events = self._changes(before, after, segment)
         taken = take(before, after, segment, events, self._replies[1 - side])
-        self._replies[side] = taken.reply
-        if taken.reply is None and not taken.ordinary:
-            self._replies[1 - side] = None
+        self._replies[side], self._replies[1 - side] = taken.reply, None
         self._base(before, after, segment)
         self._keep(
             StorySegment(

@@ -92,6 +92,10 @@ def _options(s: Segment) -> str:
     return " ".join([f"window {s.window}", *words])
 
 
+def _bytes(number: int) -> str:
+    return f"{number:,} byte{'' if number == 1 else 's'}"
+
+
 # --- SYN and SYN+ACK --------------------------------------------------------------------------------------------------
 
 
@@ -197,7 +201,7 @@ def _stream(
     else:
         _pure_ack(taken, before, after, s, expected, first=not known)
     if missing:
-        taken.words.append(f"acknowledges {missing:,} bytes that the capture lacks")
+        taken.words.append(f"acknowledges {_bytes(missing)} that the capture lacks")
         taken.ordinary = False
     if s.window == 0 and "zero window" not in taken.words:
         taken.words.append("zero window")
@@ -273,7 +277,7 @@ def _data(taken: Taken, before: Numbers, after: Numbers, s: Segment) -> None:
     edge = before.edge[side] if before.packets[side] else s.seq
     start, end = s.seq, s.seq + s.payload_bytes + fin & 0xFFFF_FFFF
     whole = after.retransmits[side] > before.retransmits[side]
-    again = after.retransmitted_bytes[side] - before.retransmitted_bytes[side]
+    again = after.retransmitted_bytes[side] - before.retransmitted_bytes[side] - (fin and before.fins[side])
     strayed = after.out_of_order[side] > before.out_of_order[side]
     if _is_keep_alive(before, s) and not whole:
         _probe(taken, before, s)
@@ -296,7 +300,7 @@ def _data(taken: Taken, before: Numbers, after: Numbers, s: Segment) -> None:
         taken.reply = _TO_OLD
     elif strayed and less(edge, start):
         missing = signed(start - edge) - before.covered(side, edge, start)
-        words.append(f"out of order: {missing:,} bytes missing before it")
+        words.append(f"out of order: {_bytes(missing)} missing before it")
         taken.reply = _TO_OLD
     elif strayed:
         closed = after.edge[side] != end or after.edge[side] == after.snd_nxt[side]
@@ -307,8 +311,8 @@ def _data(taken: Taken, before: Numbers, after: Numbers, s: Segment) -> None:
     elif not fin or s.payload_bytes:
         taken.ordinary = not words and start == edge
         words.append("data")
-    if again and not whole:
-        words.append(f"partial overlap: {again:,} bytes again")
+    if again > 0 and not whole:
+        words.append(f"partial overlap: {_bytes(again)} again")
         taken.ordinary = False
     if fin and not finished and after.fins[side] and not after.flags & LiveFlag.FIN_TAKEN << side:
         words.append("not taken yet: data before it is missing")

@@ -238,7 +238,7 @@ class _Ladder:
                 + "; ".join(self._counts(side)),
                 indent=2,
             )
-        self._wrap("[Reasons name sections of RFC 9293, or what else they say.]", indent=2, style="faint")
+        self._wrap("[In brackets: sections of RFC 9293, or another source by name.]", indent=2, style="faint")
 
     def _counts(self, side: str) -> Iterator[str]:
         row = self._row

@@ -118,3 +118,14 @@ def test_colours_only_where_they_are_asked_for(incident: str, capfd: Captured, m
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert main(["explain", incident, "--flow", "4"]) == 0
     assert "\x1b[" in capfd.readouterr().out
+
+
+def test_the_readme_shows_what_is_printed(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    shown = text.split("<!-- explain:begin -->\n```\n")[1].split("```\n<!-- explain:end -->")[0]
+    command = re.search(r"`ctrack (explain tests/\S+ --flow \d+)`", text)
+    assert command is not None
+    environment = {**os.environ, "COLUMNS": "80"}
+    arguments = [sys.executable, "-m", "conntrack", *command[1].split()]
+    done = subprocess.run(arguments, cwd=root, capture_output=True, env=environment, timeout=60, check=False)
+    assert done.stdout.decode() == shown
