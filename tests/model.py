@@ -364,7 +364,7 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     """A segment with an ACK and without SYN and RST: data, FIN, or nothing."""
     seq = int(s["seq"])
     beyond = (int(s["ack"]) - y.iss - 1) % 2**32
-    if x.state in (LISTEN, SYN_SENT, SYN_RECEIVED) and y.opened and beyond > (y.nxt - y.iss - 1) % 2**32 + MIB:
+    if x.state in (LISTEN, SYN_SENT, SYN_RECEIVED) and y.opened and beyond > (y.nxt - y.iss - 1) % 2**32:
         return  # of an older connection: it does not acknowledge the SYN of the peer
     first, x.spoke = not x.spoke, True
     if first and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
