@@ -30,7 +30,7 @@ from .states import (
 )
 
 if TYPE_CHECKING:
-    from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE
+    from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
     from .detect.finding import Finding
     from .pipeline import analyze, read_segments, track
     from .report.model import Report
@@ -48,6 +48,7 @@ __all__ = [
     "LISTEN",
     "NO_TIME_NS",
     "SEGMENT_DTYPE",
+    "SOCKET_DTYPE",
     "SYN_RECEIVED",
     "SYN_SENT",
     "TIME_WAIT",
@@ -83,6 +84,7 @@ TIME_WAIT = TcpState.TIME_WAIT
 _LAZY = {
     "FLOW_DTYPE": "conntrack.core.abi",
     "SEGMENT_DTYPE": "conntrack.core.abi",
+    "SOCKET_DTYPE": "conntrack.core.abi",
     "Finding": "conntrack.detect.finding",
     "Report": "conntrack.report.model",
     "Tracker": "conntrack.tracker",

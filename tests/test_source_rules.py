@@ -40,6 +40,7 @@ ROOMS = {
     "report": {*WORDS, "core", "tracker", "detect", "report"},
     "generate": {"states", "errors", "core", "generate"},
     "host": {*WORDS, "core", "detect", "host"},
+    "sockets": {"core", "tracker"},
     "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "report", "export"},
     "cluster": {*WORDS, "core", "tracker", "capture", "detect", "pipeline", "cluster"},
 }

@@ -19,7 +19,7 @@ from conntrack.cli.errors import ExitCode, Settings, debug_option, guarded
 
 __all__ = ["main"]
 
-_COMMANDS = ("report", "flows", "states", "generate")
+_COMMANDS = ("report", "flows", "sockets", "states", "generate")
 _DEFAULT = "report"
 _COMPLETION = "_CTRACK_COMPLETE"
 

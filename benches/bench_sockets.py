@@ -1,0 +1,85 @@
+"""A thousand instants of a capture of about a million packets against the pass that they cannot do without.
+
+`extra_info` has the ratio to that pass, measured in the same run: reading and tracking alone. One host is the question
+that `ss` on it would have answered; without a host the rows, and their text, are part of what is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benches.traffic import CaptureFile
+from conntrack.addresses import parse_ip
+from conntrack.capture import open_capture
+from conntrack.export import make_exporter
+from conntrack.sockets import sockets_at
+from conntrack.tracker import Tracker
+
+INSTANTS = 1_000
+ROUNDS = 5
+
+
+def one_pass(capture: CaptureFile) -> tuple[int, int]:
+    """Read and track the capture and no more; return its first and last time."""
+    tracker = Tracker()
+    with open_capture([capture.path]) as reading:
+        for segments in reading:
+            tracker.process(segments)
+            for _ in tracker.retired():
+                pass
+        assert reading.info.first_ts_ns is not None and reading.info.last_ts_ns is not None
+        return reading.info.first_ts_ns, reading.info.last_ts_ns
+
+
+def ask(capture: CaptureFile, instants: list[int], host: tuple[bytes, int] | None, text: bool) -> int:
+    """Answer all instants; return how many rows that were."""
+    exporter = make_exporter("ndjson", of="sockets")
+    rows = 0
+    with open_capture([capture.path]) as reading:
+        for _, sockets in sockets_at(reading, Tracker(), instants, host=host):
+            rows += len(sockets)
+            if text:
+                exporter.rows(sockets)
+    return rows
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """The median time of `work`."""
+    times = []
+    for _ in range(ROUNDS):
+        start = perf_counter()
+        work()
+        times.append(perf_counter() - start)
+    return median(times)
+
+
+@pytest.mark.parametrize("whose", ["nobody", "one client", "busiest"])
+def test_a_thousand_instants(benchmark: Any, report: Any, capture: CaptureFile, whose: str) -> None:
+    first_ns, last_ns = one_pass(capture)
+    instants = np.linspace(first_ns, last_ns, INSTANTS, dtype=np.int64).tolist()
+    host = parse_ip("192.0.2.255") if whose == "nobody" else _host(capture, instants, busiest=whose == "busiest")
+    rows = ask(capture, instants, host, text=False)
+    benchmark.pedantic(ask, args=(capture, instants, host, True), rounds=ROUNDS, warmup_rounds=1)
+    report(packets=capture.packets, connections=capture.connections, instants=INSTANTS, rows=rows)
+    if benchmark.stats is not None:
+        pass_s = seconds(lambda: one_pass(capture))
+        benchmark.extra_info["ratio_to_one_pass"] = round(benchmark.stats.stats.median / pass_s, 2)
+        benchmark.extra_info["ratio_without_text"] = round(
+            seconds(lambda: ask(capture, instants, host, text=False)) / pass_s, 2
+        )
+
+
+def _host(capture: CaptureFile, instants: list[int], *, busiest: bool) -> tuple[bytes, int]:
+    """The address with the most, or the fewest, sockets in the middle of the capture."""
+    with open_capture([capture.path]) as reading:
+        ((_, sockets),) = sockets_at(reading, Tracker(), [instants[INSTANTS // 2]])
+    ips = np.ascontiguousarray(sockets["local_ip"]).view("V16").ravel()
+    distinct, first, counts = np.unique(ips, return_index=True, return_counts=True)
+    chosen = int(counts.argmax() if busiest else counts.argmin())
+    return distinct[chosen].tobytes(), int(sockets["ip_version"][first[chosen]])
