@@ -19,7 +19,7 @@ from conntrack.cli.reading import (
     profile_option,
     truncated_option,
 )
-from conntrack.export import FORMATS, SUFFIXES, make_exporter
+from conntrack.export import FORMATS, SUFFIXES, Exporter, make_exporter
 from conntrack.report.format import count, instant
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _ROWS = 65_536
-"""Rows turned into text at a time: about 10 MB."""
+"""Most rows turned into text at a time: about 10 MB."""
+_FEW = 1_024
+"""Fewer rows than this are kept until there are more: a call for each of many instants costs more than their rows."""
 
 
 @click.command("sockets", short_help="What ss -tan showed at an instant.")
@@ -96,6 +98,7 @@ def command(
             view = _View(output, chosen, host=host, epoch=epoch)
             for at_ns, rows in _answers(reading, Tracker(profile=profile), times, address, epoch=epoch):
                 view.show(at_ns, rows if wanted is None else rows[wanted.mask(rows)])
+            view.finish()
         return reading.finish(allow_truncated=allow_truncated)
 
 
@@ -103,7 +106,7 @@ def _answers(
     reading: Reading, tracker: Tracker, times: Sequence[str], host: tuple[bytes, int] | None, *, epoch: bool
 ) -> Iterator[tuple[int, Rows]]:
     """Yield the instants with their rows; then say which of them lie outside of the capture."""
-    from conntrack.sockets import sockets_at
+    from conntrack.sockets import segments_of_host, sockets_at
 
     info = reading.capture.info
     batches = iter(reading)
@@ -114,7 +117,7 @@ def _answers(
         yield from sockets_at(batches, tracker, instants, host=host)
         _say_what_is_outside(instants, info, epoch=epoch)
         return
-    for segments in batches:
+    for segments in batches if host is None else segments_of_host(batches, host):
         tracker.process(segments)
         for _ in tracker.retired():
             pass  # over: no socket
@@ -157,19 +160,37 @@ class _View:
         self._host = host
         self._epoch = epoch
         self._tables = 0
+        self._kept: list[Rows] = []
+        self._kept_rows = 0
         self._rows = None if format_ == "table" else make_exporter(format_, of="sockets", epoch=epoch)
         if self._rows is not None:
             output.write(self._rows.header())
 
     def show(self, at_ns: int, rows: Rows) -> None:
         """Write `rows` (SOCKET_DTYPE), those of the instant `at_ns`."""
-        exporter = self._rows
-        if exporter is None:
-            exporter = make_exporter("table", of="sockets", epoch=self._epoch, width=self._output.width)
-            whose = f" of {self._host}" if self._host is not None else ""
-            blank = "\n" if self._tables else ""
-            self._tables += 1
-            self._output.write_text(f"{blank}{_short(at_ns, epoch=self._epoch)}: {count(len(rows), 'socket')}{whose}\n")
+        if self._rows is not None:
+            self._kept.append(rows)
+            self._kept_rows += len(rows)
+            if self._kept_rows >= _FEW:
+                self.finish()
+            return
+        exporter = make_exporter("table", of="sockets", epoch=self._epoch, width=self._output.width)
+        whose = f" of {self._host}" if self._host is not None else ""
+        blank = "\n" if self._tables else ""
+        self._tables += 1
+        self._output.write_text(f"{blank}{_short(at_ns, epoch=self._epoch)}: {count(len(rows), 'socket')}{whose}\n")
+        self._write(exporter, rows)
+
+    def finish(self) -> None:
+        """Write the rows that were kept to be turned into text together."""
+        if self._rows is not None and self._kept:
+            import numpy as np
+
+            self._write(self._rows, np.concatenate(self._kept))
+            self._kept.clear()
+            self._kept_rows = 0
+
+    def _write(self, exporter: Exporter, rows: Rows) -> None:
         for at in range(0, len(rows), _ROWS):
             self._output.write(exporter.rows(rows[at : at + _ROWS]))
 

@@ -1,8 +1,8 @@
 """Connections, or sockets, as rows: one exporter for each format, all made from the tables in columns.py.
 
 An exporter turns batches of FLOW_DTYPE, or SOCKET_DTYPE, into bytes and keeps nothing of them; who writes the bytes
-where is not its business. The names and suffixes are here without numpy, so that the command line can offer them before it is
-needed.
+where is not its business. The names and suffixes are here without numpy, so that the command line can offer them before
+it is needed.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def of(dtype: np.dtype) -> Spec:
 @pytest.mark.parametrize(
     ("dtype", "table", "size"),
     [(abi.SEGMENT_DTYPE, SEGMENT, 96), (abi.FLOW_DTYPE, FLOW, 376), (abi.SOCKET_DTYPE, SOCKET, 64)],
-    ids=["SEGMENT_DTYPE", "FLOW_DTYPE"],
+    ids=["SEGMENT_DTYPE", "FLOW_DTYPE", "SOCKET_DTYPE"],
 )
 class TestDtype:
     def test_equals_the_table(self, dtype: np.dtype, table: str, size: int) -> None:
