@@ -1,7 +1,8 @@
 """Which sockets were open at given instants of a capture, all instants answered in one pass over its segments.
 
-Owns where a batch is cut so that an instant sees what came before it and nothing else, and which segments matter to one
-host. What an end's state is, is the tracker's business; knows no file and no output. `ctrack sockets` is made from this.
+Owns where a batch is cut so that an instant sees what came before it and nothing else, and which segments matter to
+one host. What an end's state is, is the tracker's business; knows no file and no output. `ctrack sockets` is made from
+this.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ __all__ = ["segments_of_host", "sockets_at"]
 Array = np.ndarray[Any, Any]
 Host = tuple[bytes, int]
 
-_WORDS = np.dtype(
-    {
-        "names": ["src", "dst", "ip_version"],
-        "formats": ["2u8", "2u8", "u1"],
-        "offsets": [SEGMENT_DTYPE.fields[name][1] for name in ("src_ip", "dst_ip", "ip_version")],  # type: ignore[index]
-        "itemsize": SEGMENT_DTYPE.itemsize,
-    }
-)
+_FIELDS: Any = SEGMENT_DTYPE.fields
+_LAYOUT: Any = {
+    "names": ["src", "dst", "ip_version"],
+    "formats": ["2u8", "2u8", "u1"],
+    "offsets": [_FIELDS[name][1] for name in ("src_ip", "dst_ip", "ip_version")],
+    "itemsize": SEGMENT_DTYPE.itemsize,
+}
+_WORDS = np.dtype(_LAYOUT)
 """A segment with its addresses as two words each: numbers compare several times faster than bytes."""
 
 
@@ -77,9 +78,9 @@ def sockets_at(
 def segments_of_host(segment_batches: Iterable[Array], host: Host) -> Iterator[Array]:
     """Yield of each batch the segments that the sockets of `host` depend on: its own, and those that tell the time.
 
-    A connection depends on no other, but its timers, and where an instant cuts, depend on the latest time of any segment.
-    So where a segment of the host is older than that, the one that was latest comes along, and so does the latest one of
-    each batch.
+    A connection depends on no other, but its timers, and where an instant cuts, depend on the latest time of any
+    segment. So where a segment of the host is older than that, the one that was latest comes along, and so does the
+    latest one of each batch.
 
     Args:
         segment_batches: SEGMENT_DTYPE, shape (n,) each.
