@@ -1,4 +1,7 @@
-"""SEGMENT_DTYPE, FLOW_DTYPE and SOCKET_DTYPE, derived from the C structs of abi.pxd: the only definition of what crosses in bulk."""
+"""SEGMENT_DTYPE, FLOW_DTYPE and SOCKET_DTYPE, derived from the C structs of abi.pxd.
+
+The only definition of what crosses in bulk.
+"""
 
 import numpy as np
 
