@@ -30,7 +30,7 @@ from .states import (
 )
 
 if TYPE_CHECKING:
-    from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE
+    from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
     from .detect.finding import Finding
     from .detect.options import DetectOptions
     from .pipeline import analyze, read_segments, track
@@ -49,6 +49,7 @@ __all__ = [
     "LISTEN",
     "NO_TIME_NS",
     "SEGMENT_DTYPE",
+    "SOCKET_DTYPE",
     "SYN_RECEIVED",
     "SYN_SENT",
     "TIME_WAIT",
@@ -86,6 +87,7 @@ _LAZY = {
     "FLOW_DTYPE": "conntrack.core.abi",
     "SEGMENT_DTYPE": "conntrack.core.abi",
     "DetectOptions": "conntrack.detect.options",
+    "SOCKET_DTYPE": "conntrack.core.abi",
     "Finding": "conntrack.detect.finding",
     "Report": "conntrack.report.model",
     "Tracker": "conntrack.tracker",

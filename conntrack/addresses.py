@@ -1,5 +1,5 @@
-"""Addresses as people write them. Owns the turn from the 16 bytes of the two dtypes into text; knows no table and no
-format.
+"""Addresses as people write them. Owns the turn from the 16 bytes of the dtypes into text and back; knows no table and
+no format.
 
 IPv4 is kept as ::ffff:a.b.c.d with ip_version 4 (core/abi.pxd); an IPv6 packet may carry such an address too, so the
 text follows the version, never the bytes. IPv6 text is that of RFC 5952 (inet_ntop); an endpoint is "a.b.c.d:port" or
@@ -8,12 +8,13 @@ text follows the version, never the bytes. IPv6 text is that of RFC 5952 (inet_n
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from typing import Any
 
 import numpy as np
 
-__all__ = ["addresses_text", "endpoint_text", "endpoint_text_of", "ip_text"]
+__all__ = ["addresses_text", "endpoint_text", "endpoint_text_of", "ip_text", "parse_ip"]
 
 
 def ip_text(ip16: Any, version: int) -> str:
@@ -27,6 +28,19 @@ def ip_text(ip16: Any, version: int) -> str:
     if version == 4:
         return socket.inet_ntop(socket.AF_INET, raw[12:])
     return socket.inet_ntop(socket.AF_INET6, raw)
+
+
+def parse_ip(text: str) -> tuple[bytes, int]:
+    """Return the 16 bytes and the version (4 or 6) of the address `text`.
+
+    Raises:
+        ValueError: it is none; the message says so.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not an IP address") from None
+    return (address.packed, 6) if address.version == 6 else (bytes(10) + b"\xff\xff" + address.packed, 4)
 
 
 def endpoint_text(ip16: Any, version: int, port: int) -> str:

@@ -12,10 +12,11 @@ from decimal import Decimal, InvalidOperation
 
 from conntrack.states import NO_TIME_NS
 
-__all__ = ["parse_duration", "parse_time", "rfc3339", "unix_seconds"]
+__all__ = ["parse_duration", "parse_time", "rfc3339", "time_of_day", "unix_seconds"]
 
 _NS = 1_000_000_000
 _ISO = re.compile(r"(?P<seconds>.*?:\d\d)(?:[.,](?P<fraction>\d{1,9})\d*)?(?P<zone>Z|[+-]\d\d:?\d\d)?", re.IGNORECASE)
+_CLOCK = re.compile(r"[0-2]?\d:\d\d(?::\d\d(?:[.,]\d+)?)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,3 +70,16 @@ def parse_time(text: str) -> int:
     if not NO_TIME_NS < ns < -NO_TIME_NS:
         raise ValueError(f"'{text}' is out of range (1677 to 2262)")
     return ns
+
+
+def time_of_day(text: str, day_of_ns: int) -> int | None:
+    """Return the instant of a bare time of day, "12:03" or "12:03:15.5", on the UTC day of the instant `day_of_ns`.
+
+    None if `text` is none; then it may be what `parse_time` reads.
+    """
+    if not _CLOCK.fullmatch(text):
+        return None
+    try:
+        return parse_time(f"{rfc3339(day_of_ns)[:10]}T{text:0>{len(text) + (text.index(':') == 1)}}")
+    except ValueError:
+        return None

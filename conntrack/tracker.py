@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .core import live, sweep
-from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE
+from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
 from .core.index import refill
 from .core.step import step
 from .memory import Reservation
@@ -35,6 +35,8 @@ SWEEP_NS = 5_000_000_000
 """... and no more often than this, in time of the capture: a twelfth of the shortest common timer (60 s)."""
 ROWS = 16_384
 """Rows in a batch that comes out, and in the array that connections retire to."""
+_FARTHEST_NS = 1 << 62
+"""Times of segments are below this (core/walk.pyx); looking ahead goes no further, so that differences fit."""
 FIRST_CAPACITY = 1 << 25
 """Records reserved in each pool to begin with: address space, not memory."""
 FIRST_SLOTS = 1 << 12
@@ -215,6 +217,36 @@ class Tracker:
         if len(parts) == 1:  # joining rows this wide costs more than making one
             return parts[0]
         return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *parts])
+
+    def sockets(self, at_ns: int | None = None, *, host: tuple[bytes, int] | None = None) -> Array:
+        """Return the ends that are in a state other than CLOSED and LISTEN at `at_ns`: SOCKET_DTYPE, shape (n,).
+
+        They come by flow_id, the client's end first. One pass over the table; nothing is changed.
+
+        Args:
+            at_ns: not before the last segment's time; by default that time.
+            host: only the ends at this address, as addresses.parse_ip returns it; both ends of each by default.
+
+        Raises:
+            ValueError: `at_ns` is in the past.
+        """
+        now_ns = self._table.now_ns
+        if at_ns is None:
+            at_ns = now_ns
+        elif self.segments and at_ns < now_ns:
+            raise ValueError(f"{at_ns} is before the last segment, at {now_ns}")
+        ip, version = host or (bytes(16), 0)
+        looked_ns = max(-_FARTHEST_NS, min(at_ns, _FARTHEST_NS))
+        self._make_room(1)
+        parts = []
+        record = 1
+        while record:
+            rows = np.empty(ROWS, dtype=SOCKET_DTYPE)
+            record, count = sweep.sockets(self._table, record, looked_ns, version, np.frombuffer(ip, np.uint8), rows)
+            parts.append(rows[:count])
+        rows = np.concatenate(parts)
+        rows["at_ts_ns"] = at_ns
+        return rows[np.argsort(rows["flow_id"], kind="stable")]
 
     # --- Room ---------------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ ROOMS = {
     "report": {*WORDS, "core", "tracker", "detect", "explain", "report"},
     "generate": {"states", "errors", "core", "generate"},
     "host": {*WORDS, "core", "detect", "host"},
+    "sockets": {"core", "tracker"},
     "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "report", "export"},
     "cluster": {*WORDS, "core", "tracker", "capture", "detect", "pipeline", "cluster"},
 }

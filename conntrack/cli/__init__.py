@@ -19,7 +19,7 @@ from conntrack.cli.errors import ExitCode, Settings, debug_option, guarded
 
 __all__ = ["main"]
 
-COMMANDS = ("report", "flows", "explain", "states", "generate")
+COMMANDS = ("report", "flows", "sockets", "explain", "states", "generate")
 _DEFAULT = "report"
 _COMPLETION = "_CTRACK_COMPLETE"
 

@@ -96,3 +96,17 @@ cdef struct FlowRecord:     # one connection, complete in itself; NO_TIME_NS whe
     uint8_t end_reason                  # states.EndReason
     uint8_t completeness                # Wireshark's tcp.completeness: SYN 1 SYN+ACK 2 ACK 4 DATA 8 FIN 16 RST 32
     uint8_t pad1[3]
+
+
+cdef struct SocketRecord:   # one end of a connection at an instant, 64 bytes
+    uint64_t flow_id        # the connection's
+    int64_t at_ts_ns        # the instant
+    int64_t since_ts_ns     # when this end entered its state
+    uint8_t local_ip[16]    # of this end; network order, IPv4 as ::ffff:a.b.c.d
+    uint8_t remote_ip[16]
+    uint16_t local_port
+    uint16_t remote_port
+    uint8_t ip_version
+    uint8_t state           # states.TcpState
+    uint8_t evidence        # states.Evidence
+    uint8_t pad0

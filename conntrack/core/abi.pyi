@@ -4,6 +4,7 @@ import numpy as np
 
 SEGMENT_DTYPE: np.dtype[Any]
 FLOW_DTYPE: np.dtype[Any]
+SOCKET_DTYPE: np.dtype[Any]
 HAS_TIMESTAMP: int
 HAS_SACK_PERMITTED: int
 HAS_SACK: int

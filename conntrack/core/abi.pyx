@@ -1,12 +1,17 @@
-"""SEGMENT_DTYPE and FLOW_DTYPE, derived from the C structs of abi.pxd: the only definition of what crosses in bulk."""
+"""SEGMENT_DTYPE, FLOW_DTYPE and SOCKET_DTYPE, derived from the C structs of abi.pxd.
+
+The only definition of what crosses in bulk.
+"""
 
 import numpy as np
 
 cdef SegmentRecord _segment
 cdef FlowRecord _flow
+cdef SocketRecord _socket
 
 SEGMENT_DTYPE = np.asarray(<SegmentRecord[:1]> &_segment).dtype
 FLOW_DTYPE = np.asarray(<FlowRecord[:1]> &_flow).dtype
+SOCKET_DTYPE = np.asarray(<SocketRecord[:1]> &_socket).dtype
 
 HAS_TIMESTAMP = SEGMENT_HAS_TIMESTAMP
 HAS_SACK_PERMITTED = SEGMENT_HAS_SACK_PERMITTED

@@ -40,7 +40,12 @@ cdef inline uint64_t _at_most(uint64_t value, uint64_t limit) noexcept nogil:
     return value if value < limit else limit
 
 
-cdef void _put_address(uint8_t* to, uint32_t address) noexcept nogil:
+cdef void put_ip(Tables* t, LiveFlow* f, int side, uint8_t* to) noexcept nogil:
+    """Write the address of `side` to the 16 bytes at `to`."""
+    cdef uint32_t address = f.address[side]
+    if f.marks & MARK_V6:
+        memcpy(to, t.pairs[f.address[0]].address + 16 * side, 16)
+        return
     memcpy(to, MAPPED, 12)
     to[12] = address >> 24
     to[13] = (address >> 16) & 255
@@ -109,14 +114,9 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
     memset(out, 0, sizeof(FlowRecord))
     out.flow_id = f.origin & ((<uint64_t>1 << 48) - 1)
     out.generation = <uint32_t>(f.origin >> 48)
-    if f.marks & MARK_V6:
-        memcpy(out.client_ip, t.pairs[f.address[0]].address, 16)
-        memcpy(out.server_ip, t.pairs[f.address[0]].address + 16, 16)
-        out.ip_version = 6
-    else:
-        _put_address(out.client_ip, f.address[0])
-        _put_address(out.server_ip, f.address[1])
-        out.ip_version = 4
+    put_ip(t, f, 0, out.client_ip)
+    put_ip(t, f, 1, out.server_ip)
+    out.ip_version = 6 if f.marks & MARK_V6 else 4
     out.client_port = f.port[0]
     out.server_port = f.port[1]
     out.client_state = f.client_state

@@ -1,4 +1,5 @@
-"""Passes over all live records: retire those that are forgotten, expand all, check that everything fits together.
+"""Passes over all live records: retire those that are forgotten, expand all, list the ends that are open at an instant,
+check that everything fits together.
 
 When to sweep is the tracker's business; that a connection is forgotten depends on the times of segments alone
 (life.is_forgotten), never on when somebody looks.
@@ -6,18 +7,19 @@ When to sweep is the tracker's business; that a connection is forgotten depends 
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 
-from libc.string cimport memset
-
-from .abi cimport FlowRecord
-from .expand cimport OPEN_AT_END, expand
+from .abi cimport FlowRecord, SocketRecord
+from .expand cimport OPEN_AT_END, expand, put_ip
 from .index cimport home, index_remove
-from .life cimport expire, give_back, is_forgotten, release_parts
-from .live cimport Closing, LiveFlow, LiveTable, Tables
+from .life cimport (
+    MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, release_parts, since_ts, states_of, trait,
+)
+from .live cimport MARK_V6, Closing, LiveFlow, LiveTable, Tables
 from .step cimport hash_of
 
-from .abi import FLOW_DTYPE
+from .abi import FLOW_DTYPE, SOCKET_DTYPE
 
 
 cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room) noexcept nogil:
@@ -52,22 +54,41 @@ def sweep(LiveTable table not None, uint32_t start=1):
     return start
 
 
-cdef void _expand_at(Tables* t, LiveFlow* f, int64_t now_ns, FlowRecord* out) noexcept nogil:
-    # Expire at `now_ns`, expand, and put everything back: looking ahead changes nothing.
-    cdef LiveFlow record = f[0]
-    cdef Closing closing
-    cdef int64_t now = t.now_ns
+cdef struct Before:             # a record as it was before somebody looked ahead
+    LiveFlow record
+    Closing closing
+    int64_t now_ns
+
+
+cdef inline void _look_ahead(Tables* t, LiveFlow* f, int64_t now_ns, Before* before) noexcept nogil:
+    # Expire as if it were `now_ns`; _put_back undoes it, so that looking ahead changes nothing.
+    before.record = f[0]
+    before.now_ns = t.now_ns
     if f.closing:
-        closing = t.closings[f.closing]
+        before.closing = t.closings[f.closing]
     t.now_ns = now_ns
     expire(t, f)
-    expand(t, f, OPEN_AT_END, out)
-    t.now_ns = now
-    if record.closing:
-        t.closings[record.closing] = closing
+
+
+cdef inline void _put_back(Tables* t, LiveFlow* f, const Before* before) noexcept nogil:
+    t.now_ns = before.now_ns
+    if before.record.closing:
+        t.closings[before.record.closing] = before.closing
     elif f.closing:
         give_back(&t.closing_pool, t.free_closings, f.closing)
-    f[0] = record
+    f[0] = before.record
+
+
+cdef inline bint _has_room_to_look_ahead(const Tables* t) noexcept nogil:
+    # It may take one Closing, and gives it back.
+    return t.closing_pool.used - t.closing_pool.free < t.closing_pool.capacity
+
+
+cdef void _expand_at(Tables* t, LiveFlow* f, int64_t now_ns, FlowRecord* out) noexcept nogil:
+    cdef Before before
+    _look_ahead(t, f, now_ns, &before)
+    expand(t, f, OPEN_AT_END, out)
+    _put_back(t, f, &before)
 
 
 def live_records(LiveTable table not None):
@@ -98,7 +119,7 @@ def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t n
     cdef Py_ssize_t i
     if rows.shape[0] != records.shape[0]:
         raise ValueError(f"{records.shape[0]} records do not go into {rows.shape[0]} rows")
-    if t.closing_pool.used - t.closing_pool.free >= t.closing_pool.capacity:
+    if not _has_room_to_look_ahead(t):
         raise ValueError("no room: the tracker must grow its arrays first")
     for i in range(records.shape[0]):
         if not 0 < records[i] < t.flow_pool.used or not t.flows[records[i]].origin:
@@ -106,6 +127,98 @@ def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t n
     with nogil:
         for i in range(records.shape[0]):
             _expand_at(t, &t.flows[records[i]], now_ns, &rows[i])
+
+
+cdef struct Host:               # whose sockets are asked for
+    int ip_version              # 0: everybody's
+    uint32_t v4                 # host order
+    uint8_t v6[16]
+
+
+cdef inline bint _is_open(const Tables* t, LiveFlow* f, int side) noexcept nogil:
+    return not trait(t, f, side) & (OVER | PASSIVE)
+
+
+cdef inline bint _is_of(const Tables* t, const LiveFlow* f, int side, const Host* host) noexcept nogil:
+    if not host.ip_version:
+        return True
+    if f.marks & MARK_V6:
+        return host.ip_version == 6 and memcmp(t.pairs[f.address[0]].address + 16 * side, host.v6, 16) == 0
+    return host.ip_version == 4 and f.address[side] == host.v4
+
+
+cdef void _put_socket(Tables* t, LiveFlow* f, int side, SocketRecord* out) noexcept nogil:
+    out.flow_id = f.origin & ((<uint64_t>1 << 48) - 1)
+    out.at_ts_ns = t.now_ns
+    out.since_ts_ns = since_ts(t, f, side)
+    put_ip(t, f, side, out.local_ip)
+    put_ip(t, f, 1 - side, out.remote_ip)
+    out.local_port = f.port[side]
+    out.remote_port = f.port[1 - side]
+    out.ip_version = 6 if f.marks & MARK_V6 else 4
+    out.state = states_of(f)[side]
+    out.evidence = (f.marks >> (MARK_EVIDENCE_SHIFT + 2 * side)) & 3
+    out.pad0 = 0
+
+
+cdef uint32_t _sockets(
+    Tables* t, uint32_t record, int64_t at_ns, const Host* host, SocketRecord* out, Py_ssize_t room, Py_ssize_t* count
+) noexcept nogil:
+    # Most records are over or somebody else's; that shows in the first line of each.
+    cdef LiveFlow* f
+    cdef Before before
+    cdef bint wanted[2]
+    cdef int side
+    while record < t.flow_pool.used and count[0] + 2 <= room:
+        f = &t.flows[record]
+        record += 1
+        for side in range(2):
+            wanted[side] = _is_open(t, f, side) and _is_of(t, f, side, host)
+        if not (wanted[0] or wanted[1]) or not f.origin:
+            continue
+        _look_ahead(t, f, at_ns, &before)
+        for side in range(2):
+            if wanted[side] and _is_open(t, f, side):
+                _put_socket(t, f, side, &out[count[0]])
+                count[0] += 1
+        _put_back(t, f, &before)
+    return record if record < t.flow_pool.used else 0
+
+
+def sockets(LiveTable table not None, uint32_t start, int64_t at_ns, int ip_version, const uint8_t[::1] ip, out):
+    """Write the ends that are in a state at `at_ns`, neither over nor waiting for a first segment. Changes nothing.
+
+    Args:
+        table: the live connections.
+        start: the record to begin with: 1, or where the last call left off.
+        at_ns: the instant, not before the last segment.
+        ip_version: 4 or 6 for the ends of one host; 0 for everybody's.
+        ip: its address, uint8 of shape (16,); not looked at for everybody's.
+        out: SOCKET_DTYPE, shape (at least 2,).
+
+    Returns:
+        (0 when all records were visited, else the record to go on with; how many rows were written, the client's
+        before the server's of one connection).
+
+    Raises:
+        TypeError, ValueError: `ip` or `out` does not fit, or there is no free Closing to work with.
+    """
+    if out.dtype != SOCKET_DTYPE:
+        raise TypeError(f"sockets are {SOCKET_DTYPE}, not {out.dtype}")
+    cdef SocketRecord[::1] rows = out
+    cdef Tables* t = &table.c
+    cdef Host host
+    cdef Py_ssize_t count = 0
+    if rows.shape[0] < 2 or ip.shape[0] != 16:
+        raise ValueError(f"expected at least 2 rows and 16 bytes, got {rows.shape[0]} and {ip.shape[0]}")
+    if not _has_room_to_look_ahead(t):
+        raise ValueError("no room: the tracker must grow its arrays first")
+    host.ip_version = ip_version
+    host.v4 = <uint32_t>ip[12] << 24 | <uint32_t>ip[13] << 16 | <uint32_t>ip[14] << 8 | ip[15]
+    memcpy(host.v6, &ip[0], 16)
+    with nogil:
+        start = _sockets(t, start if start else 1, at_ns, &host, &rows[0], rows.shape[0], &count)
+    return start, count
 
 
 cdef int _check(const Tables* t) noexcept nogil:

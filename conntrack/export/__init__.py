@@ -1,7 +1,8 @@
-"""Connections as rows: one exporter for each format, all made from the table in columns.py.
+"""Connections, or sockets, as rows: one exporter for each format, all made from the tables in columns.py.
 
-An exporter turns batches of FLOW_DTYPE into bytes and keeps nothing of them; who writes the bytes where is not its
-business. The names and suffixes are here without numpy, so that the command line can offer them before it is needed.
+An exporter turns batches of FLOW_DTYPE, or SOCKET_DTYPE, into bytes and keeps nothing of them; who writes the bytes
+where is not its business. The names and suffixes are here without numpy, so that the command line can offer them before
+it is needed.
 """
 
 from __future__ import annotations
@@ -25,31 +26,37 @@ class Exporter(Protocol):
         """Return what comes before the first row; empty where the format has no header."""
 
     def rows(self, flows: np.ndarray[Any, Any]) -> bytes:
-        """Return the rows of `flows` (FLOW_DTYPE, shape (n,)), in their order."""
+        """Return the rows of `flows` (FLOW_DTYPE or SOCKET_DTYPE, shape (n,)), in their order."""
 
 
-def make_exporter(name: str, *, epoch: bool = False, width: int = 80) -> Exporter:
+def make_exporter(name: str, *, of: str = "flows", epoch: bool = False, width: int = 80) -> Exporter:
     """Return the exporter of the format `name`, one of FORMATS.
 
     Args:
         name: the format.
+        of: "flows" (FLOW_DTYPE) or "sockets" (SOCKET_DTYPE).
         epoch: times in unix seconds instead of RFC 3339.
         width: columns of the terminal, for "table" alone.
 
     Raises:
-        ValueError: no such format.
+        ValueError: no such format, or no such rows.
     """
+    if of not in ("flows", "sockets"):
+        raise ValueError(f"no rows of '{of}'")
+    from conntrack.export.columns import COLUMNS, SOCKET_COLUMNS
+
+    columns = COLUMNS if of == "flows" else SOCKET_COLUMNS
     match name:
         case "tsv" | "csv":
             from conntrack.export.csv import Delimited
 
-            return Delimited("\t" if name == "tsv" else ",", epoch=epoch)
+            return Delimited("\t" if name == "tsv" else ",", epoch=epoch, columns=columns)
         case "ndjson":
             from conntrack.export.ndjson import Ndjson
 
-            return Ndjson(epoch=epoch)
+            return Ndjson(epoch=epoch, columns=columns)
         case "table":
             from conntrack.export.table import Table
 
-            return Table(width=width, epoch=epoch)
+            return Table(width=width, epoch=epoch, of=of)
     raise ValueError(f"no format '{name}'; there are {', '.join(FORMATS)}")

@@ -1,6 +1,7 @@
-"""The `flows` schema: every column's name, kind, meaning and derivation from FLOW_DTYPE, in the order of the output.
+"""The schemas: every column's name, kind, meaning and derivation, in the order of the output. `flows` is made from
+FLOW_DTYPE, `sockets` from SOCKET_DTYPE.
 
-The only list of columns: exporters, filters, the terminal table and the README's table are made from it. Knows no
+The only lists of columns: exporters, filters, the terminal table and the README's table are made from them. Knows no
 output format (cells.py writes the kinds). A column is added at the end of its group and never renamed.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 from conntrack import derived
 from conntrack.states import ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
 
-__all__ = ["COLUMNS", "FLAG_WORDS", "Column", "Kind", "render_markdown"]
+__all__ = ["COLUMNS", "FLAG_WORDS", "SOCKET_COLUMNS", "Column", "Kind", "render_markdown"]
 
 Values = np.ndarray[Any, Any]
 
@@ -33,7 +34,7 @@ class Kind(Enum):
     WORD = "word"
     """uint8 indices into the column's `words`."""
     ADDRESS = "address"
-    """uint8, shape (n, 16), as in FLOW_DTYPE."""
+    """uint8, shape (n, 16), as in the dtypes."""
     TEXT = "text"
     """ASCII bytes (dtype S)."""
     FLAGS = "flags"
@@ -48,7 +49,7 @@ class Column:
         name: as printed.
         kind: what `values` returns.
         meaning: one line for people.
-        values: FLOW_DTYPE, shape (n,), to the values, n rows.
+        values: FLOW_DTYPE or SOCKET_DTYPE, shape (n,), to the values, n rows.
         words: the names of the values of a WORD or FLAGS column, by number.
     """
 
@@ -183,8 +184,21 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
+SOCKET_COLUMNS: tuple[Column, ...] = (
+    Column("state", Kind.WORD, "RFC 9293 state of this end", _field("state"), _STATES),
+    Column("local_ip", Kind.ADDRESS, "address of this end", _field("local_ip")),
+    Column("local_port", Kind.INTEGER, "its port", _field("local_port")),
+    Column("remote_ip", Kind.ADDRESS, "address of the other end", _field("remote_ip")),
+    Column("remote_port", Kind.INTEGER, "its port", _field("remote_port")),
+    Column("since_ts", Kind.TIME, "when this end entered its state", _field("since_ts_ns")),
+    Column("evidence", Kind.WORD, "how the state is known", _field("evidence"), _EVIDENCE),
+    Column("at_ts", Kind.TIME, "the instant asked for", _field("at_ts_ns")),
+    Column("flow_id", Kind.INTEGER, "the connection, as in flows", _field("flow_id")),
+)
+
+
 def render_markdown() -> str:
-    """Return the schema as the README's Markdown table."""
+    """Return the schema of `flows` as the README's Markdown table."""
     lines = ["| column | kind | meaning |", "|---|---|---|"]
     for column in COLUMNS:
         few = f" ({', '.join(column.words)})" if column.words and column.words not in (_STATES, FLAG_WORDS) else ""

@@ -6,31 +6,33 @@ the width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from conntrack.export.cells import texts
-from conntrack.export.columns import COLUMNS
-from conntrack.times import unix_seconds
+from conntrack.export.columns import COLUMNS, SOCKET_COLUMNS, Column
+from conntrack.states import NO_TIME_NS
+from conntrack.times import rfc3339, unix_seconds
 
 __all__ = ["Table"]
 
 _GAP = "  "
 _CHUNK = 4_096
 _BY_NAME = {column.name: column for column in COLUMNS}
+_BY_SOCKET_NAME = {column.name: column for column in SOCKET_COLUMNS}
 
 
-def _plain(name: str) -> Callable[[np.ndarray[Any, Any]], list[str]]:
-    return lambda flows: texts(_BY_NAME[name], flows)
+def _plain(name: str, columns: Mapping[str, Column] = _BY_NAME) -> Callable[[np.ndarray[Any, Any]], list[str]]:
+    return lambda flows: texts(columns[name], flows)
 
 
-def _endpoint(end: str) -> Callable[[np.ndarray[Any, Any]], list[str]]:
+def _endpoint(end: str, columns: Mapping[str, Column] = _BY_NAME) -> Callable[[np.ndarray[Any, Any]], list[str]]:
     def cells(flows: np.ndarray[Any, Any]) -> list[str]:
-        addresses = texts(_BY_NAME[f"{end}_ip"], flows)
-        ports = texts(_BY_NAME[f"{end}_port"], flows)
+        addresses = texts(columns[f"{end}_ip"], flows)
+        ports = texts(columns[f"{end}_port"], flows)
         return [
             f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             for address, port in zip(addresses, ports, strict=True)
@@ -74,16 +76,48 @@ def _fields(epoch: bool) -> tuple[_Field, ...]:
     )
 
 
+def _socket_fields(epoch: bool) -> tuple[_Field, ...]:
+    """Return what `ss -tan` shows, and what it cannot: since when, how we know, and for how long."""
+    return (
+        _Field("state", _plain("state", _BY_SOCKET_NAME), False, 0),
+        _Field("local", _endpoint("local", _BY_SOCKET_NAME), False, 0),
+        _Field("remote", _endpoint("remote", _BY_SOCKET_NAME), False, 0),
+        _Field("since", _since(epoch), False, 0),
+        _Field("evidence", _plain("evidence", _BY_SOCKET_NAME), False, 0),
+        _Field("for_s", _age, True, 1),
+        _Field("flow_id", _plain("flow_id", _BY_SOCKET_NAME), True, 2),
+    )
+
+
+def _age(sockets: np.ndarray[Any, Any]) -> list[str]:
+    times = zip(sockets["at_ts_ns"].tolist(), sockets["since_ts_ns"].tolist(), strict=True)
+    return ["" if since == NO_TIME_NS else unix_seconds(at - since)[:-6] for at, since in times]
+
+
+def _since(epoch: bool) -> Callable[[np.ndarray[Any, Any]], list[str]]:
+    """The time of day, or the date where the instant has another: ten characters, so that IPv4 fits in 80."""
+
+    def cells(sockets: np.ndarray[Any, Any]) -> list[str]:
+        since = sockets["since_ts_ns"].tolist()
+        if epoch:
+            return ["" if ts_ns == NO_TIME_NS else unix_seconds(ts_ns)[:-10] for ts_ns in since]
+        days = [rfc3339(at_ns)[:10] for at_ns in sockets["at_ts_ns"].tolist()]
+        spelled = ["" if ts_ns == NO_TIME_NS else rfc3339(ts_ns) for ts_ns in since]
+        return [text[11:21] if text[:10] == day else text[:10] for text, day in zip(spelled, days, strict=True)]
+
+    return cells
+
+
 def _duration(flows: np.ndarray[Any, Any]) -> list[str]:
     return [unix_seconds(ns)[:-6] for ns in _BY_NAME["duration_s"].values(flows).tolist()]
 
 
 class Table:
-    """Writes an aligned table `width` columns wide; flow_id, both ends and both states are always there."""
+    """Writes an aligned table `width` columns wide, of "flows" or "sockets"; both ends and states are always there."""
 
-    def __init__(self, *, width: int = 80, epoch: bool = False) -> None:
+    def __init__(self, *, width: int = 80, epoch: bool = False, of: str = "flows") -> None:
         self._width = width
-        self._fields = _fields(epoch)
+        self._fields = _fields(epoch) if of == "flows" else _socket_fields(epoch)
         self._widths = {field.heading: len(field.heading) for field in self._fields}
         self._shown: tuple[_Field, ...] = ()
 
@@ -92,7 +126,7 @@ class Table:
         return b""
 
     def rows(self, flows: np.ndarray[Any, Any]) -> bytes:
-        """Return one line for each of `flows` (FLOW_DTYPE, shape (n,)), below the headings at the first call."""
+        """Return one line for each of `flows` (shape (n,)), below the headings at the first call."""
         lines: list[str] = []
         for at in range(0, len(flows), _CHUNK):
             chunk = flows[at : at + _CHUNK]

@@ -1,4 +1,4 @@
-"""`--where`: which connections are wanted, as conditions on the columns of the schema, all of which must hold.
+"""`--where`: which rows are wanted, as conditions on the columns of their schema, all of which must hold.
 
     server_state=CLOSE_WAIT and server_port=443
     client_ip=10.0.0.0/8, duration_s>=60, flags~midstream
@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -52,7 +52,6 @@ _STATE_ALIASES = {  # what ss and netstat print; the output never does
     "SYN_RECV": "SYN_RECEIVED",
     "SYN_RCVD": "SYN_RECEIVED",
 }
-_BY_NAME = {column.name: column for column in COLUMNS}
 
 
 class WhereError(ConntrackError):
@@ -66,19 +65,20 @@ class Filter:
     conditions: tuple[Callable[[Values], Values], ...]
 
     def mask(self, flows: Values) -> Values:
-        """Return bool, shape (n,), for `flows` (FLOW_DTYPE, shape (n,))."""
+        """Return bool, shape (n,), for `flows` (of the columns' dtype, shape (n,))."""
         mask = np.ones(len(flows), np.bool_)
         for condition in self.conditions:
             mask &= condition(flows)
         return mask
 
 
-def parse_where(text: str) -> Filter:
-    """Return the filter that `text` describes.
+def parse_where(text: str, columns: Sequence[Column] = COLUMNS) -> Filter:
+    """Return the filter on `columns` that `text` describes.
 
     Raises:
         WhereError: not of the form above, no such column, or a value that the column cannot have.
     """
+    by_name = {column.name: column for column in columns}
     conditions = []
     at, more = 0, True
     while more:
@@ -88,17 +88,17 @@ def parse_where(text: str) -> Filter:
                 f"--where: cannot read '{text[at:].strip() or text}'; write column op value, op one of "
                 "= != < <= > >= ~, joined by 'and'"
             )
-        column = _column(match["name"])
+        column = _column(match["name"], by_name)
         conditions.append(_condition(column, match["op"], match["value"].strip("\"'")))
         at, more = match.end(), bool(match["next"])
     return Filter(tuple(conditions))
 
 
-def _column(name: str) -> Column:
-    column = _BY_NAME.get(name.lower())
+def _column(name: str, by_name: Mapping[str, Column]) -> Column:
+    column = by_name.get(name.lower())
     if column is None:
-        close = get_close_matches(name.lower(), _BY_NAME, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"the columns are {', '.join(_BY_NAME)}"
+        close = get_close_matches(name.lower(), by_name, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"the columns are {', '.join(by_name)}"
         raise WhereError(f"--where: no column '{name}'; {hint}")
     return column
 
@@ -164,7 +164,7 @@ def _has_flag(column: Column, op: str, value: str) -> Callable[[Values], Values]
 
 
 def _in_network(column: Column, op: str, value: str) -> Callable[[Values], Values]:
-    """An address is a network of one; IPv4 is mapped as in FLOW_DTYPE."""
+    """An address is a network of one; IPv4 is mapped as in the dtypes."""
     network = ipaddress.ip_network(value, strict=False)
     base, mask = network.network_address.packed, network.netmask.packed
     first = 16 - len(base)

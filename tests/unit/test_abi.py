@@ -97,6 +97,20 @@ u1   completeness                372  Wireshark's bits
 3u1  pad1                        373  nothing
 """
 
+SOCKET = """
+u8   flow_id                       0  the connection
+i8   at_ts_ns                      8  the instant
+i8   since_ts_ns                  16  entered its state
+16u1 local_ip                     24  network order
+16u1 remote_ip                    40
+u2   local_port                   56
+u2   remote_port                  58
+u1   ip_version                   60  4 or 6
+u1   state                        61  TcpState
+u1   evidence                     62  Evidence
+u1   pad0                         63  nothing
+"""
+
 Spec = list[tuple[str, np.dtype, tuple[int, ...], int]]
 
 
@@ -121,8 +135,8 @@ def of(dtype: np.dtype) -> Spec:
 
 @pytest.mark.parametrize(
     ("dtype", "table", "size"),
-    [(abi.SEGMENT_DTYPE, SEGMENT, 96), (abi.FLOW_DTYPE, FLOW, 376)],
-    ids=["SEGMENT_DTYPE", "FLOW_DTYPE"],
+    [(abi.SEGMENT_DTYPE, SEGMENT, 96), (abi.FLOW_DTYPE, FLOW, 376), (abi.SOCKET_DTYPE, SOCKET, 64)],
+    ids=["SEGMENT_DTYPE", "FLOW_DTYPE", "SOCKET_DTYPE"],
 )
 class TestDtype:
     def test_equals_the_table(self, dtype: np.dtype, table: str, size: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conntrack.addresses import addresses_text, endpoint_text, ip_text
+from conntrack.addresses import addresses_text, endpoint_text, ip_text, parse_ip
 
 MAPPED = b"\0" * 10 + b"\xff\xff" + bytes([192, 0, 2, 1])
 
@@ -39,3 +40,14 @@ def test_many_addresses_read_as_one_by_one(pairs):
 @given(st.ip_addresses(v=6))
 def test_text_reads_back(address):
     assert ipaddress.ip_address(ip_text(address.packed, 6)) == address
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "255.255.255.255", "2001:db8::1", "::", "::ffff:10.0.0.1"])
+def test_an_address_is_read_back(text: str) -> None:
+    assert ip_text(*parse_ip(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0", "10.0.0.0/8", "host", "10.0.0.1:80", "[::1]"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an IP address"):
+        parse_ip(text)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conntrack.times import parse_duration, parse_time, rfc3339, unix_seconds
+from conntrack.times import parse_duration, parse_time, rfc3339, time_of_day, unix_seconds
 
 ANY_TIME = st.integers(-(2**63) + 1, 2**63 - 1)
 
@@ -47,3 +47,24 @@ def test_duration_takes_seconds() -> None:
     assert parse_duration("1.5") == 1_500_000_000
     with pytest.raises(ValueError, match="not a number of seconds"):
         parse_duration("60s")
+
+
+@pytest.mark.parametrize(
+    ("text", "ts_ns"),
+    [
+        ("00:00", 0),
+        ("9:05", 32_700 * 10**9),
+        ("23:59:59.999999999", 86_400 * 10**9 - 1),
+        ("12:03:15,5", 43_395_5 * 10**8),
+    ],
+)
+def test_a_time_of_day_is_on_the_day_of_an_instant(text: str, ts_ns: int) -> None:
+    day_ns = 86_400 * 10**9
+    assert time_of_day(text, 0) == ts_ns
+    assert time_of_day(text, 3 * day_ns - 1) == 2 * day_ns + ts_ns
+    assert time_of_day(text, -1) == ts_ns - day_ns
+
+
+@pytest.mark.parametrize("text", ["", "24:00", "12", "12:60", "1970-01-01T12:00", "12:00Z", "-1:00"])
+def test_what_is_no_time_of_day(text: str) -> None:
+    assert time_of_day(text, 0) is None

@@ -1,0 +1,201 @@
+"""`ctrack sockets`: what `ss -tan` showed at given instants, from a capture, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from conntrack.cli.errors import debug_option, say
+from conntrack.cli.output import Output, choose_format, output_option
+from conntrack.cli.reading import (
+    Reading,
+    captures_argument,
+    check_profile,
+    epoch_option,
+    open_reading,
+    profile_option,
+    truncated_option,
+)
+from conntrack.export import FORMATS, SUFFIXES, Exporter, make_exporter
+from conntrack.report.format import count, instant
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from conntrack.capture import CaptureInfo
+    from conntrack.tracker import Tracker
+
+    Rows = np.ndarray[Any, Any]
+
+__all__ = ["command"]
+
+_ROWS = 65_536
+"""Most rows turned into text at a time: about 10 MB."""
+_FEW = 1_024
+"""Fewer rows than this are kept until there are more: a call for each of many instants costs more than their rows."""
+
+
+@click.command("sockets", short_help="What ss -tan showed at an instant.")
+@captures_argument
+@click.option(
+    "--at",
+    "times",
+    metavar="TIME",
+    multiple=True,
+    help="The instant: ISO 8601 (UTC where it names no zone), unix seconds, or a time of day on the UTC day of the "
+    "first packet. May be given more than once; the end of the capture without.",
+)
+@click.option("--host", metavar="IP", help="Only the sockets of this address; both ends of each connection without.")
+@click.option(
+    "--format", "format_", type=click.Choice(FORMATS), help="A table on a terminal, else TSV with every column."
+)
+@output_option
+@click.option(
+    "--where",
+    metavar="CONDITIONS",
+    help='Only sockets for which all hold, as in flows. E.g. "state=CLOSE_WAIT and local_port=443".',
+)
+@profile_option
+@epoch_option
+@truncated_option
+@debug_option
+def command(
+    captures: tuple[str, ...],
+    times: tuple[str, ...],
+    host: str | None,
+    format_: str | None,
+    output_path: str | None,
+    where: str | None,
+    profile: str,
+    epoch: bool,
+    allow_truncated: bool,
+) -> int:
+    """List the sockets that were open at an instant: what "ss -tan" showed, since when, and how that is known.
+
+    Every end that was in a state other than CLOSED and LISTEN is a row. Evidence: seen (in the capture), inferred (a
+    later segment proves it), assumed (the capture began in the middle). Nothing behind the last TIME is read.
+    """
+    chosen = choose_format(format_, output_path, SUFFIXES, terminal="table", piped="tsv")
+
+    from conntrack.addresses import parse_ip
+    from conntrack.export.columns import SOCKET_COLUMNS
+    from conntrack.export.where import parse_where
+    from conntrack.tracker import Tracker
+
+    check_profile(profile)
+    for text in times:
+        _instant(text, 0)
+    try:
+        address = parse_ip(host) if host is not None else None
+    except ValueError as error:
+        raise click.UsageError(f"--host: {error}") from None
+    wanted = parse_where(where, SOCKET_COLUMNS) if where is not None else None
+    with open_reading(captures) as reading:
+        with Output(output_path, captures) as output:
+            view = _View(output, chosen, host=host, epoch=epoch)
+            for at_ns, rows in _answers(reading, Tracker(profile=profile), times, address, epoch=epoch):
+                view.show(at_ns, rows if wanted is None else rows[wanted.mask(rows)])
+            view.finish()
+        return reading.finish(allow_truncated=allow_truncated)
+
+
+def _answers(
+    reading: Reading, tracker: Tracker, times: Sequence[str], host: tuple[bytes, int] | None, *, epoch: bool
+) -> Iterator[tuple[int, Rows]]:
+    """Yield the instants with their rows; then say which of them lie outside of the capture."""
+    from conntrack.sockets import segments_of_host, sockets_at
+
+    info = reading.capture.info
+    batches = iter(reading)
+    first = next(batches, None)  # a time of day is on its day
+    batches = batches if first is None else chain((first,), batches)
+    if times:
+        instants = [_instant(text, info.first_ts_ns or 0) for text in times]
+        yield from sockets_at(batches, tracker, instants, host=host)
+        _say_what_is_outside(instants, info, epoch=epoch)
+        return
+    for segments in batches if host is None else segments_of_host(batches, host):
+        tracker.process(segments)
+        for _ in tracker.retired():
+            pass  # over: no socket
+    if info.last_ts_ns is None:
+        _say_what_is_outside([], info, epoch=epoch)
+    else:
+        yield info.last_ts_ns, tracker.sockets(info.last_ts_ns, host=host)
+
+
+def _instant(text: str, first_ts_ns: int) -> int:
+    from conntrack.times import parse_time, time_of_day
+
+    at_ns = time_of_day(text, first_ts_ns)
+    try:
+        return parse_time(text) if at_ns is None else at_ns
+    except ValueError as error:
+        raise click.UsageError(f"--at: {error}") from None
+
+
+def _say_what_is_outside(instants: Sequence[int], info: CaptureInfo, *, epoch: bool) -> None:
+    if info.first_ts_ns is None or info.last_ts_ns is None:
+        say("no packets in this capture; nothing is known at any time")
+        return
+    early = [at_ns for at_ns in instants if at_ns < info.first_ts_ns]
+    late = [at_ns for at_ns in instants if at_ns > info.last_ts_ns]
+    for outside, where, so in (
+        (early, f"before the first packet, at {instant(info.first_ts_ns, epoch=epoch)}", "nothing is known then"),
+        (late, f"after the last packet, at {instant(info.last_ts_ns, epoch=epoch)}", "only timers went on"),
+    ):
+        if outside:
+            which = instant(outside[0], epoch=epoch) if len(outside) == 1 else f"{len(outside):,} instants"
+            say(f"--at: {which} {'is' if len(outside) == 1 else 'are'} {where}; {so}")
+
+
+class _View:
+    """Writes the sockets of one instant after the other: rows, or for people a table each."""
+
+    def __init__(self, output: Output, format_: str, *, host: str | None, epoch: bool) -> None:
+        self._output = output
+        self._host = host
+        self._epoch = epoch
+        self._tables = 0
+        self._kept: list[Rows] = []
+        self._kept_rows = 0
+        self._rows = None if format_ == "table" else make_exporter(format_, of="sockets", epoch=epoch)
+        if self._rows is not None:
+            output.write(self._rows.header())
+
+    def show(self, at_ns: int, rows: Rows) -> None:
+        """Write `rows` (SOCKET_DTYPE), those of the instant `at_ns`."""
+        if self._rows is not None:
+            self._kept.append(rows)
+            self._kept_rows += len(rows)
+            if self._kept_rows >= _FEW:
+                self.finish()
+            return
+        exporter = make_exporter("table", of="sockets", epoch=self._epoch, width=self._output.width)
+        whose = f" of {self._host}" if self._host is not None else ""
+        blank = "\n" if self._tables else ""
+        self._tables += 1
+        self._output.write_text(f"{blank}{_short(at_ns, epoch=self._epoch)}: {count(len(rows), 'socket')}{whose}\n")
+        self._write(exporter, rows)
+
+    def finish(self) -> None:
+        """Write the rows that were kept to be turned into text together."""
+        if self._rows is not None and self._kept:
+            import numpy as np
+
+            self._write(self._rows, np.concatenate(self._kept))
+            self._kept.clear()
+            self._kept_rows = 0
+
+    def _write(self, exporter: Exporter, rows: Rows) -> None:
+        for at in range(0, len(rows), _ROWS):
+            self._output.write(exporter.rows(rows[at : at + _ROWS]))
+
+
+def _short(at_ns: int, *, epoch: bool) -> str:
+    """Return an instant without the zeros at its end."""
+    text = instant(at_ns, epoch=epoch)
+    return f"{text.rstrip('Z').rstrip('0').rstrip('.')}{'' if epoch else 'Z'}"
