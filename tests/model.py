@@ -128,6 +128,8 @@ class End:
     since: int
     known: bool = False  # its numbers are: from a segment of its own, or from an ACK of the peer
     packets: int = 0
+    spoke: bool = False  # a segment of its own has set its numbers
+    reset: bool = False  # it has sent a RST
     opened: bool = False  # its SYN, with or without ACK, was seen
     greeting: bool = False  # its SYN+ACK was
     other_iss: int | None = None  # that of the SYN+ACK before it
@@ -199,6 +201,10 @@ class Connection:
         """Nothing is left at either end."""
         states = {end.state for end in self.ends.values()}
         return states <= {CLOSED, LISTEN} and CLOSED in states
+
+    def probed(self) -> bool:
+        """Nothing but segments with impossible flags have come."""
+        return not any(end.spoke or end.reset for end in self.ends.values())
 
     def lingering(self) -> bool:
         """At most a TIME_WAIT is left."""
@@ -281,23 +287,25 @@ def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
     seq, ack = int(s["seq"]), int(s["ack"])
     if flags == SYN:
         own = x.known and near(seq, x.iss) == x.iss
-        if own and (x.opened or x.packets):
+        if own and (x.opened or x.spoke):
             return "same"
         if c.lingering():
             dead = y.state != TIME_WAIT or _newer(s, x) or near(seq, x.nxt) > x.nxt
             return "next" if dead else "stray"
-        if x.state == LISTEN and not x.packets:
+        if x.state in (LISTEN, CLOSED) and not x.spoke:
             return "same"
-        if x.state == SYN_SENT and x.packets and y.state == LISTEN:
+        if x.state == SYN_SENT and x.spoke and y.state == LISTEN:
             return "next"
         return "same" if own else "stray"
     if flags == SYN | ACK:
         if y.pending is not None and ack == (y.pending[0] + 1) % 2**32:
             return "next"
         beyond = near(ack, y.iss) - y.iss - 1
-        answers = bool(y.packets) and 0 <= beyond < 2**30
+        answers = y.spoke and 0 <= beyond < 2**30
         return "next" if c.over() and near(seq, x.iss) != x.iss and not answers else "same"
-    if flags in (ACK, FIN | ACK) and c.over() and x.packets:
+    if flags in (ACK, FIN | ACK) and c.over() and c.probed():
+        return "next"
+    if flags in (ACK, FIN | ACK) and c.over() and x.spoke:
         number = near(seq, x.nxt)
         return "next" if number > x.nxt + MIB or near(seq, x.iss) < x.iss else "same"
     return "same"
@@ -355,7 +363,11 @@ def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
 def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y: End) -> None:
     """A segment with an ACK and without SYN and RST: data, FIN, or nothing."""
     seq = int(s["seq"])
-    if x.packets == 1 and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
+    beyond = (int(s["ack"]) - y.iss - 1) % 2**32
+    if x.state in (LISTEN, SYN_SENT, SYN_RECEIVED) and y.opened and beyond > (y.nxt - y.iss - 1) % 2**32 + MIB:
+        return  # of an older connection: it does not acknowledge the SYN of the peer
+    first, x.spoke = not x.spoke, True
+    if first and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
         x.start(seq - 1, seq)
     seq = near(seq, x.edge)
     end = seq + payload + fin
@@ -363,7 +375,7 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     taken = True
     if timed and x.ts_recent is not None and near(tsval, x.ts_recent) < x.ts_recent:
         taken = False
-    elif y.packets and seq - x.edge > (65_535 << y.scale) + MIB:
+    elif y.spoke and seq - x.edge > (65_535 << y.scale) + MIB:
         return
     processed = taken and (
         y.acked is None or near(end, y.acked) >= y.acked
@@ -397,7 +409,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
     event = Event.SYN
     if flags == SYN:
         if again:
-            if x.opened and x.packets == 1:  # it comes behind its answer
+            if x.opened and not x.spoke:  # it comes behind its answer
                 x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
             return None
         if payload:
@@ -428,7 +440,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
     c.handshake = True
     if not again:
         x.start(seq, seq + 1 + payload)
-    x.opened = True
+    x.opened = x.spoke = True
     if int(s["options"]) & HAS_TIMESTAMP:
         x.ts_recent = int(s["tsval"])
     x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
@@ -460,8 +472,9 @@ def _acknowledge(s: Any, x: End, y: End, ts: int, processed: bool) -> None:
 
 def _reset(s: Any, flags: int, x: End, y: End) -> None:
     ts, seq, ack = int(s["ts_ns"]), int(s["seq"]), int(s["ack"])
-    stray = x.state == SYN_SENT and x.packets > 1 and not x.iss < near(seq, x.nxt) <= x.nxt
-    if not y.packets:
+    x.reset = True
+    stray = x.state == SYN_SENT and x.spoke and not x.iss < near(seq, x.nxt) <= x.nxt
+    if not y.spoke:
         valid = True
     elif y.state == SYN_SENT and x.state in (LISTEN, CLOSED):
         valid = bool(flags & ACK) and y.iss < near(ack, y.nxt) <= y.nxt

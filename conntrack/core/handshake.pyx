@@ -11,11 +11,11 @@ from .life cimport (
     OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, move, set_synack_ts, synack_ts, trait, trouble_of,
 )
 from .live cimport (
-    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, SAW_ACK_OF_SYN, SAW_SYN,
-    SAW_SYN_ACK, SAW_TIMESTAMP, Trouble,
+    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN, SAW_ACK_OF_SYN,
+    SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Trouble,
 )
 from .seqnum cimport seq_le, seq_max
-from .sides cimport LARGEST_SCALE, set_scale
+from .sides cimport LARGEST_SCALE, is_known, set_scale
 from .stream cimport count_retransmit
 
 
@@ -30,6 +30,7 @@ cdef void _take_options(LiveFlow* f, const SegmentRecord* s, int side) noexcept 
 
 cdef void _begin_side(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     # The side's SYN (with or without ACK) sets its numbers.
+    f.flags |= <uint32_t>KNOWN << side
     f.iss[side] = s.seq
     f.snd_nxt[side] = s.seq + 1 + s.payload_bytes
     if f.trouble:
@@ -75,12 +76,16 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
     cdef int peer = 1 - side
     cdef Trouble* x
     cdef uint32_t acked = s.ack - f.iss[peer] - 1      # octets behind the peer's SYN that are acknowledged too
-    if (f.packets[peer] or f.flags & SAW_SYN) and acked > f.snd_nxt[peer] - f.iss[peer] - 1:
+    if (is_known(f, peer) or f.flags & SAW_SYN) and acked > f.snd_nxt[peer] - f.iss[peer] - 1:
         trouble_of(t, f).more_syns[side] += 1
         return                                          # answers no SYN of this connection
-    if side == 0 and f.packets[peer] == 0 or not f.flags & (SAW_SYN | SAW_SYN_ACK) and not trait(t, f, side) & PASSIVE:
+    if side == 0 and not is_known(f, peer) or not f.flags & (SAW_SYN | SAW_SYN_ACK) and not trait(t, f, side) & PASSIVE:
         trouble_of(t, f).more_syns[side] += 1
         return                                          # nobody asked, or not as far as the capture goes back
+    if not first and s.seq != f.iss[side] and not (
+            trait(t, f, side) & (OPENING | PASSIVE | OVER) or trait(t, f, peer) & ACTIVE_OPEN):
+        trouble_of(t, f).more_syns[side] += 1
+        return                                          # both are past the handshake
     if first or (side == 1 and not f.flags & SAW_SYN_ACK) or (
             f.flags & FLAG_SIMULTANEOUS_OPEN and s.seq == f.iss[side] and trait(t, f, side) & OPENING):
         if first or s.seq != f.iss[side]:

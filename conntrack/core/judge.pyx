@@ -21,11 +21,12 @@ from .life cimport (
     closing_of, is_over, move, trait, trouble_of,
 )
 from .live cimport (
-    FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, RANGES, SAW_TIMESTAMP, Closing, Trouble,
+    FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, RANGES, SAW_TIMESTAMP, Closing, Trouble,
 )
 from .seqnum cimport seq_lt, seq_max
 from .sides cimport (
-    KIND_OTHER, KIND_RST, KIND_SYN, KIND_SYN_ACK, PLAUSIBLE, TCP_ACK, WINDOW_MARGIN, edge_of, kind_of, scale_of,
+    KIND_OTHER, KIND_RST, KIND_SYN, KIND_SYN_ACK, PLAUSIBLE, TCP_ACK, WINDOW_MARGIN, edge_of, is_known, kind_of,
+    scale_of,
 )
 from .stream cimport judge_stream
 
@@ -40,7 +41,7 @@ cdef bint replaces(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noe
     cdef bint beyond
     cdef Trouble* x
     if kind == KIND_SYN:
-        if f.packets[side] and s.seq == f.iss[side]:
+        if is_known(f, side) and s.seq == f.iss[side]:
             return False
         if gone:
             return True
@@ -51,14 +52,16 @@ cdef bint replaces(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noe
                 and seq_lt(f.ts_recent[side], s.tsval))
         if own & LINGERS and its & (OVER | PASSIVE):
             return True
-        return own & ACTIVE_OPEN and its & PASSIVE and f.packets[side] > 0
+        return own & ACTIVE_OPEN and its & PASSIVE and is_known(f, side)
     if kind == KIND_SYN_ACK:
         if f.trouble:
             x = &t.troubles[f.trouble]
             if x.pending_role == peer + 1 and s.ack == x.pending_iss + 1:
                 return True
-        return gone and s.seq != f.iss[side] and not (f.packets[peer] and s.ack - f.iss[peer] - 1 < PLAUSIBLE)
-    if kind == KIND_OTHER and gone and f.packets[side]:
+        return gone and s.seq != f.iss[side] and not (is_known(f, peer) and s.ack - f.iss[peer] - 1 < PLAUSIBLE)
+    if kind == KIND_OTHER and gone and not f.flags & (3 * KNOWN) and not f.closing:
+        return True                                     # there were only probes
+    if kind == KIND_OTHER and gone and is_known(f, side):
         beyond = seq_lt(f.snd_nxt[side], s.seq) and s.seq - f.snd_nxt[side] > WINDOW_MARGIN
         return beyond or seq_lt(s.seq, f.iss[side])
     return False
@@ -71,11 +74,11 @@ cdef bint _rst_counts(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
     cdef uint32_t highest = edge
     cdef Trouble* x
     cdef int i
-    if f.packets[peer] == 0:
+    if not is_known(f, peer):
         return True                                     # nothing is known of what it expects
     if trait(t, f, peer) & ACTIVE_OPEN and trait(t, f, side) & (PASSIVE | OVER):
         return s.flags & TCP_ACK and s.ack - f.iss[peer] - 1 <= f.snd_nxt[peer] - f.iss[peer] - 1
-    if f.packets[side] == 0 and not f.ack[peer]:
+    if not is_known(f, side) and not f.ack[peer]:
         return True                                     # its sender was never seen, nor acknowledged
     if f.trouble:
         x = &t.troubles[f.trouble]
@@ -93,7 +96,7 @@ cdef bint _rst_counts(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
 cdef void _judge_rst(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     cdef int peer = 1 - side
     cdef bint over = is_over(t, f)
-    cdef bint stray = trait(t, f, side) & ACTIVE_OPEN and f.packets[side] > 1 and not (
+    cdef bint stray = trait(t, f, side) & ACTIVE_OPEN and is_known(f, side) and not (
         s.seq - f.iss[side] - 1 <= f.snd_nxt[side] - f.iss[side] - 1)
     cdef bint counts = _rst_counts(t, f, s, side)
     cdef Closing* c
@@ -127,7 +130,7 @@ cdef inline void _count(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
 cdef void judge(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     """Count the segment `s` that `side` sent, and let it move both sides."""
     cdef int kind = kind_of(s.flags)
-    cdef bint first = f.packets[side] == 0
+    cdef bint first = not is_known(f, side)
     _count(t, f, s, side)
     if (kind == KIND_OTHER or kind == KIND_SYN_ACK) and trait(t, f, 1 - side) & LINGERS and f.closing:
         # Linux tcp_timewait_state_process: whatever carries an ACK starts TIME_WAIT again.

@@ -23,8 +23,9 @@ cdef enum:                          # LiveFlow.marks; bits 4-7, two a side, are 
     MARK_DIRECTION = 2              # shift of two bits: states.DirectionEvidence
 
 cdef enum:                          # LiveFlow.flags; bits 0-15 are states.FlowFlag
-    FLAG_MIDSTREAM = 1 << 0
+    FLAG_MIDSTREAM = 1 << 0         # in a FlowRecord; in a LiveFlow these two bits are KNOWN
     FLAG_ONE_SIDED = 1 << 1
+    KNOWN = 1 << 0                  # two bits: the client, the server has set its numbers by a segment of its own
     FLAG_SIMULTANEOUS_OPEN = 1 << 2
     FLAG_FAST_OPEN = 1 << 3
     FLAG_REUSED_TIME_WAIT = 1 << 4
@@ -38,7 +39,7 @@ cdef enum:                          # LiveFlow.flags; bits 0-15 are states.FlowF
     FLAG_ODD_FLAGS = 1 << 12
     FLAG_CAPTURE_LOSS = 1 << 13
     FLAG_HISTORY_CUT = 1 << 14
-    FLAGS_EXPORTED = 0xFFFF
+    FLAGS_EXPORTED = 0xFFFC
     SAW_SYN = 1 << 16               # a SYN without ACK, from the client
     SAW_SYN_ACK = 1 << 17           # a SYN+ACK, from the server
     SAW_ACK_OF_SYN = 1 << 18        # the client's first ACK of the SYN+ACK

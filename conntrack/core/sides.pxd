@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
 from .life cimport NO_TIME
-from .live cimport SAW_TIMESTAMP, UNKNOWN_SCALE, LiveFlow, Tables
+from .live cimport KNOWN, SAW_TIMESTAMP, UNKNOWN_SCALE, LiveFlow, Tables
 from .seqnum cimport seq_le
 
 cdef enum:                      # what the flags of a segment make it (RFC 9293 3.1; netfilter's tcp_valid_flags)
@@ -41,6 +41,10 @@ cdef inline int kind_of(uint32_t flags) noexcept nogil:
 
 cdef inline uint32_t edge_of(Tables* t, LiveFlow* f, int side) noexcept nogil:
     return t.troubles[f.trouble].edge[side] if f.trouble else f.snd_nxt[side]
+
+
+cdef inline bint is_known(const LiveFlow* f, int side) noexcept nogil:
+    return f.flags & (<uint32_t>KNOWN << side) != 0
 
 
 cdef inline uint32_t scale_of(LiveFlow* f, int side) noexcept nogil:

@@ -27,7 +27,7 @@ from .live cimport (
 )
 from .seqnum cimport seq_lt
 from .sides cimport (
-    KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, kind_of, note_timestamp,
+    KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, is_known, kind_of, note_timestamp,
 )
 
 from .abi import SEGMENT_DTYPE
@@ -250,7 +250,7 @@ cdef inline bint _step_plain(Tables* t, LiveFlow* f, const SegmentRecord* s, int
         return False
     if s.flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK) != TCP_ACK or s.seq != f.snd_nxt[side] or s.window == 0:
         return False
-    if seq_lt(s.ack, f.ack[side]) or seq_lt(f.snd_nxt[peer], s.ack) or not f.packets[side] or not f.ack[side]:
+    if seq_lt(s.ack, f.ack[side]) or seq_lt(f.snd_nxt[peer], s.ack) or not is_known(f, side) or not f.ack[side]:
         return False
     if s.options & SEGMENT_HAS_TIMESTAMP:
         if f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):

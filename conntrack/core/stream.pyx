@@ -6,7 +6,7 @@ counts as received when the edge has reached its end, or when an ACK covers it, 
 judge.pyx, which has counted the segment. RFC 9293 sections 3.4 and 3.10.7.4, RFC 7323 section 5 (PAWS).
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .life cimport (
@@ -15,11 +15,11 @@ from .life cimport (
     add_head_letter, add_letter, closing_of, established_ts, move, set_established_ts, trait, trouble_of,
 )
 from .live cimport (
-    FIN_TAKEN, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW, FLAG_PAWS_REJECTED, RANGES, SAW_ACK_OF_SYN,
+    FIN_TAKEN, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW, FLAG_PAWS_REJECTED, KNOWN, RANGES, SAW_ACK_OF_SYN,
     SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
-from .sides cimport PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_fin, note_timestamp, scale_of
+from .sides cimport PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_fin, is_known, note_timestamp, scale_of
 
 
 cdef void count_retransmit(Tables* t, LiveFlow* f, int side, uint32_t repeated, bint whole) noexcept nogil:
@@ -93,7 +93,7 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
     cdef uint32_t edge, missing
     cdef Trouble* x
     cdef int evidence = SEEN
-    if f.packets[peer] == 0 and not f.flags & SAW_SYN_ACK and not f.ack[side]:
+    if not is_known(f, peer) and not f.flags & SAW_SYN_ACK and not f.ack[side]:
         f.iss[peer] = s.ack - 1                         # never seen: the ACK is all there is to know it by
         f.snd_nxt[peer] = s.ack
         if f.trouble:
@@ -108,7 +108,7 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
             has_fin(t, f, peer) and seq_lt(f.snd_nxt[peer], s.ack)):
         x = trouble_of(t, f)
         missing = s.ack - edge - _covered(x, peer, edge, s.ack)
-        if missing and f.packets[peer]:
+        if missing and is_known(f, peer):
             x.gap_bytes[peer] += missing
             f.flags |= FLAG_CAPTURE_LOSS
             add_letter(t, f, LETTER_GAP + peer)
@@ -202,6 +202,16 @@ cdef bint _take_data(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, b
     return True
 
 
+cdef void _fin_arrives(Tables* t, LiveFlow* f, int side, int64_t ts_ns, bint at_once) noexcept nogil:
+    # The peer takes the FIN of `side` when nothing is missing before it.
+    if f.flags & (<uint32_t>FIN_TAKEN << side) or not has_fin(t, f, side) or edge_of(t, f, side) != f.snd_nxt[side]:
+        return
+    f.flags |= <uint32_t>FIN_TAKEN << side
+    if not at_once:
+        trouble_of(t, f).fin_taken_ts_ns[side] = ts_ns
+    move(t, f, RECEIVED, EVENT_FIN, 1 - side, ts_ns, SEEN)
+
+
 cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
     cdef int peer = 1 - side
     cdef bint delivered = True
@@ -209,6 +219,10 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     cdef bint new_fin, processed
     cdef uint32_t edge
     cdef Trouble* x
+    if trait(t, f, side) & (OPENING | PASSIVE) and f.flags & (SAW_SYN if peer == 0 else SAW_SYN_ACK) \
+            and s.ack - f.iss[peer] - 1 > f.snd_nxt[peer] - f.iss[peer] - 1 + WINDOW_MARGIN:
+        return                                          # of an older connection: it does not acknowledge the peer's SYN
+    f.flags |= <uint32_t>KNOWN << side
     if first and not (f.flags & (SAW_SYN | SAW_SYN_ACK) and f.ack[peer] and s.seq - f.snd_nxt[side] < PLAUSIBLE):
         f.iss[side] = s.seq - 1
         f.snd_nxt[side] = s.seq
@@ -218,7 +232,7 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     if s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
         f.flags |= FLAG_PAWS_REJECTED
         delivered = False
-    elif seq_lt(edge, s.seq) and f.packets[peer] and \
+    elif seq_lt(edge, s.seq) and is_known(f, peer) and \
             s.seq - edge > (<uint32_t>65535 << scale_of(f, peer)) + WINDOW_MARGIN:
         f.flags |= FLAG_OUT_OF_WINDOW
         return
@@ -231,6 +245,7 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
         f.window[side] = s.window
     _take_ack(t, f, s, side, processed)
     _take_ack_of_fin(t, f, s, side, processed)
+    _fin_arrives(t, f, peer, s.ts_ns, False)            # where the ACK says that all before a FIN has arrived
     if s.payload_bytes or not s.flags & TCP_FIN:
         add_head_letter(t, f, side, s.payload_bytes != 0)
     if s.window == 0:
@@ -254,9 +269,5 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
             move(t, f, SENT, EVENT_FIN_CROSSING, side, s.ts_ns, SEEN)
         else:
             move(t, f, SENT, EVENT_FIN, side, s.ts_ns, SEEN)
-    if delivered and has_fin(t, f, side) and not f.flags & (<uint32_t>FIN_TAKEN << side) \
-            and edge_of(t, f, side) == f.snd_nxt[side]:
-        f.flags |= <uint32_t>FIN_TAKEN << side
-        if not new_fin:
-            trouble_of(t, f).fin_taken_ts_ns[side] = s.ts_ns
-        move(t, f, RECEIVED, EVENT_FIN, peer, s.ts_ns, SEEN)
+    if delivered:
+        _fin_arrives(t, f, side, s.ts_ns, new_fin)
