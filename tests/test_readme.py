@@ -38,6 +38,17 @@ def test_the_report(
     assert shown[1] == capsys.readouterr().out.rstrip()
 
 
+def test_the_example_of_sockets(
+    readme: str, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a terminal, where it is a table."""
+    monkeypatch.chdir(root)
+    found = re.search(r"```\n\$ ctrack (sockets .*)\n((?:.*\n)*?)```", readme)
+    assert found
+    assert main([*shlex.split(found[1]), "--format", "table"]) == 0
+    assert capsys.readouterr().out == found[2]
+
+
 def test_the_python_example_runs(readme: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
