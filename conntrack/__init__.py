@@ -32,6 +32,7 @@ from .states import (
 if TYPE_CHECKING:
     from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE
     from .detect.finding import Finding
+    from .detect.options import DetectOptions
     from .pipeline import analyze, read_segments, track
     from .report.model import Report
     from .tracker import Tracker
@@ -54,6 +55,7 @@ __all__ = [
     "CaptureError",
     "ClosedBy",
     "ConntrackError",
+    "DetectOptions",
     "DirectionEvidence",
     "EndReason",
     "Evidence",
@@ -83,6 +85,7 @@ TIME_WAIT = TcpState.TIME_WAIT
 _LAZY = {
     "FLOW_DTYPE": "conntrack.core.abi",
     "SEGMENT_DTYPE": "conntrack.core.abi",
+    "DetectOptions": "conntrack.detect.options",
     "Finding": "conntrack.detect.finding",
     "Report": "conntrack.report.model",
     "Tracker": "conntrack.tracker",

@@ -35,9 +35,7 @@ class Reservation:
         MemoryError: not even `least` can be had.
     """
 
-    def __init__(
-        self, count: int, dtype: np.dtype[Any], least: int, *, huge_from_bytes: int = HUGE_FROM_BYTES
-    ) -> None:
+    def __init__(self, count: int, dtype: np.dtype[Any], least: int, *, huge_from_bytes: int = HUGE_FROM_BYTES) -> None:
         self._area, count = _map(count, dtype.itemsize, least)
         if len(self._area) > HUGE_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
             self._area.madvise(mmap.MADV_HUGEPAGE, huge_from_bytes)

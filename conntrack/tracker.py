@@ -118,6 +118,17 @@ class Tracker:
         view.flags.writeable = False
         return view
 
+    def parts(self, pool: str) -> Array:
+        """The records of "closings" or "troubles": what live connections have besides `flows`, whose fields point here.
+
+        As with `flows`, the layout is private (core/live.pxd), read-only, and valid until the next process(). Record 0
+        stands for none.
+        """
+        used = dict(zip(_POOLS, self._table.used(), strict=True))[pool][0]
+        view = self._pools[pool][0].records[:used]
+        view.flags.writeable = False
+        return view
+
     def invalid(self) -> dict[tuple[str, str, str], int]:
         """How often an event met a state for which no rule speaks: {(role, event, state): n}, from transitions.py."""
         from .states import Role, SegmentEvent
@@ -201,6 +212,8 @@ class Tracker:
         elif self.segments and now_ns < self._table.now_ns:
             raise ValueError(f"{now_ns} is before the last segment, at {self._table.now_ns}")
         parts = [rows for _, rows in self._expand(now_ns, True)]
+        if len(parts) == 1:  # joining rows this wide costs more than making one
+            return parts[0]
         return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *parts])
 
     # --- Room ---------------------------------------------------------------------------------------------------------

@@ -363,9 +363,9 @@ def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
 def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y: End) -> None:
     """A segment with an ACK and without SYN and RST: data, FIN, or nothing."""
     seq = int(s["seq"])
-    if x.state in (LISTEN, SYN_SENT, SYN_RECEIVED) and y.opened:
-        if (int(s["ack"]) - y.iss - 1) % 2**32 > (y.nxt - y.iss - 1) % 2**32 + MIB:
-            return  # of an older connection: it does not acknowledge the SYN of the peer
+    beyond = (int(s["ack"]) - y.iss - 1) % 2**32
+    if x.state in (LISTEN, SYN_SENT, SYN_RECEIVED) and y.opened and beyond > (y.nxt - y.iss - 1) % 2**32:
+        return  # of an older connection: it does not acknowledge the SYN of the peer
     first, x.spoke = not x.spoke, True
     if first and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
         x.start(seq - 1, seq)

@@ -19,7 +19,7 @@ from conntrack.cli.errors import ExitCode, Settings, debug_option, guarded
 
 __all__ = ["main"]
 
-_COMMANDS = ("report", "flows", "states", "generate")
+COMMANDS = ("report", "flows", "explain", "states", "generate")
 _DEFAULT = "report"
 _COMPLETION = "_CTRACK_COMPLETE"
 
@@ -51,10 +51,10 @@ class _Commands(click.Group):
     """Commands by file, imported late; an argument that is none of them is a capture for `report`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"conntrack.cli.{cmd_name}").command
         return command
@@ -65,8 +65,8 @@ class _Commands(click.Group):
             ctx.exit(ExitCode.USAGE)
         own = {name for option in self.get_params(ctx) for name in option.opts}
         first = next((at for at, argument in enumerate(args) if argument not in own), None)
-        if first is not None and args[first] not in _COMMANDS:
-            close = get_close_matches(args[first], _COMMANDS, n=1)
+        if first is not None and args[first] not in COMMANDS:
+            close = get_close_matches(args[first], COMMANDS, n=1)
             if close and not Path(args[first]).exists():
                 raise click.UsageError(f"no command and no file '{args[first]}'; did you mean '{close[0]}'?", ctx)
             args = [*args[:first], _DEFAULT, *args[first:]]

@@ -9,3 +9,5 @@ HAS_SACK_PERMITTED: int
 HAS_SACK: int
 HAS_FAST_OPEN: int
 OPTIONS_CUT: int
+
+def flow_bytes(flows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...

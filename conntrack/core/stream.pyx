@@ -15,8 +15,8 @@ from .life cimport (
     add_head_letter, add_letter, closing_of, established_ts, move, set_established_ts, trait, trouble_of,
 )
 from .live cimport (
-    FIN_TAKEN, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW, FLAG_PAWS_REJECTED, KNOWN, RANGES, SAW_ACK_OF_SYN,
-    SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
+    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW, FLAG_PAWS_REJECTED, KNOWN,
+    RANGES, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
 from .sides cimport PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_fin, is_known, note_timestamp, scale_of
@@ -108,7 +108,7 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
             has_fin(t, f, peer) and seq_lt(f.snd_nxt[peer], s.ack)):
         x = trouble_of(t, f)
         missing = s.ack - edge - _covered(x, peer, edge, s.ack)
-        if missing and is_known(f, peer):
+        if missing and is_known(f, peer) and not f.flags & FLAG_ACCEPT_QUEUE:   # there data was dropped, not missed
             x.gap_bytes[peer] += missing
             f.flags |= FLAG_CAPTURE_LOSS
             add_letter(t, f, LETTER_GAP + peer)
@@ -220,7 +220,7 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     cdef uint32_t edge
     cdef Trouble* x
     if trait(t, f, side) & (OPENING | PASSIVE) and f.flags & (SAW_SYN if peer == 0 else SAW_SYN_ACK) \
-            and s.ack - f.iss[peer] - 1 > f.snd_nxt[peer] - f.iss[peer] - 1 + WINDOW_MARGIN:
+            and s.ack - f.iss[peer] - 1 > f.snd_nxt[peer] - f.iss[peer] - 1:
         return                                          # of an older connection: it does not acknowledge the peer's SYN
     f.flags |= <uint32_t>KNOWN << side
     if first and not (f.flags & (SAW_SYN | SAW_SYN_ACK) and f.ack[peer] and s.seq - f.snd_nxt[side] < PLAUSIBLE):

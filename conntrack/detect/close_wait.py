@@ -11,41 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from conntrack.core.counts import count
+from conntrack.core.keys import endpoint_words
+from conntrack.core.spans import silent_ends
 from conntrack.detect.columns import (
-    FAR_NS,
-    Side,
-    address_words,
-    endpoint_words,
     ns_of,
-    times_of,
     words_endpoint,
     words_ip,
 )
 from conntrack.detect.counting import NO_GROUP, KeyIndex
 from conntrack.detect.finding import SEVERITIES, Finding, Severity
 from conntrack.detect.options import DetectOptions
-from conntrack.states import Evidence, FlowFlag, TcpState
+from conntrack.states import TcpState
 
 __all__ = ["CloseWaitLeak"]
 
 _MINUTE_NS = 60 * 10**9
 _PEERS_NAMED = 5
-
-_KEPT = np.dtype(
-    [
-        ("subject", "u8", 3),  # endpoint words of the service, or of the client's host (port 0)
-        ("peer", "u8", 2),  # address words of the other end
-        ("flow_id", "u8"),
-        ("start", "u8"),  # the peer's FIN taken
-        ("quiet", "u8"),  # last sign of the application: that, or the last payload since
-        ("end", "u8"),  # CLOSE_WAIT left, FAR_NS while in it
-        ("is_client", "?"),
-        ("never_sent", "?"),  # not one byte from this end on the whole connection
-        ("spoke", "?"),  # payload since the peer's FIN
-        ("pending_syn", "?"),  # a new SYN came onto the 4-tuple
-        ("midstream", "?"),
-    ]
-)
 
 
 class CloseWaitLeak:
@@ -65,25 +47,24 @@ class CloseWaitLeak:
         self.options = options or DetectOptions()
         self._age_ns = ns_of(self.options.close_wait_age_s)
         self._services = KeyIndex(3)
-        self._connections = np.zeros(0, np.int64)  # by service
+        self._connections = np.zeros(1024, np.int64)  # by service
         self._kept: list[np.ndarray] = []
 
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,))."""
-        groups = self._services.intern(endpoint_words(flows, "server"))
-        self._count(np.bincount(groups[groups != NO_GROUP], minlength=len(self._services)))
-        for side in ("server", "client"):
-            kept = self._silent_ends(flows, side)
-            if len(kept):
-                self._kept.append(kept)
+        groups = self._services.intern(endpoint_words(flows, client=False))
+        self._make_room()
+        count(groups, self._connections)
+        kept = silent_ends(flows, TcpState.CLOSE_WAIT, self._age_ns)
+        if len(kept):
+            self._kept.append(kept)
 
     def merge(self, other: CloseWaitLeak) -> None:
         """Take in what `other` was fed."""
         groups = self._services.merge(other._services)
         known = groups != NO_GROUP
-        counts = np.zeros(len(self._services), np.int64)
-        counts[groups[known]] = other._connections[known]
-        self._count(counts)
+        self._make_room()
+        self._connections[groups[known]] += other._connections[: len(groups)][known]
         self._kept.extend(other._kept)
 
     def findings(self, end_ts_ns: int) -> list[Finding]:
@@ -103,41 +84,11 @@ class CloseWaitLeak:
         )
         return ranked[: self.options.subjects_max]
 
-    def _count(self, more: np.ndarray) -> None:
-        more[: len(self._connections)] += self._connections
-        self._connections = more
-
-    def _silent_ends(self, flows: np.ndarray, side: Side) -> np.ndarray:
-        """Return what is kept of the connections whose `side` was silent in CLOSE_WAIT long enough, or may be."""
-        peer: Side = "client" if side == "server" else "server"
-        start = times_of(flows, f"{peer}_fin_received_ts_ns")
-        own_fin = flows[f"{side}_fin_ts_ns"].view(np.uint64)
-        long = np.flatnonzero((start != FAR_NS) & (own_fin >= start + self._age_ns))
-        if long.size == 0:
-            return np.empty(0, _KEPT)
-        rows, start = flows[long], start[long]
-        end = np.minimum(times_of(rows, f"{side}_fin_ts_ns"), times_of(rows, "reset_ts_ns"))
-        end = np.minimum(end, times_of(rows, "closed_ts_ns"))
-        left = rows[f"{side}_state"] != TcpState.CLOSE_WAIT
-        end = np.where(left, np.minimum(end, times_of(rows, f"{side}_since_ts_ns")), end)
-        spoken = times_of(rows, "half_close_payload_ts_ns")
-        spoke = (spoken != FAR_NS) & (spoken > start)
-        quiet = np.where(spoke, spoken, start)
-        kept = np.zeros(len(rows), _KEPT)
-        words = endpoint_words(rows, side)
-        if side == "client":
-            words[2] &= ~np.uint64(0xFFFF)  # the subject is the host
-        kept["subject"] = np.stack(words, axis=1)
-        kept["peer"] = np.stack(address_words(rows, peer), axis=1)
-        kept["flow_id"], kept["start"], kept["quiet"], kept["end"] = rows["flow_id"], start, quiet, end
-        kept["is_client"] = side == "client"
-        kept["never_sent"] = rows[f"{side}_payload_bytes"] == 0
-        kept["spoke"] = spoke
-        kept["pending_syn"] = (rows["flags"] & FlowFlag.PENDING_SYN) != 0
-        kept["midstream"] = ((rows["flags"] & FlowFlag.MIDSTREAM) != 0) | (
-            rows[f"{side}_state_evidence"] == Evidence.ASSUMED
-        )
-        return np.compress(end >= quiet + self._age_ns, kept)
+    def _make_room(self) -> None:
+        if len(self._services) > len(self._connections):
+            grown = np.zeros(2 * len(self._services), np.int64)
+            grown[: len(self._connections)] = self._connections
+            self._connections = grown
 
     def _finding(self, kept: np.ndarray, end_ts_ns: int) -> Finding | None:
         options = self.options
@@ -189,7 +140,7 @@ class CloseWaitLeak:
         )
 
     def _connections_of(self, words: np.ndarray) -> int:
-        at = np.flatnonzero((self._services.keys == words[:, None]).all(axis=0))
+        at = np.flatnonzero((self._services.keys == words).all(axis=1))
         return int(self._connections[at[0]]) if at.size else 0
 
     def _severity(self, leaking: int, ratio: float) -> Severity:

@@ -12,7 +12,7 @@ import numpy as np
 
 from conntrack.addresses import endpoint_text, ip_text
 
-__all__ = ["FAR_NS", "Side", "address_words", "endpoint_words", "ns_of", "times_of", "words_endpoint", "words_ip"]
+__all__ = ["FAR_NS", "Side", "ns_of", "words_endpoint", "words_ip"]
 
 Side = Literal["client", "server"]
 
@@ -23,30 +23,6 @@ FAR_NS = 2**63
 def ns_of(seconds: float) -> int:
     """Return a duration in nanoseconds."""
     return round(seconds * 1e9)
-
-
-def times_of(flows: np.ndarray, name: str, rows: np.ndarray | None = None) -> np.ndarray:
-    """Return a column of times (of some rows) with FAR_NS where the time is not known; uint64, a copy.
-
-    NO_TIME_NS read without its sign is FAR_NS, so this costs nothing. (So do times before 1970; they have not
-    happened.)
-    """
-    times = flows[name].view(np.uint64)
-    return times.copy() if rows is None else times[rows]
-
-
-def address_words(flows: np.ndarray, side: Side) -> list[np.ndarray]:
-    """Return the address of one side as two columns of uint64, shape (n,) each: the 16 bytes as they lie in memory."""
-    offset = flows.dtype.fields[f"{side}_ip"][1]  # type: ignore[index]
-    layout = {"names": ["high", "low"], "formats": ["u8", "u8"], "offsets": [offset, offset + 8]}
-    words = flows.view(np.dtype({**layout, "itemsize": flows.dtype.itemsize}))  # type: ignore[call-overload]
-    return [words["high"].copy(), words["low"].copy()]
-
-
-def endpoint_words(flows: np.ndarray, side: Side) -> list[np.ndarray]:
-    """Return address, and version and port, of one side as three columns of uint64, shape (n,) each."""
-    version = flows["ip_version"].astype(np.uint64)
-    return [*address_words(flows, side), version << np.uint64(16) | flows[f"{side}_port"]]
 
 
 def words_ip(high: np.uint64, low: np.uint64, version: int) -> str:

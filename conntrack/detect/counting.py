@@ -12,35 +12,23 @@ Read `Tally` first: why instants on a grid stay exact when the grid is made coar
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["NO_GROUP", "KeyIndex", "LowestPerGroup", "Tally", "mix64", "ticks_of"]
+from conntrack.core.keys import intern
+
+__all__ = ["NO_GROUP", "KeyIndex", "LowestPerGroup", "Tally", "ticks_of"]
 
 NO_GROUP = -1
 """What `KeyIndex.intern` answers for a key that it had no room for."""
 
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd (Knuth, TAOCP volume 3, section 6.4)
-_HALF = np.uint64(32)
 _COLUMN_BITS, _TICK_BITS, _GROUP_BITS = 4, 36, 24
 _COLUMN_MASK = np.uint64((1 << _COLUMN_BITS) - 1)
 _TICK_MASK = np.uint64((1 << _TICK_BITS) - 1)
 _GROUP_SHIFT = np.uint64(_COLUMN_BITS + _TICK_BITS)
 _TICK_SHIFT = np.uint64(_COLUMN_BITS)
 _MAX_TICK = (1 << _TICK_BITS) - 1
-
-
-def mix64(words: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
-    """Return uint64 hashes, shape (n,), of keys given as columns of uint64."""
-    mixed = np.full(len(words[0]), np.uint64(seed))
-    for word in words:
-        mixed ^= word
-        mixed ^= mixed >> _HALF
-        mixed *= _MULTIPLIER
-        mixed ^= mixed >> _HALF
-    mixed *= _MULTIPLIER
-    return mixed ^ (mixed >> _HALF)
+_NEW = 1 << 18  # counts that wait to be sorted, at least: 2 MB
 
 
 def ticks_of(times_ns: np.ndarray, step_ns: int) -> np.ndarray:
@@ -54,7 +42,7 @@ def ticks_of(times_ns: np.ndarray, step_ns: int) -> np.ndarray:
 
 
 class KeyIndex:
-    """Numbers distinct keys 0, 1, 2, ... as they come; 8 bytes a word of key, and 32 to 64 of table, for each.
+    """Numbers distinct keys 0, 1, 2, ... as they come; 8 bytes a word of key, and 8 to 16 of table, for each.
 
     The numbers depend on the order of feeding; what is said about a key must not. Exact up to `limit` distinct keys;
     rows of keys beyond are answered with NO_GROUP and counted in `overflow_rows` (which keys those are does depend on
@@ -65,8 +53,6 @@ class KeyIndex:
         limit: most keys kept, at most 2**24 (the room in the keys of a Tally).
     """
 
-    _PIECE = 1024  # rows inserted first; then four times as many: the table grows with the keys, not with the rows
-
     def __init__(self, width: int, limit: int = 1 << 22) -> None:
         if limit > 1 << _GROUP_BITS:
             raise ValueError(f"limit is {limit}, at most {1 << _GROUP_BITS} keys can be numbered")
@@ -74,111 +60,47 @@ class KeyIndex:
         self.overflow_rows = 0
         self._count = 0
         self._seed = int.from_bytes(os.urandom(8), "little")  # keys come from the wire: nobody shall know the slots
-        self._keys = np.empty((width, 1024), np.uint64)
-        self._table = np.full(1 << 12, -1, np.int64)
+        self._keys = np.empty((512, width), np.uint64)
+        self._table = np.full(1024, -1, np.int32)
 
     def __len__(self) -> int:
         return self._count
 
     @property
     def keys(self) -> np.ndarray:
-        """The keys by number: uint64, shape (width, len(self)), a view."""
-        return self._keys[:, : self._count]
+        """The keys by number: uint64, shape (len(self), width), a view."""
+        return self._keys[: self._count]
 
-    def intern(self, words: Sequence[np.ndarray]) -> np.ndarray:
+    def intern(self, words: np.ndarray) -> np.ndarray:
         """Return the number of each key, int64, shape (n,), giving new numbers to keys not seen before.
 
         Args:
-            words: the columns of the keys, each uint64 of shape (n,).
+            words: the keys, uint64 of shape (n, width).
         """
-        total = len(words[0])
-        numbers = np.full(total, NO_GROUP, np.int64)
-        if total == 0:
-            return numbers
-        hashes = mix64(words, self._seed)
-        missing = self._look_up(words, hashes, numbers)
-        size = self._PIECE
-        while missing.size:
-            piece, rest = missing[:size], missing[size:]
-            self._make_room(piece.size)
-            self._insert(words, hashes, piece, numbers)
-            part = np.full(rest.size, NO_GROUP, np.int64)
-            missing = rest[self._look_up([word[rest] for word in words], hashes[rest], part)]
-            numbers[rest] = part
-            size *= 4
+        numbers = np.empty(len(words), np.int64)
+        done = self._intern(words, numbers)
+        while done < len(words):
+            self._grow()
+            done += self._intern(words[done:], numbers[done:])
+        if self._count == self.limit:
+            self.overflow_rows += int(np.count_nonzero(numbers == NO_GROUP))
         return numbers
 
     def merge(self, other: KeyIndex) -> np.ndarray:
         """Take in the keys of `other`; return the number here of each number there, int64, shape (len(other),)."""
         self.overflow_rows += other.overflow_rows
-        return self.intern(list(other.keys))
+        return self.intern(other.keys)
 
-    def _look_up(self, words: Sequence[np.ndarray], hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Write the numbers of known keys; return the rows of the others."""
-        mask = np.uint64(len(self._table) - 1)
-        slots = (hashes & mask).astype(np.int64)
-        at = self._table.take(slots)
-        np.copyto(numbers, at, where=(at >= 0) & self._same(at, words))
-        rows = np.flatnonzero(numbers < 0)
-        missing = [rows[at[rows] < 0]]
-        rows = rows[at[rows] >= 0]
-        while rows.size:  # the slot holds another key: try the next one
-            slots[rows] = (slots[rows] + 1) & int(mask)
-            at = self._table[slots[rows]]
-            same = (at >= 0) & self._same(at, [word[rows] for word in words])
-            numbers[rows[same]] = at[same]
-            missing.append(rows[at < 0])
-            rows = rows[(at >= 0) & ~same]
-        return np.sort(np.concatenate(missing))
+    def _intern(self, words: np.ndarray, numbers: np.ndarray) -> int:
+        done, self._count = intern(words, self._seed, self.limit, self._keys, self._table, self._count, numbers)
+        return done
 
-    def _same(self, at: np.ndarray, words: Sequence[np.ndarray]) -> np.ndarray:
-        same: np.ndarray = self._keys[0].take(at, mode="clip") == words[0]
-        for column, word in zip(self._keys[1:], words[1:], strict=True):
-            same &= column.take(at, mode="clip") == word
-        return same
-
-    def _insert(self, words: Sequence[np.ndarray], hashes: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> None:
-        mask = len(self._table) - 1
-        slots = (hashes[rows] & np.uint64(mask)).astype(np.int64)
-        while rows.size:
-            free = self._table[slots] < 0
-            if free.any():  # every row claims its free slot; the last one to write has it and gets the next number
-                claimed = np.flatnonzero(free)
-                self._table[slots[claimed]] = claimed
-                winners = claimed[self._table[slots[claimed]] == claimed]
-                room = self.limit - self._count
-                self._table[slots[winners[room:]]] = -1
-                winners = winners[:room]
-                fresh = np.arange(self._count, self._count + winners.size)
-                for column, word in zip(self._keys, words, strict=True):
-                    column[fresh] = word[rows[winners]]
-                self._table[slots[winners]] = fresh
-                self._count += winners.size
-            at = self._table[slots]
-            same = (at >= 0) & self._same(at, [word[rows] for word in words])
-            numbers[rows[same]] = at[same]
-            self.overflow_rows += int((at < 0).sum())
-            again = (at >= 0) & ~same
-            rows, slots = rows[again], (slots[again] + 1) & mask
-
-    def _make_room(self, more: int) -> None:
-        need = self._count + more
-        if need > self._keys.shape[1]:
-            grown = np.empty((self._keys.shape[0], max(need, 2 * self._keys.shape[1])), np.uint64)
-            grown[:, : self._count] = self.keys
-            self._keys = grown
-        if 4 * need > len(self._table):
-            size = len(self._table)
-            while 4 * need > size:
-                size *= 2
-            self._table = np.full(size, -1, np.int64)
-            pending = np.arange(self._count)
-            slots = (mix64(list(self.keys), self._seed) & np.uint64(size - 1)).astype(np.int64)
-            while pending.size:
-                free = np.flatnonzero(self._table[slots] < 0)
-                self._table[slots[free]] = pending[free]
-                left = self._table[slots] != pending
-                pending, slots = pending[left], (slots[left] + 1) & (size - 1)
+    def _grow(self) -> None:
+        keys = self.keys
+        self._keys = np.empty((2 * len(self._keys), keys.shape[1]), np.uint64)
+        self._table = np.full(2 * len(self._table), -1, np.int32)
+        self._count = 0
+        self._intern(keys, np.empty(len(keys), np.int64))  # in order, so each keeps its number
 
 
 class Tally:
@@ -212,6 +134,11 @@ class Tally:
         self._settle()
         return self._step_ns
 
+    @property
+    def feed_step_ns(self) -> int:
+        """The step that `add_keys` takes now, nanoseconds; what is there may call for a coarser one."""
+        return self._step_ns
+
     def add(self, groups: np.ndarray, times_ns: np.ndarray, column: int, counts: np.ndarray | None = None) -> None:
         """Count rows.
 
@@ -227,8 +154,12 @@ class Tally:
         keys <<= _TICK_SHIFT
         keys |= groups.view(np.uint64) << _GROUP_SHIFT
         keys |= np.uint64(column)
+        self.add_keys(keys, counts)
+
+    def add_keys(self, keys: np.ndarray, counts: np.ndarray | None = None) -> None:
+        """Count keys that the core has packed (uint64, shape (n,)) at `feed_step_ns`; for the rest see `add`."""
         self._push(keys, counts)
-        if self._new > max(1 << 20, len(self._keys)):
+        if self._new > max(_NEW, len(self._keys)):
             self._settle()
 
     def merge(self, other: Tally, groups: np.ndarray) -> None:
@@ -255,10 +186,13 @@ class Tally:
 
     def totals(self, columns: int, groups: int) -> np.ndarray:
         """Return the sum over time by column and group, int64, shape (columns, groups)."""
-        group, _, column, counts = self.table()
-        sums = np.zeros(columns * groups, np.int64)
-        np.add.at(sums, column * groups + group, counts)
-        return sums.reshape(columns, groups)
+        self._settle()
+        sums = np.zeros((columns, groups), np.int64)
+        for start in range(0, len(self._keys), _NEW):
+            keys = self._keys[start : start + _NEW]
+            cells = (keys & _COLUMN_MASK) * np.uint64(groups) + (keys >> _GROUP_SHIFT)
+            np.add.at(sums.reshape(-1), cells.view(np.int64), self._counts[start : start + _NEW])
+        return sums
 
     def series_of(self, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (ticks, columns, counts) of one group, int64 each, in order of tick."""
@@ -269,9 +203,10 @@ class Tally:
         return ticks, (keys & _COLUMN_MASK).astype(np.int64), self._counts[first:last]
 
     def _push(self, keys: np.ndarray, counts: np.ndarray | None) -> None:
-        self._new_keys.append(keys)
-        self._new_counts.append(counts)
-        self._new += len(keys)
+        if len(keys):
+            self._new_keys.append(keys)
+            self._new_counts.append(counts)
+            self._new += len(keys)
 
     def _settle(self) -> None:
         """Fold what is new into the sorted arrays, and make the grid coarser while it is over its limit."""
@@ -279,7 +214,8 @@ class Tally:
             ones = [keys for keys, counts in zip(self._new_keys, self._new_counts, strict=True) if counts is None]
             parts = [(self._keys, self._counts)]
             if ones:
-                keys = np.sort(np.concatenate(ones))
+                keys = np.concatenate(ones)
+                keys.sort()
                 starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
                 parts.append((keys[starts], np.diff(starts, append=len(keys))))
             for keys, counts in zip(self._new_keys, self._new_counts, strict=True):

@@ -1,9 +1,9 @@
 """How many endpoints were in each state at each instant of the capture, clients and servers apart. Knows no detector.
 
-Every value is exact: the number of ends in that state at that very instant (states as in `spans`). CLOSED and LISTEN
-are not counted: they are the states of what is not there. Memory is 4 MB at most, whatever the capture: times are kept
-as ticks of a grid that grows coarser with the span, in steps that divide each other (see `ticks_of` for why nothing is
-lost).
+Every value is exact: the number of ends in that state at that very instant (core/spans.pyx reads the states back).
+CLOSED and LISTEN are not counted: they are the states of what is not there. Memory is 4 MB at most, whatever the
+capture: times are kept as ticks of a grid that grows coarser with the span, in steps that divide each other (see
+`ticks_of` for why nothing is lost).
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from conntrack.core.spans import add_spans
 from conntrack.detect.columns import FAR_NS, Side, ns_of
 from conntrack.detect.counting import ticks_of
 from conntrack.detect.options import DetectOptions
-from conntrack.detect.spans import Steps, last_states, steps_of
+from conntrack.detect.spans import COUNTED_STATES, state_spans
 from conntrack.states import NO_TIME_NS, TcpState
 
 __all__ = ["COUNTED_STATES", "StateSeries"]
-
-COUNTED_STATES = tuple(state for state in TcpState if state not in (TcpState.CLOSED, TcpState.LISTEN))
-"""The states that a series has, in the order of RFC 9293."""
 
 _SIDES: tuple[Side, ...] = ("client", "server")
 _SECOND_NS = 10**9
@@ -31,9 +29,6 @@ _MOST_TICKS = (20_000, 2500)
 _MOST_POINTS = 2000
 _STEPS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400, 864_000, 8_640_000)
 _SHORT_S = ((2, 10**7), (20, 10**8))  # up to 2 s: every 10 ms; up to 20 s: every 100 ms
-_FIRST_CLOSE = np.array([TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_1], np.int64)  # by Steps.active
-_SECOND_CLOSE = np.array([TcpState.LAST_ACK, TcpState.LAST_ACK, TcpState.FIN_WAIT_2, TcpState.CLOSING], np.int64)
-_OPENING = {"client": TcpState.SYN_SENT, "server": TcpState.SYN_RECEIVED}
 
 
 class StateSeries:
@@ -58,8 +53,11 @@ class StateSeries:
             return
         self._first_ts_ns = min(self._first_ts_ns, int(flows["first_ts_ns"].min()))
         self._last_ts_ns = max(self._last_ts_ns, int(flows["last_ts_ns"].max()))
-        for number, side in enumerate(_SIDES):
-            self._feed_side(flows, number, side)
+        step_ns = _GRID_NS[self._level]
+        cells, begun, over, low, high = state_spans(flows, self._time_wait_ns, step_ns)
+        if len(cells):
+            factor = self._cover(low, high)
+            add_spans(self._changes, cells, begun, over, FAR_NS // step_ns, self._first_tick, factor)
 
     def merge(self, other: StateSeries) -> None:
         """Take in what `other` was fed."""
@@ -98,57 +96,6 @@ class StateSeries:
         }
         return {"step_s": step_ns / 1e9, "first_ts_ns": first * step_ns, **named}
 
-    def _feed_side(self, flows: np.ndarray, number: int, side: Side) -> None:
-        steps = steps_of(flows, side)
-        step_ns = _GRID_NS[self._level]
-        opening, established, first_close, second_close, closed, last = (ticks_of(t, step_ns) for t in steps[:6])
-        before_close = np.minimum(first_close, last)
-        spans = (
-            (opening, np.minimum(established, before_close), lambda rows: np.int64(_OPENING[side])),
-            (established, before_close, lambda rows: np.int64(TcpState.ESTABLISHED)),
-            (first_close, np.minimum(second_close, last), lambda rows: _FIRST_CLOSE[steps.active[rows].view(np.uint8)]),
-            (second_close, np.minimum(closed, last), lambda rows: _second_close(steps, rows)),
-        )
-        cells, begun, over = [], [], []
-        for begin, end, state_of in spans:
-            rows = np.flatnonzero(begin < end)  # most states of a short connection hold no instant of the grid
-            if rows.size:
-                cells.append(state_of(rows))
-                begun.append(begin[rows])
-                over.append(end[rows])
-        rows = np.flatnonzero(steps.active & (closed < last))
-        cells.append(np.int64(TcpState.TIME_WAIT))
-        begun.append(closed[rows])
-        over.append(np.minimum(last[rows], ticks_of(steps.closed[rows] + self._time_wait_ns, step_ns)))
-        rows, start, end = last_states(flows, side, self._time_wait_ns)
-        begin, end = ticks_of(start, step_ns), ticks_of(end, step_ns)
-        lasts = np.flatnonzero(begin < end)
-        cells.append(flows[f"{side}_state"][rows[lasts]].astype(np.int64))
-        begun.append(begin[lasts])
-        over.append(end[lasts])
-        self._count(number * len(TcpState), cells, begun, over)
-
-    def _count(self, base: int, cells: list[Any], begun: list[np.ndarray], over: list[np.ndarray]) -> None:
-        """Count spans, part by part: the state of each (or of all), and the ticks from which and to which it lasted."""
-        far = FAR_NS // _GRID_NS[self._level]
-        for at, ticks in enumerate(over):
-            if len(ticks) and int(ticks.max()) >= far:  # not over yet: it begins, and that is all
-                ended = ticks < far
-                cells.append(cells[at])
-                begun.append(begun[at][~ended])
-                begun[at], over[at] = begun[at][ended], ticks[ended]
-                if np.ndim(cells[at]):
-                    cells[-1], cells[at] = cells[at][~ended], cells[at][ended]
-        known = [ticks for ticks in (*begun, *over) if len(ticks)]
-        if not known:
-            return
-        factor = self._cover(min(int(t.min()) for t in known), max(int(t.max()) for t in known))
-        flat, width = self._changes.reshape(-1), self._changes.shape[1]
-        for part, change in ((begun, 1), (over, -1)):
-            for cell, ticks in zip(cells, part, strict=False):
-                coarse = ticks if factor == 1 else ticks_of(ticks, factor)
-                np.add.at(flat, coarse.view(np.int64) + ((cell + base) * width - self._first_tick), change)
-
     def _cover(self, low: int, high: int) -> int:
         """Make room for ticks `low` to `high`; return by how much the grid had to become coarser for it."""
         before = _GRID_NS[self._level]
@@ -178,11 +125,6 @@ class StateSeries:
             self._changes = np.add.reduceat(self._changes, starts, axis=1)
             self._first_tick = int(ticks[0])
         return factor
-
-
-def _second_close(steps: Steps, rows: np.ndarray) -> np.ndarray:
-    states: np.ndarray = _SECOND_CLOSE[2 * steps.active[rows].view(np.uint8) + steps.crossed[rows].view(np.uint8)]
-    return states
 
 
 def _step_ns(span_ns: int) -> int:

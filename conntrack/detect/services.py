@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.detect.columns import endpoint_words, words_endpoint
+from conntrack.core.counts import Fate, fates
+from conntrack.core.keys import endpoint_words
+from conntrack.detect.columns import words_endpoint
 from conntrack.detect.counting import NO_GROUP, KeyIndex, Tally
-from conntrack.states import NO_TIME_NS, EndReason, FlowFlag, TcpState
+from conntrack.states import EndReason, TcpState
 
 __all__ = ["ServiceSummary"]
 
@@ -21,8 +23,6 @@ _SUMS = ("client_payload_bytes", "server_payload_bytes", "client_retransmits", "
 _QUANTILES = (0.5, 0.95, 0.99)
 _MOST_SERVICES = 1 << 20
 _CELL_SHIFT = 20  # a float32 is ordered as its bits are: its exponent and 3 bits of its mantissa split an octave in 8
-# What became of a connection, in one number: client state, server state, end reason, then these bits.
-_ESTABLISHED, _UNANSWERED, _MIDSTREAM = 1 << 11, 1 << 12, 1 << 13
 
 
 class ServiceSummary:
@@ -41,27 +41,11 @@ class ServiceSummary:
 
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each once, when it is final."""
-        groups = self._services.intern(endpoint_words(flows, "server"))
-        if (groups == NO_GROUP).any():
-            flows, groups = flows[groups != NO_GROUP], groups[groups != NO_GROUP]
+        groups = self._services.intern(endpoint_words(flows, client=False))
         self._make_room()
-        syn, established = flows["syn_ts_ns"], flows["established_ts_ns"]
-        is_established = established != NO_TIME_NS
-        timed = np.flatnonzero(is_established & (syn != NO_TIME_NS))
-        silent = ~is_established & (flows["server_packets"] == 0) & (syn != NO_TIME_NS)
-        fates = flows["client_state"].astype(np.int64) & 15
-        fates |= (flows["server_state"].astype(np.int64) & 15) << 4
-        fates |= (flows["end_reason"].astype(np.int64) & 7) << 8
-        fates |= is_established * _ESTABLISHED
-        fates |= silent * _UNANSWERED
-        fates |= ((flows["flags"] & FlowFlag.MIDSTREAM) != 0) * _MIDSTREAM
-        self._fates.add(groups, fates, 0)
-        took_ns = np.maximum(established[timed] - syn[timed], 1)
-        self._handshakes.add(groups[timed], took_ns.astype(np.float32).view(np.int32) >> _CELL_SHIFT, 0)
-        for number, name in enumerate(_SUMS):
-            values = flows[name].astype(np.int64)
-            some = np.flatnonzero(values)
-            np.add.at(self._sums.reshape(-1), groups[some] * len(_SUMS) + number, values[some])
+        ends, took = fates(flows, groups, self._sums)
+        self._fates.add_keys(ends)
+        self._handshakes.add_keys(took)
 
     def merge(self, other: ServiceSummary) -> None:
         """Take in what `other` was fed."""
@@ -84,7 +68,7 @@ class ServiceSummary:
         totals = self._fates.totals(1, len(self._services))[0]
         least = np.partition(totals, -most)[-most] if len(totals) > most else 0
         words = self._services.keys
-        named = [(words_endpoint(words[:, group]), group) for group in np.flatnonzero(totals >= least)]
+        named = [(words_endpoint(words[group]), group) for group in np.flatnonzero(totals >= least)]
         ranked = sorted(named, key=lambda item: (-int(totals[item[1]]), item[0]))[:most]
         return [self._row(name, int(group)) for name, group in ranked]
 
@@ -98,11 +82,11 @@ class ServiceSummary:
         return {
             "service": name,
             "connections": int(counts.sum()),
-            "established": among((fates & _ESTABLISHED) != 0),
+            "established": among((fates & Fate.WAS_ESTABLISHED) != 0),
             "refused": among(ends == EndReason.REFUSED),
             "reset": among(ends == EndReason.RESET),
-            "unanswered": among((fates & _UNANSWERED) != 0),
-            "midstream": among((fates & _MIDSTREAM) != 0),
+            "unanswered": among((fates & Fate.WAS_UNANSWERED) != 0),
+            "midstream": among((fates & Fate.WAS_MIDSTREAM) != 0),
             "open_at_end": among(ends == EndReason.OPEN_AT_END),
             **dict(zip(_SUMS, self._sums[group].tolist(), strict=True)),
             "client_states": {s.name: n for s in TcpState if (n := among((fates & 15) == s))},

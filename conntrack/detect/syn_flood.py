@@ -17,19 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.detect.columns import FAR_NS, address_words, endpoint_words, ns_of, times_of, words_endpoint
-from conntrack.detect.counting import NO_GROUP, KeyIndex, LowestPerGroup, Tally, mix64
+from conntrack.core.counts import Attempt, Slow, handshakes
+from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.detect.columns import FAR_NS, ns_of, words_endpoint
+from conntrack.detect.counting import KeyIndex, LowestPerGroup, Tally
 from conntrack.detect.finding import SEVERITIES, Finding, Severity
 from conntrack.detect.options import DetectOptions
-from conntrack.states import EndReason
 
 __all__ = ["SynFlood"]
 
-# Columns of the grid of slow and failed handshakes.
-_OPENED, _CLOSED, _ABANDONED, _ABANDONED_OVER, _ONE_SYNACK, _SYNACK_AGAIN, _SYN_AGAIN, _UNANSWERED, _ONCE = range(9)
-_COLUMNS = 9
-# Columns of the count of attempts: completed in time, late, refused by RST, and all others.
-_IN_TIME, _LATE, _REFUSED, _FAILED = range(4)
 _GRID_NS, _SECOND_NS = 10**8, 10**9
 _FLOW_IDS = 100
 _EPISODE_RATIO = 0.05  # an episode lasts while the level is above this share of its peak
@@ -97,19 +93,17 @@ class SynFlood:
 
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,))."""
-        groups = self._services.intern(endpoint_words(flows, "server"))
-        synack, established = times_of(flows, "synack_ts_ns"), times_of(flows, "established_ts_ns")
-        begun = np.minimum(times_of(flows, "syn_ts_ns"), synack)
-        opened = (begun != FAR_NS) & (groups != NO_GROUP)  # the others were open before the capture began
-        done = opened & (established != FAR_NS)
-        in_time = done & (established < begun + self._wait_ns)
-        self._attempts.add(groups[in_time], begun[in_time], _IN_TIME)
-        late = done & ~in_time
-        self._attempts.add(groups[late], begun[late], _LATE)
-        slow = late & (established >= synack + self._wait_ns)
-        rows = np.flatnonzero(slow | (opened & ~done))
-        if rows.size:
-            self._feed_slow(flows, rows, groups[rows], begun[rows])
+        groups = self._services.intern(endpoint_words(flows, client=False))
+        attempts, slow, again, repeats, behind = handshakes(
+            flows, groups, self._wait_ns, self._timeout_ns, self._attempts.feed_step_ns, self._grid.feed_step_ns
+        )
+        self._attempts.add_keys(attempts)
+        self._grid.add_keys(slow)
+        self._grid.add_keys(again, repeats)
+        if behind.size:
+            sources = endpoint_words(flows, client=True, picks=behind)[:, :2]
+            self._sources.add(groups[behind], hash_words(np.ascontiguousarray(sources)))
+            self._flow_ids.add(groups[behind], flows["flow_id"][behind])
 
     def merge(self, other: SynFlood) -> None:
         """Take in what `other` was fed."""
@@ -122,10 +116,10 @@ class SynFlood:
     def findings(self, end_ts_ns: int) -> list[Finding]:
         """Return the floods, worst first; `end_ts_ns` is when the capture ended."""
         options = self.options
-        totals = self._grid.totals(_COLUMNS, len(self._services))
+        totals = self._grid.totals(len(Slow), len(self._services))
         half_open_least = min(options.syn_half_open_min, self._backlog_level)
         silent_least = min(options.syn_window_syns, options.syn_rate_critical_per_s)
-        suspects = (totals[_ABANDONED] >= max(half_open_least, 1)) | (totals[_ONCE] >= max(silent_least, 1))
+        suspects = (totals[Slow.ABANDONED] >= max(half_open_least, 1)) | (totals[Slow.ONCE] >= max(silent_least, 1))
         found = [self._finding(int(group), end_ts_ns) for group in np.flatnonzero(suspects)]
         ranked = sorted(
             (finding for finding in found if finding is not None),
@@ -136,43 +130,6 @@ class SynFlood:
     @property
     def _backlog_level(self) -> int:
         return max(1, round(self.options.syn_backlog * self.options.syn_backlog_warning_ratio))
-
-    def _feed_slow(self, flows: np.ndarray, rows: np.ndarray, groups: np.ndarray, begun: np.ndarray) -> None:
-        """Count handshakes that took long or failed."""
-        synack, acked, reset, closed = (
-            times_of(flows, name, rows) for name in ("synack_ts_ns", "established_ts_ns", "reset_ts_ns", "closed_ts_ns")
-        )
-        client_syns, server_syns = (flows[name][rows].astype(np.int64) for name in ("client_syns", "server_syns"))
-        answered, established = synack != FAR_NS, acked != FAR_NS
-        # A segment that is neither SYN nor RST proves that its sender was past the handshake (one-sided captures).
-        proven = established | (flows["client_packets"][rows].view(np.int64) > client_syns + flows["client_rsts"][rows])
-        proven |= flows["server_packets"][rows].view(np.int64) > server_syns + flows["server_rsts"][rows]
-        refused = ~proven & (flows["end_reason"][rows] == EndReason.REFUSED)
-        for chosen, number in ((proven & ~established, _IN_TIME), (refused, _REFUSED), (~proven & ~refused, _FAILED)):
-            self._attempts.add(groups[chosen], begun[chosen], number)
-
-        end = np.minimum(np.minimum(acked, reset), np.minimum(closed, synack + self._timeout_ns))
-        stuck = answered & (established | ~proven) & (end >= synack + self._wait_ns)
-        self._grid.add(groups[stuck], synack[stuck], _OPENED)
-        self._grid.add(groups[stuck], end[stuck], _CLOSED)
-        left = stuck & ~proven & (reset == FAR_NS)
-        alarm = synack[left] + self._wait_ns
-        repeats = server_syns[left] - 1
-        self._grid.add(groups[left], alarm, _ABANDONED)
-        self._grid.add(groups[left], end[left], _ABANDONED_OVER)
-        for chosen, number in ((repeats <= 0, _ONE_SYNACK), (client_syns[left] > 1, _SYN_AGAIN)):
-            self._grid.add(groups[left][chosen], alarm[chosen], number)
-        again = repeats > 0
-        self._grid.add(groups[left][again], alarm[again], _SYNACK_AGAIN, repeats[again])
-
-        silent = ~answered & ~proven & (reset == FAR_NS)
-        once = silent & (client_syns <= 1)
-        self._grid.add(groups[silent], begun[silent], _UNANSWERED)
-        self._grid.add(groups[once], begun[once], _ONCE)
-
-        behind = np.flatnonzero(left | once)
-        self._sources.add(groups[behind], mix64([word[rows[behind]] for word in address_words(flows, "client")]))
-        self._flow_ids.add(groups[behind], flows["flow_id"][rows[behind]])
 
     def _finding(self, group: int, end_ts_ns: int) -> Finding | None:
         options = self.options
@@ -190,20 +147,20 @@ class SynFlood:
             return None
         first, last = alarm.first_ts_ns, alarm.last_ts_ns
         seen = _completion(attempts, alarm)
-        left = series.total(_ABANDONED, first, last)
+        left = series.total(Slow.ABANDONED, first, last)
         # A SYN+ACK sent before this would have been repeated (the grid has it `handshake_wait_s` after it was sent).
         settled = end_ts_ns - ns_of(options.syn_retry_wait_s) + self._wait_ns
-        judged = series.total(_ABANDONED, first, min(last, settled))
-        one_synack = series.total(_ONE_SYNACK, first, min(last, settled))
+        judged = series.total(Slow.ABANDONED, first, min(last, settled))
+        one_synack = series.total(Slow.ONE_SYNACK, first, min(last, settled))
         if half_open is None:
             shape = "all_syn"
         elif judged and one_synack >= options.syn_cookie_ratio * judged:
             shape = "syn_cookies"
         else:
             shape = "fast" if seen["syn_rate_peak_per_s"] * options.syn_window_s >= options.syn_window_syns else "slow"
-        instants, held = series.level(_OPENED, _CLOSED)
+        instants, held = series.level(Slow.OPENED, Slow.OVER)
         half_open_peak = int(held.max(initial=0))
-        repeated = series.total(_SYN_AGAIN, first, last)
+        repeated = series.total(Slow.SYN_AGAIN, first, last)
         evidence = {
             "shape": shape,
             **seen,
@@ -213,13 +170,13 @@ class SynFlood:
             "backlog_ratio": round(half_open_peak / options.syn_backlog, 4),
             "abandoned": left,
             "answered_once_ratio": round(one_synack / judged, 4) if judged else None,
-            "synack_retransmissions": series.total(_SYNACK_AGAIN, first, last),
-            "unanswered": series.total(_UNANSWERED, first, last),
-            "unanswered_once": series.total(_ONCE, first, last),
+            "synack_retransmissions": series.total(Slow.SYNACK_AGAIN, first, last),
+            "unanswered": series.total(Slow.UNANSWERED, first, last),
+            "unanswered_once": series.total(Slow.ONCE, first, last),
             "distinct_sources": sources,
             "distinct_sources_exact": sources < options.sources_exact,
         }
-        subject = words_endpoint(self._services.keys[:, group])
+        subject = words_endpoint(self._services.keys[group])
         return Finding(
             kind=self.kind,
             subject=subject,
@@ -236,18 +193,18 @@ class SynFlood:
 
     def _half_open(self, series: _Series, end_ts_ns: int) -> _Alarm | None:
         """Return when the most abandoned half-open connections were there, if any were."""
-        instants, held = series.level(_ABANDONED, _ABANDONED_OVER)
+        instants, held = series.level(Slow.ABANDONED, Slow.ABANDONED_OVER)
         if not len(held) or held.max() <= 0:
             return None
         low, high = _around_peak(held)
-        ticks, counts = series.events(_ABANDONED)
+        ticks, counts = series.events(Slow.ABANDONED)
         upto = np.cumsum(counts)
         at_low = int(upto[np.searchsorted(ticks, instants[low], side="right") - 1])
         oldest = int(ticks[np.searchsorted(upto, at_low - int(held[low]), side="right")])  # of those there at `low`
         newest = int(ticks[np.searchsorted(ticks, instants[high], side="right") - 1])
         first = oldest * series.step_ns - self._wait_ns
         last = min(newest * series.step_ns, end_ts_ns)
-        count = series.total(_ABANDONED, first, last) + series.total(_ONCE, first, last)
+        count = series.total(Slow.ABANDONED, first, last) + series.total(Slow.ONCE, first, last)
         return _Alarm(int(held.max()), first, last, count)
 
     def _silence(self, series: _Series, attempts: _Series, sources: int, end_ts_ns: int) -> tuple[_Alarm | None, bool]:
@@ -258,11 +215,11 @@ class SynFlood:
         """
         options = self.options
         window = max(1, ns_of(options.syn_window_s) // series.step_ns)
-        once = series.events(_ONCE, end_ts_ns - ns_of(options.syn_retry_wait_s))
+        once = series.events(Slow.ONCE, end_ts_ns - ns_of(options.syn_retry_wait_s))
         instants, sums = _window_sums(*once, window)
         if len(sums) and sums.max() >= options.syn_window_syns:
             peak_tick = int(instants[np.argmax(sums)])
-            ticks, counts = series.events(_UNANSWERED, peak_tick * series.step_ns)
+            ticks, counts = series.events(Slow.UNANSWERED, peak_tick * series.step_ns)
             unanswered = int(counts[ticks > peak_tick - window].sum())
             peak = int(sums.max())
             fast = peak >= options.syn_source_rate_per_s * options.syn_window_s
@@ -270,11 +227,11 @@ class SynFlood:
             forged &= int(once[1].sum()) <= options.syn_tries_per_source_max * sources
             if peak >= options.syn_once_ratio * unanswered and (fast or forged):
                 return self._silent_alarm(series, once, window, end_ts_ns), False
-        once = series.events(_ONCE)
+        once = series.events(Slow.ONCE)
         second = max(1, _SECOND_NS // series.step_ns)
         sums = _window_sums(*once, second)[1]
-        all_once = int(once[1].sum()) == int(series.events(_UNANSWERED)[1].sum())
-        nobody_served = not any(len(attempts.events(number)[0]) for number in (_IN_TIME, _LATE))
+        all_once = int(once[1].sum()) == int(series.events(Slow.UNANSWERED)[1].sum())
+        nobody_served = not any(len(attempts.events(number)[0]) for number in (Attempt.IN_TIME, Attempt.LATE))
         short = len(once[0]) and end_ts_ns - int(once[0][0]) * series.step_ns < ns_of(options.syn_retry_wait_s)
         many = sources >= options.syn_sources_min and int(sums.max(initial=0)) >= options.syn_rate_critical_per_s
         if short and all_once and nobody_served and many:
@@ -334,11 +291,9 @@ class SynFlood:
 def _completion(attempts: _Series, alarm: _Alarm) -> dict[str, Any]:
     """Return what became of the attempts during an alarm, and the most of them in a second."""
     first, last = alarm.first_ts_ns, alarm.last_ts_ns + attempts.step_ns
-    in_time, late, refused, failed = (
-        attempts.total(number, first, last) for number in (_IN_TIME, _LATE, _REFUSED, _FAILED)
-    )
+    in_time, late, refused, failed = (attempts.total(number, first, last) for number in Attempt)
     total = in_time + late + refused + failed
-    ticks, counts = (np.concatenate(part) for part in zip(*(attempts.events(n, last) for n in range(4)), strict=True))
+    ticks, counts = (np.concatenate(part) for part in zip(*(attempts.events(n, last) for n in Attempt), strict=True))
     during = ticks >= first // attempts.step_ns
     _, rates = _window_sums(*_sorted(ticks[during], counts[during]), 1)
     honest = in_time + late + refused

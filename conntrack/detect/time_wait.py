@@ -4,92 +4,61 @@ TIME_WAIT sits on the end that closes first. At a client it takes a local port f
 for 60 s: 28,232 ports allow 470.5 new connections a second, then connect() fails with EADDRNOTAVAIL. At a server it
 costs 168 bytes and nothing else, so there it is only ever told, never an alarm.
 
-Counted on a grid of instants (0.1 s, coarser past 4 million cells, see `Tally`), exactly at each of them: between two
-the truth may be higher by no more than what entered TIME_WAIT in one step. A cell is 16 bytes, a pair of client and
-service 48.
+Counted on a grid of instants (0.1 s, coarser past 4 million TIME_WAITs that differ, see `Occupancy`), exactly at each
+of them: between two the truth may be higher by no more than what entered TIME_WAIT in one step. Pairs and services go
+by a hash of 64 bits, which two of 4 million share with a probability of 5e-7. A TIME_WAIT is 16 bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from conntrack.detect.columns import address_words, endpoint_words, ns_of, words_endpoint, words_ip
-from conntrack.detect.counting import NO_GROUP, KeyIndex, LowestPerGroup, Tally, mix64
+from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.detect.columns import Side, ns_of, words_endpoint, words_ip
+from conntrack.detect.counting import KeyIndex, LowestPerGroup
 from conntrack.detect.finding import SEVERITIES, Finding, Severity
+from conntrack.detect.occupancy import Occupancy
 from conntrack.detect.options import DetectOptions
 from conntrack.detect.spans import time_wait_spans
 from conntrack.states import FlowFlag
 
 __all__ = ["TimeWaitBuildup"]
 
-_ENTERED, _LEFT, _REUSED, _REUSED_RFC6191, _REUSED_LATE = range(5)
+_WAIT, _REUSED, _REUSED_RFC6191, _REUSED_LATE = range(4)  # kinds of spans: TIME_WAIT, and instants of reuse
+_LEFT = 4
 _COLUMNS = 5
 _FLOW_IDS = 100
 _GRID_NS = 10**8
 
 
-class _Occupancy:
-    """TIME_WAIT over time by group, with what became of reused 4-tuples and some connections of each group."""
+class _Group:
+    """One client and service, or one service: its key, connections to show, and what happened when."""
 
-    def __init__(self, width: int, least: int) -> None:
-        self.index = KeyIndex(width)
-        self.tally = Tally(_GRID_NS)
-        self.flow_ids = LowestPerGroup(_FLOW_IDS)
-        self._sampled = max(1, least // (4 * _FLOW_IDS))  # a group that matters has 4 times the ids that are shown
+    def __init__(self, words: np.ndarray, flow_ids: np.ndarray, spans: Sequence[np.ndarray]) -> None:
+        self.words = words
+        self.flow_ids = tuple(int(flow_id) for flow_id in flow_ids)
+        kinds, first, last, counts = spans
+        waits = kinds == _WAIT
+        ticks = np.concatenate([first, last[waits]])
+        order = np.argsort(ticks, kind="stable")
+        self._ticks = ticks[order]
+        self._columns = np.concatenate([kinds, np.full(waits.sum(), _LEFT)])[order]
+        self._counts = np.concatenate([counts, counts[waits]])[order]
 
-    def add(
-        self,
-        flows: np.ndarray,
-        words: list[np.ndarray],
-        spans: tuple[np.ndarray, np.ndarray, np.ndarray],
-        reused: np.ndarray,
-    ) -> None:
-        """Take in the TIME_WAITs `spans` (rows, start, end) of keys `words`, and the rows that `reused` one."""
-        rows, starts, ends = spans
-        both = np.concatenate([rows, reused])
-        groups = self.index.intern([word[both] for word in words])
-        known = np.flatnonzero(groups[: len(rows)] != NO_GROUP)
-        owners, starts, ends = groups[known], starts[known], ends[known]
-        self.tally.add(owners, starts, _ENTERED)
-        self.tally.add(owners, ends, _LEFT)
-        ids = flows["flow_id"][rows[known]]
-        chosen = mix64([ids]) % np.uint64(self._sampled) == 0
-        self.flow_ids.add(owners[chosen], ids[chosen])
-        if reused.size:
-            kept = groups[len(rows) :] != NO_GROUP
-            again, owners = flows[reused[kept]], groups[len(rows) :][kept]
-            allowed = (again["flags"] & FlowFlag.REUSED_BY_RFC6191) != 0
-            late = again["client_syns"] > 1
-            self.tally.add(owners, again["first_ts_ns"], _REUSED)
-            self.tally.add(owners[allowed], again["first_ts_ns"][allowed], _REUSED_RFC6191)
-            self.tally.add(owners[late], again["first_ts_ns"][late], _REUSED_LATE)
-
-    def merge(self, other: _Occupancy) -> None:
-        groups = self.index.merge(other.index)
-        self.tally.merge(other.tally, groups)
-        self.flow_ids.merge(other.flow_ids, groups)
-
-    def candidates(self, least: int) -> list[int]:
-        """Return the groups that could have had `least` at once."""
-        entered = self.tally.totals(_COLUMNS, len(self.index))[_ENTERED]
-        return [int(group) for group in np.flatnonzero(entered >= max(least, 1))]
-
-    def measure(self, group: int, level: int, minute_ns: int, end_ts_ns: int) -> dict[str, Any]:
-        """Return what the grid says of a group up to `end_ts_ns`; times in nanoseconds."""
-        step_ns = self.tally.step_ns
-        ticks, columns, counts = self.tally.series_of(group)
-        until = ticks <= max(end_ts_ns // step_ns, int(ticks[0]))
-        ticks, columns, counts = ticks[until], columns[until], counts[until]
-        change = np.where(columns == _ENTERED, counts, 0) - np.where(columns == _LEFT, counts, 0)
+    def measure(self, level: int, minute_ns: int, end_ts_ns: int, step_ns: int) -> dict[str, Any]:
+        """Return what the grid says of it up to `end_ts_ns`; times in nanoseconds."""
+        until = self._ticks <= max(end_ts_ns // step_ns, int(self._ticks[0]))
+        ticks, columns, counts = self._ticks[until], self._columns[until], self._counts[until]
+        change = np.where(columns == _WAIT, counts, 0) - np.where(columns == _LEFT, counts, 0)
         instants, starts = np.unique(ticks, return_index=True)
         held = np.cumsum(np.add.reduceat(change, starts))
         at_peak = int(np.argmax(held))
         over = np.flatnonzero(held >= level)
-        entered = columns == _ENTERED
         peak_tick = int(instants[at_peak])
-        minute = entered & (ticks <= peak_tick) & (ticks > peak_tick - minute_ns // step_ns)
+        minute = (columns == _WAIT) & (ticks <= peak_tick) & (ticks > peak_tick - minute_ns // step_ns)
         sums = np.bincount(columns, counts, _COLUMNS).astype(np.int64)
         return {
             "peak": int(held[at_peak]),
@@ -100,6 +69,55 @@ class _Occupancy:
             "step_ns": step_ns,
             "sums": [int(value) for value in sums],
         }
+
+
+class _Ends:
+    """TIME_WAIT at one side: over time by group, with what became of reused 4-tuples; and some connections of each.
+
+    Groups go by their hash. What the hash stands for is kept for the connections that may be shown alone, which are
+    chosen by their number: a group that matters has 400 of them or so, and none with a probability of e**-400.
+    """
+
+    def __init__(self, side: Side, least: int) -> None:
+        self.side = side
+        self.occupancy = Occupancy(_GRID_NS)
+        self._index = KeyIndex(7 if side == "client" else 4)  # the hash, the service, and the client's address
+        self._flow_ids = LowestPerGroup(_FLOW_IDS)
+        self._sampled = np.uint64(max(1, least // (4 * _FLOW_IDS)))
+
+    def feed(self, flows: np.ndarray, time_wait_ns: int) -> None:
+        rows, keys, starts, ends = time_wait_spans(flows, self.side, time_wait_ns)
+        self.occupancy.add(keys.copy(), starts, ends, _WAIT)
+        ids = flows["flow_id"][rows]
+        shown = np.flatnonzero(hash_words(ids[:, None]) % self._sampled == 0)
+        if shown.size:
+            words = np.column_stack([keys[shown], self._words(flows, rows[shown])])
+            self._flow_ids.add(self._index.intern(words), ids[shown])
+        reused = np.flatnonzero(flows["flags"] & FlowFlag.REUSED_TIME_WAIT)
+        if reused.size:
+            again, keys = flows[reused], hash_words(self._words(flows, reused))
+            allowed, late = (again["flags"] & FlowFlag.REUSED_BY_RFC6191) != 0, again["client_syns"] > 1
+            for chosen, kind in ((slice(None), _REUSED), (allowed, _REUSED_RFC6191), (late, _REUSED_LATE)):
+                at = again["first_ts_ns"][chosen].astype(np.uint64)
+                self.occupancy.add(keys[chosen], at, at, kind)
+
+    def merge(self, other: _Ends) -> None:
+        self.occupancy.merge(other.occupancy)
+        self._flow_ids.merge(other._flow_ids, self._index.merge(other._index))
+
+    def groups(self, least: int) -> Iterator[_Group]:
+        """Yield the groups that could have had `least` at once."""
+        for key, *spans in self.occupancy.busiest(max(least, 1)):
+            for number in np.flatnonzero(self._index.keys[:, 0] == key)[:1]:
+                yield _Group(self._index.keys[number, 1:], self._flow_ids.of(int(number)), spans)
+
+    def _words(self, flows: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        service = endpoint_words(flows, client=False, picks=rows)
+        if self.side == "server":
+            return service
+        client = endpoint_words(flows, client=True, picks=rows)
+        client[:, 2] &= ~np.uint64(0xFFFF)  # any port
+        return np.concatenate([service, client], axis=1)
 
 
 def _next(instants: np.ndarray, at: int) -> int:
@@ -119,16 +137,13 @@ class TimeWaitBuildup:
         self.options = options or DetectOptions()
         self._time_wait_ns = ns_of(self.options.time_wait_s)
         self._client_level = max(1, round(self.options.ephemeral_ports * self.options.time_wait_warning_ratio))
-        self._clients = _Occupancy(5, self._client_level)
-        self._servers = _Occupancy(3, self.options.time_wait_server_min)
+        self._clients = _Ends("client", self._client_level)
+        self._servers = _Ends("server", self.options.time_wait_server_min)
 
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,))."""
-        service = endpoint_words(flows, "server")
-        pair = [*service, *address_words(flows, "client")]
-        reused = np.flatnonzero(flows["flags"] & FlowFlag.REUSED_TIME_WAIT)
-        self._clients.add(flows, pair, time_wait_spans(flows, "client", self._time_wait_ns), reused)
-        self._servers.add(flows, service, time_wait_spans(flows, "server", self._time_wait_ns), reused)
+        self._clients.feed(flows, self._time_wait_ns)
+        self._servers.feed(flows, self._time_wait_ns)
 
     def merge(self, other: TimeWaitBuildup) -> None:
         """Take in what `other` was fed."""
@@ -137,9 +152,8 @@ class TimeWaitBuildup:
 
     def findings(self, end_ts_ns: int) -> list[Finding]:
         """Return what is filling up, worst first; `end_ts_ns` is when the capture ended."""
-        found = [self._client(group, end_ts_ns) for group in self._clients.candidates(self._client_level)]
-        least = self.options.time_wait_server_min
-        found += [self._server(group, end_ts_ns) for group in self._servers.candidates(least)]
+        found = [self._client(group, end_ts_ns) for group in self._clients.groups(self._client_level)]
+        found += [self._server(group, end_ts_ns) for group in self._servers.groups(self.options.time_wait_server_min)]
         ranked = sorted(
             (finding for finding in found if finding is not None),
             key=lambda finding: (
@@ -151,12 +165,12 @@ class TimeWaitBuildup:
         )
         return ranked[: self.options.subjects_max]
 
-    def _client(self, group: int, end_ts_ns: int) -> Finding | None:
+    def _client(self, group: _Group, end_ts_ns: int) -> Finding | None:
         options = self.options
-        seen = self._clients.measure(group, self._client_level, self._time_wait_ns, end_ts_ns)
+        seen = self._measure(self._clients, group, self._client_level, end_ts_ns)
         if seen["peak"] < self._client_level:
             return None
-        words = self._clients.index.keys[:, group]
+        words = group.words
         client, service = words_ip(words[3], words[4], int(words[2]) >> 16), words_endpoint(words[:3])
         occupancy = seen["peak"] / options.ephemeral_ports
         severity: Severity = "critical" if occupancy >= options.time_wait_critical_ratio else "warning"
@@ -180,12 +194,12 @@ class TimeWaitBuildup:
         )
         return self._finding(client, severity, seen, evidence, caveats, steps, self._clients, group)
 
-    def _server(self, group: int, end_ts_ns: int) -> Finding | None:
+    def _server(self, group: _Group, end_ts_ns: int) -> Finding | None:
         least = self.options.time_wait_server_min
-        seen = self._servers.measure(group, least, self._time_wait_ns, end_ts_ns)
+        seen = self._measure(self._servers, group, least, end_ts_ns)
         if seen["peak"] < least:
             return None
-        service = words_endpoint(self._servers.index.keys[:, group])
+        service = words_endpoint(group.words)
         evidence = {
             "side": "server",
             "service": service,
@@ -200,6 +214,9 @@ class TimeWaitBuildup:
             "If the server closes first without need (no keep-alive), let the client close: see keep-alive settings",
         )
         return self._finding(service, "info", seen, evidence, caveats, steps, self._servers, group)
+
+    def _measure(self, ends: _Ends, group: _Group, level: int, end_ts_ns: int) -> dict[str, Any]:
+        return group.measure(level, self._time_wait_ns, end_ts_ns, ends.occupancy.step_ns)
 
     def _common(self, seen: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -219,21 +236,23 @@ class TimeWaitBuildup:
         evidence: dict[str, Any],
         caveats: list[str],
         steps: tuple[str, ...],
-        occupancy: _Occupancy,
-        group: int,
+        ends: _Ends,
+        group: _Group,
     ) -> Finding:
         if seen["step_ns"] > self._time_wait_ns // 10:
             caveats.append(f"Counted only every {seen['step_ns'] / 1e9:g} s, because there is so much of it.")
+        if ends.occupancy.dropped:
+            caveats.append(f"There were too many to keep: {ends.occupancy.dropped}, of those with few, are left out.")
         return Finding(
             kind=self.kind,
             subject=subject,
             severity=severity,
             first_ts_ns=seen["first_ts_ns"],
             last_ts_ns=seen["last_ts_ns"],
-            count=seen["sums"][_ENTERED],
+            count=seen["sums"][_WAIT],
             peak=seen["peak"],
             evidence=evidence,
             caveats=tuple(caveats),
             next_steps=steps,
-            flow_ids=tuple(int(flow_id) for flow_id in occupancy.flow_ids.of(group)),
+            flow_ids=group.flow_ids,
         )

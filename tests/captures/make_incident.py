@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A server in trouble, recorded with the real kernel. Needs root, iproute2 and tcpdump; 110 seconds.
 
-Two network namespaces, a veth pair, the Linux TCP stack at both ends. The server 10.9.0.2 runs a healthy service on port
-443, and one on port 8080 whose process forgets to close what its clients have closed. From the fortieth second on, port
+Two network namespaces, a veth pair, the Linux TCP stack at both ends. The server 10.9.0.2 runs a healthy service on
+port 443, and one on 8080 whose process forgets to close what its clients have closed. From the fortieth second on, port
 443 gets 600 SYNs with forged source addresses, 120 a second. The capture is taken at the server, 80 bytes a packet.
 """
 

@@ -1,0 +1,14 @@
+"""One connection, segment by segment: what each was taken for, and why it moved what it moved. Plain data, no printing.
+
+A connection's life depends on its own segments and on time alone, so the segments of one 4-tuple (selection.py) go one
+by one through a Tracker of their own (story.py). What it knows before and after each (numbers.py) says what the segment
+was taken for (taken.py) and which rules of transitions.py applied (reasons.py). The shape of the result is in model.py.
+"""
+
+from __future__ import annotations
+
+from conntrack.explain.model import Change, Expired, Folded, Story, StorySegment
+from conntrack.explain.selection import FourTuple, parse_endpoint
+from conntrack.explain.story import StoryTeller
+
+__all__ = ["Change", "Expired", "Folded", "FourTuple", "Story", "StorySegment", "StoryTeller", "parse_endpoint"]
