@@ -99,8 +99,8 @@ cdef int _closed_by(const Closing* c, int reset_by) noexcept nogil:
 
 
 cdef int _completeness(const FlowRecord* out, bint refused) noexcept nogil:
-    # Wireshark's bits (packet-tcp.c): ACK is a segment with ACK, without SYN and payload, so a bare FIN too, and the RST
-    # that refuses a SYN; DATA is payload of a segment with ACK and without SYN, or of a SYN. The history tells most.
+    # Wireshark's bits (packet-tcp.c): ACK is a segment with ACK, without SYN and payload, so a bare FIN too, and the
+    # RST that refuses a SYN; DATA is payload of a segment with ACK and without SYN, or of a SYN. The history has most.
     cdef int bits = 0
     cdef bint[2] payload
     cdef uint8_t letter
