@@ -10,8 +10,8 @@ from .life cimport (
     HISTORY_LETTERS, NO_TIME, RESET_BY, RESET_WHEN, established_ts, is_over, since_ts, synack_ts,
 )
 from .live cimport (
-    FIN_TAKEN, FLAG_MIDSTREAM, FLAG_ONE_SIDED, FLAG_SIMULTANEOUS_OPEN, FLAGS_EXPORTED, HEAD_COUNT, HEAD_LETTERS,
-    MARK_DIRECTION, MARK_V6, SAW_SYN, SAW_SYN_ACK, Closing, Trouble,
+    FIN_TAKEN, FLAG_FAST_OPEN, FLAG_MIDSTREAM, FLAG_ONE_SIDED, FLAG_SIMULTANEOUS_OPEN, FLAGS_EXPORTED, HEAD_COUNT,
+    HEAD_LETTERS, MARK_DIRECTION, MARK_V6, SAW_SYN, SAW_SYN_ACK, Closing, Trouble,
 )
 
 cdef enum:                      # states.ClosedBy
@@ -101,6 +101,40 @@ cdef int _closed_by(const Closing* c, int reset_by) noexcept nogil:
     if client == NO_TIME or server < client:
         return 2
     return BY_BOTH
+
+
+cdef int _completeness(const FlowRecord* out, bint refused) noexcept nogil:
+    # Wireshark's bits (packet-tcp.c): ACK is a segment with ACK, without SYN and payload, so a bare FIN too, and the
+    # RST that refuses a SYN; DATA is payload of a segment with ACK and without SYN, or of a SYN. The history has most.
+    cdef int bits = 0
+    cdef bint[2] payload
+    cdef uint8_t letter
+    cdef size_t i
+    payload[0] = payload[1] = False
+    for i in range(sizeof(out.history)):
+        letter = out.history[i]
+        if letter == 0:
+            break
+        if letter == b"S" or letter == b"s":
+            bits |= HAS_SYN
+        elif letter == b"H" or letter == b"h":
+            bits |= HAS_SYN_ACK
+        elif letter == b"A" or letter == b"a":
+            bits |= HAS_ACK
+        elif letter == b"D" or letter == b"d":
+            bits |= HAS_DATA
+            payload[letter == b"d"] = True
+    if out.client_fins + out.server_fins:
+        bits |= HAS_FIN
+        if (out.client_fins and not payload[0]) or (out.server_fins and not payload[1]):
+            bits |= HAS_ACK
+    if out.client_rsts + out.server_rsts:
+        bits |= HAS_RST
+        if refused and bits & (HAS_SYN | HAS_SYN_ACK) == HAS_SYN:
+            bits |= HAS_ACK                             # a SYN_SENT takes no other (judge.pyx, _rst_counts)
+    if out.flags & FLAG_FAST_OPEN:
+        bits |= HAS_DATA
+    return bits
 
 
 cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexcept nogil:
@@ -203,9 +237,5 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
         out.end_reason = END_REFUSED if refused else END_RESET
     elif over:
         out.end_reason = END_TIMEOUT
-    out.completeness = (
-        (HAS_SYN if f.flags & SAW_SYN else 0) | (HAS_SYN_ACK if f.flags & SAW_SYN_ACK else 0)
-        | (HAS_ACK if (f.flags >> HEAD_COUNT) & 7 else 0) | (HAS_DATA if f.payload_bytes[0] + f.payload_bytes[1] else 0)
-        | (HAS_FIN if out.client_fins + out.server_fins else 0) | (HAS_RST if out.client_rsts + out.server_rsts else 0)
-    )
     _put_history(t, f, out)
+    out.completeness = _completeness(out, reset_by == 2 and reset_when == 1)

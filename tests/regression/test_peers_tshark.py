@@ -1,0 +1,230 @@
+"""tshark's streams and their tcp.completeness on all shared captures, against our connections and our column.
+
+A stream of tshark and a connection of ours are the same where they begin with the same frame and have as many
+segments. tshark was asked once (tshark_streams.py), and is asked again for a few captures. Each difference is listed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tshark_streams import Stream, read_record, streams_of
+
+from conntrack.capture import open_capture
+from conntrack.core.abi import FLOW_DTYPE
+from conntrack.errors import InputError
+from conntrack.pipeline import flow_batches
+from conntrack.tracker import Tracker
+
+SURICATA = "OISF+suricata-verify/tests/"
+PCAPPP = "seladb+PcapPlusPlus/Tests/"
+FUZZED = PCAPPP + "Fuzzers/RegressionTests/regression_samples/"
+TCPDUMP = "the-tcpdump-group+tcpdump/tests/"
+ZEEK = "zeek+zeek/testing/btest/Traces/"
+
+NOT_READ_YET = {
+    "gzip": [ZEEK + "pe/pe_files_timestamp.pcap.gz", ZEEK + "smb/smb_many_open_files_500.pcap.gz"],
+    "snoop": [PCAPPP + "ExamplesTest/pcap_examples/solaris.snoop"],
+    "a SYN in IP fragments, which are not put together": [
+        SURICATA + "defrag/bug-6887-defrag-eth-vlan-ipv4-tcp-syn/frag-eth-vlan-ip-tcp-syn.pcap",
+        SURICATA + "defrag/bug-6887-defrag-ipv4-tcp-syn/frag-ip-tcp-syn.pcap",
+        SURICATA + "defrag/bug-6887-defrag-ppp-ipv4-tcp-syn/frag-ppp-ip-tcp-syn.pcap",
+        ZEEK + "ipv4/fragmented-syn.pcap",
+    ],
+    "PPPoE": [
+        SURICATA + "bug-4810/pppoe-session-http.pcap",
+        "arkime+arkime/tests/pcap/pppoe.pcap",
+        PCAPPP + "Pcap++Test/PcapExamples/one_http_stream_rst.pcap",
+    ],
+    "MPLS": [PCAPPP + "Packet++Test/PacketExamples/MplsPackets.pcap", TCPDUMP + "lspping-fec-ldp.pcap"],
+    "link type IEEE 802.11 with radiotap": ["arkime+arkime/tests/pcap/80211http.pcap"],
+    "link type ARCNET": [TCPDUMP + "arcnet-rfc1051-arp-icmp-http.pcap", TCPDUMP + "arcnet-rfc1201-arp-icmp-http.pcap"],
+    "link type Juniper Ethernet": [TCPDUMP + "bgp-aigp.pcap"],
+    "link type IP over InfiniBand": [TCPDUMP + "ipoib.pcap"],
+    "link type Cisco HDLC": [SURICATA + "decode-chdlc-01/hdlc-http_1tx.pcap"],
+    "link type NFLOG": [ZEEK + "nflog-http.pcap"],
+    "link type FDDI": [ZEEK + "dns-inverse-query.pcap"],
+    "tunnel GRE, ERSPAN": [
+        SURICATA + "bug-5437-02/input.pcap",
+        "arkime+arkime/tests/pcap/gre-erspan-vxlan.pcap",
+        TCPDUMP + "wccp_redirect_gre.pcap",
+        ZEEK + "erspan.pcap",
+        ZEEK + "tunnels/gre-aruba.pcap",
+    ],
+    "tunnel IP in IP": [ZEEK + "tunnels/4in6.pcap"],
+    "tunnel in UDP: Geneve, VXLAN, GTP-U": [
+        SURICATA + "bug-6402-01/input.pcap",
+        SURICATA + "vxlan-decoder-03/vxlan.pcap",
+        "arkime+arkime/tests/pcap/gtp-iphone.pcap",
+        *(TCPDUMP + f"gso-ipv{o}-{t}-ipv{i}.pcap" for o in (4, 6) for t in ("geneve", "vxlan") for i in (4, 6)),
+    ],
+}
+"""Captures of whose TCP nothing is read."""
+
+ICMP_FRAMES = (24, 179, 181, 183, 185, 187, 189, 191, 193, 195, 197, 219, 232, 236, 238, 240, 242)
+
+Keys = set[tuple[int, int]]
+
+OTHER_STREAMS: dict[str, tuple[str, Keys, Keys]] = {
+    SURICATA + "defrag/bug-6887-defrag-eth-vlan-ipv6-tcp/frag-eth-vlan-ipv6-tcp.pcap": (
+        "fragments: ours takes the first, which has the TCP header; tshark counts the last, when it has them all",
+        {(1, 1)},
+        {(3, 1)},
+    ),
+    SURICATA + "defrag/bug-6887-defrag-ipv6-tcp/frag-ip-tcp.pcap": ("fragments, as above", {(1, 1)}, {(3, 1)}),
+    SURICATA + "defrag/bug-6887-defrag-ppp-ipv6-tcp/frag-ppp-ipv6-tcp.pcap": (
+        "fragments, as above",
+        {(1, 1)},
+        {(3, 1)},
+    ),
+    ZEEK + "ipv4/fragmented-4.pcap": ("fragments, as above", {(2, 2)}, {(5, 2)}),
+    SURICATA + "detect-ipopts/input.pcap": (
+        "frames 2 and 7 have an IP source route whose last hop is another host: tshark takes that for the destination."
+        " tshark is right (RFC 791 section 3.1); ours does not read IP options",
+        {(1, 8)},
+        {(1, 6), (2, 1), (7, 1)},
+    ),
+    SURICATA + "drop-protocol-change/input.pcap": (
+        "frame 7 has a TCP header length of 8: no TCP segment, and its ports are not to be believed",
+        set(),
+        {(7, 1)},
+    ),
+    SURICATA + "tcp-split-handshake-02-5whs/split-handshake-5whs.pcap": (
+        "a bare ACK answers the SYN, then a SYN. Ours and tshark make two connections of it, cut at the second SYN, and"
+        " ours counts that with the first. One would be right: the client answers with its first sequence number",
+        {(1, 3), (4, 5)},
+        {(1, 2), (3, 6)},
+    ),
+    SURICATA + "transform-base64-7296/input.pcap": (
+        "frame 11 has a TCP header length that is beyond the packet: no segment. Times jump to 2023 and 2024 and back;"
+        " ours holds the latest for now, by which every later connection is out of time at once. tshark has no timers",
+        {(13, 1), (14, 12), (27, 1), (28, 1), (29, 22), (52, 1)},
+        {(11, 2), (13, 13), (27, 25)},
+    ),
+    PCAPPP + "Pcap++Test/PcapExamples/pcapng-example.pcapng": (
+        "a jump of the clock: the SYN is of 2015, its answer of 2061; the client's timer had run out by then",
+        {(1, 1), (2, 58)},
+        {(1, 59)},
+    ),
+    TCPDUMP + "timestamp_invalid_micro.pcap": (
+        "a jump of the clock: 2^31 us is taken for 2147 s, in which the handshake had run out",
+        {(1, 2), (3, 1)},
+        {(1, 3)},
+    ),
+    "arkime+arkime/tests/pcap/ospf.pcap": (
+        "tshark counts the TCP headers that ICMP errors quote: those segments are not on their way here",
+        {(frame, 1) for frame in ICMP_FRAMES},
+        {(frame, 2) for frame in ICMP_FRAMES},
+    ),
+    "kbandla+dpkt/examples/data/nb6-http.pcap": ("PPPoE, not read yet", set(), {(35, 10), (53, 10)}),
+    FUZZED + "crash-exception-cast-constructed-record": (
+        "damaged: frame 2 claims more bytes captured than tshark allows for; ours reads it whole",
+        {(2, 1)},
+        set(),
+    ),
+}
+"""By capture: the reason; (first frame, segments) of the connections that only ours has, that only tshark has."""
+
+FTP = "SYN: the FTP dissector had announced the stream, and Wireshark takes the SYN of a new one only. It was seen"
+RST_ACK = "ACK: the one pure ACK is in a RST that no SYN asked for, and our record does not keep whether a RST had one"
+
+OTHER_BITS: dict[str, tuple[str, dict[tuple[int, int], int]]] = {
+    SURICATA + "output-eve-ftp-data/input.pcap": (FTP, {(31, 30): 2}),
+    ZEEK + "ftp/ipv6.pcap": (FTP, {(31, 30): 3}),
+    ZEEK + "ipv6-http-atomic-frag.pcap": (
+        "SYN: it comes behind its SYN+ACK in the file, and Wireshark looks for it in the first segment only",
+        {(31, 30): 1},
+    ),
+    SURICATA + "transform-base64-7296/input.pcap": (
+        "SYN+ACK: frame 2 acknowledges 3880102966, the SYN was 3880234037: it answers no SYN of this connection",
+        {(13, 15): 1},
+    ),
+    "StopDDoS+packet-captures/pkt.TCP.DOMINATE.syn.ecn.cwr.pcapng": (RST_ACK, {(33, 37): 31}),
+    TCPDUMP + "mptcp-tcprst.pcap": (RST_ACK, {(32, 36): 1}),
+    PCAPPP + "Pcap++Test/PcapExamples/sll2.pcap": (
+        "ACK: the one pure ACK is in the FIN, and our record does not keep whether a FIN behind data had none itself",
+        {(24, 28): 1},
+    ),
+    FUZZED + "clusterfuzz-testcase-minimized-FuzzTarget-5165538295939072": (
+        "SYN and FIN in one segment with 60125 bytes: no host sends that, and it opens nothing (RFC 9293 3.10.7.2)",
+        {(0, 9): 1},
+    ),
+    FUZZED + "clusterfuzz-testcase-minimized-FuzzTarget-5755755617189888": (
+        "a single segment (see test) of 3.6 GB, whose FIN would be outside of any window: the FIN does not count",
+        {(8, 0): 1},
+    ),
+}
+"""By capture: the reason, and (our bits, tshark's bits) -> how many."""
+
+ASKED_AGAIN = (
+    ZEEK + "wikipedia.pcap",
+    SURICATA + "dnp3/dnp3-eve/input.pcap",
+    SURICATA + "tls/tls-subjectaltname/input.pcap",
+    "arkime+arkime/tests/pcap/mongo.pcap",
+    "cisco+joy/test/pcaps/sample.pcap",
+    TCPDUMP + "tfo-5c1fa7f9ae91.pcap",
+)
+
+
+def of_ours(path: Path) -> dict[tuple[int, int], int]:
+    """(First frame, segments) -> completeness."""
+    try:
+        with open_capture([path]) as capture:
+            parts = [rows.copy() for rows in flow_batches(capture, Tracker(validate=True))]
+    except InputError:
+        return {}
+    rows: np.ndarray[Any, Any] = np.concatenate([np.empty(0, FLOW_DTYPE), *parts])
+    segments = rows["client_packets"] + rows["server_packets"]
+    keys = zip(rows["flow_id"].tolist(), segments.tolist(), strict=True)
+    return dict(zip(keys, rows["completeness"].tolist(), strict=True))
+
+
+def test_streams_and_bits_are_tsharks(shared: Path) -> None:
+    """Every stream and every bit, but for what is listed above, and single segments that are no SYN.
+
+    Of the first segment of a stream Wireshark takes a SYN, and all else only in its second pass, after it has shown
+    the bits: of a stream that is one data segment, or one RST, it shows 0. Ours says what was seen.
+    """
+    not_read = {name for names in NOT_READ_YET.values() for name in names}
+    equal = single = other = unread = 0
+    record = read_record()
+    assert len(record) == 256
+    for name, streams in record.items():
+        theirs: dict[tuple[int, int], Stream] = {(stream.first_frame, stream.packets): stream for stream in streams}
+        assert len(theirs) == len(streams)
+        ours = of_ours(shared / "captures" / name)
+        assert (name in not_read) == (not ours and bool(theirs)), name
+        if not ours:
+            unread += len(theirs)
+            continue
+        _, only_ours, only_theirs = OTHER_STREAMS.get(name, ("", set(), set()))
+        assert (ours.keys() - theirs.keys(), theirs.keys() - ours.keys()) == (only_ours, only_theirs), name
+        different: dict[tuple[int, int], int] = {}
+        for key in ours.keys() & theirs.keys():
+            stream = theirs[key]
+            if stream.completeness == ours[key]:
+                equal += 1
+            elif stream.packets == 1 and stream.completeness == 0 and stream.first_bits == ours[key]:
+                single += 1
+            else:
+                pair = (ours[key], stream.completeness)
+                different[pair] = different.get(pair, 0) + 1
+        assert different == OTHER_BITS.get(name, ("", {}))[1], name
+        other += sum(different.values())
+    assert (equal, single, other, unread) == (11010, 108, 42, 86)
+
+
+def test_the_record_is_what_tshark_says(shared: Path) -> None:
+    """For a few captures; all of them take minutes (tshark_streams.py)."""
+    if shutil.which("tshark") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("tshark is not installed")
+        pytest.skip("tshark is not installed")
+    record = read_record()
+    for name in ASKED_AGAIN:
+        assert sorted(streams_of(shared / "captures" / name)) == record[name], name
