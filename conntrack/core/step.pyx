@@ -33,7 +33,7 @@ from .sides cimport (
 from .abi import SEGMENT_DTYPE
 
 cdef enum:
-    BLOCK = 128                 # segments whose slots and records are on the way at once
+    BLOCK = 64                  # segments whose slots and records are on the way at once
 
 cdef enum:                      # states.DirectionEvidence
     BY_SYN = 0

@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from .abi cimport FlowRecord, SocketRecord
 from .expand cimport OPEN_AT_END, expand, put_ip
-from .index cimport home, index_remove
+from .index cimport home, index_remove, prefetch
 from .life cimport (
     MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, release_parts, since_ts, states_of, trait,
 )
@@ -86,9 +86,16 @@ cdef inline bint _has_room_to_look_ahead(const Tables* t) noexcept nogil:
 
 cdef void _expand_at(Tables* t, LiveFlow* f, int64_t now_ns, FlowRecord* out) noexcept nogil:
     cdef Before before
+    if now_ns - f.first_ts_ns <= t.least_timeout_ns:    # no timer can have run out
+        expand(t, f, OPEN_AT_END, out)
+        return
     _look_ahead(t, f, now_ns, &before)
     expand(t, f, OPEN_AT_END, out)
     _put_back(t, f, &before)
+
+
+cdef enum:
+    AHEAD = 8                   # records whose parts are on the way while one is expanded
 
 
 def live_records(LiveTable table not None):
@@ -126,6 +133,11 @@ def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t n
             raise ValueError(f"record {records[i]} is not alive")
     with nogil:
         for i in range(records.shape[0]):
+            if i + 2 * AHEAD < records.shape[0]:
+                prefetch(&t.flows[records[i + 2 * AHEAD]], 0)
+                prefetch(<const char*>&t.flows[records[i + 2 * AHEAD]] + 64, 0)
+            if i + AHEAD < records.shape[0]:
+                prefetch(&t.closings[t.flows[records[i + AHEAD]].closing], 0)
             _expand_at(t, &t.flows[records[i]], now_ns, &rows[i])
 
 

@@ -1,4 +1,4 @@
-"""The column completeness: Wireshark's tcp.completeness, each case as tshark 4.0.17 shows it."""
+"""The column completeness: Wireshark's tcp.completeness, by the rules of its packet-tcp.c."""
 
 from __future__ import annotations
 
