@@ -4,8 +4,8 @@ Two runs at the same time, each about a minute: one over a path that loses 2 % o
 delays each by up to 150 ms more than the next. How a run is made is in oracle.py, what happens in it in scenarios.py,
 what counts as agreement in compare.py. Longer runs: see oracle.py.
 
-Not part of the suite yet: run it with `pytest tests/kernel/check.py`. Its harder scenarios (full accept queues, SYN cookies,
-a SYN backlog under pressure) find states that the tracker does not know as the kernel does.
+Not part of the suite yet: run it with `pytest tests/kernel/check.py`. Its harder scenarios (full accept queues, SYN
+cookies, a SYN backlog under pressure) find states that the tracker does not know as the kernel does.
 """
 
 from __future__ import annotations
