@@ -1,0 +1,265 @@
+"""Holds the tracker against what the kernel said, socket by socket, and accounts for every single answer.
+
+    python tests/kernel/compare.py OUT... [--all]
+
+For each look at a host's socket table (oracle.py), the tracker is given that host's own capture up to that instant and
+asked for its states. A *sample* is one socket at one instant at which the kernel or the tracker has it. It agrees, or
+is left out for one of the reasons in `Reason`, or is a disagreement and listed. Left out is only what the wire cannot
+tell at that instant; how much that is belongs to the answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from network import CLIENT, SERVER, Host
+from numpy.typing import NDArray
+from sockdiag import Sample, Socket, parse, read_samples
+
+from conntrack.capture import open_capture
+from conntrack.states import Evidence, TcpState
+from conntrack.timeouts import PROFILES
+from conntrack.tracker import Tracker
+
+__all__ = ["Account", "Disagreement", "Reason", "compare", "keys_of", "segments_of"]
+
+IN_FLIGHT_NS = 5_000_000
+"""A segment this close to the look may have been captured and not yet processed, or the other way round: the device
+hands it to tcpdump and to TCP one after the other, and a socket that is busy with its application takes it later."""
+SLACK_SHARE, SLACK_S = 1 / 8, 1.0
+"""By how much a timer of the kernel may be late: its timer wheel rounds up by as much as an eighth of the time
+(kernel/time/timer.c), and a second more for a machine that is busy."""
+
+CLOSED = TcpState.CLOSED.name
+GONE = (CLOSED, TcpState.LISTEN.name)
+UNSENT_FIN = {
+    ("FIN_WAIT_1", "ESTABLISHED"),
+    ("FIN_WAIT_1", "SYN_RECEIVED"),
+    ("LAST_ACK", "CLOSE_WAIT"),
+    ("CLOSING", "CLOSE_WAIT"),
+}
+"""(kernel, tracker) where the kernel has queued a FIN behind data that it could not send yet."""
+
+
+class Reason(Enum):
+    """Why a sample was left out."""
+
+    IN_FLIGHT = "a segment around the instant of the look"
+    UNSENT_FIN = "a FIN queued behind data that is not sent"
+    TIMER_SLACK = "the kernel's timer is late by no more than its slack"
+
+
+class Disagreement(NamedTuple):
+    """One socket at one instant of which tracker and kernel say different things."""
+
+    end: str
+    at_ns: int
+    local: str
+    remote: str
+    kernel: str
+    ours: str
+    ours_since_ns: int
+    evidence: str
+    flow_id: int
+
+    def __str__(self) -> str:
+        when = datetime.fromtimestamp(self.at_ns / 1e9, UTC).strftime("%H:%M:%S.%f")
+        age = f", {(self.at_ns - self.ours_since_ns) / 1e9:.3f} s" if self.flow_id else ""
+        ours = f"{self.ours} ({self.evidence.lower()}{age}; flow {self.flow_id})" if self.flow_id else self.ours
+        return f"{when} {self.end} {self.local} > {self.remote}: kernel {self.kernel}, tracker {ours}"
+
+
+@dataclass
+class Account:
+    """What became of every sample; `samples` is the sum of all others."""
+
+    samples: int = 0
+    agreed: int = 0
+    left_out: Counter[Reason] = field(default_factory=Counter)
+    disagreements: list[Disagreement] = field(default_factory=list)
+    states: Counter[str] = field(default_factory=Counter)
+
+    def __iadd__(self, other: Account) -> Account:
+        self.samples += other.samples
+        self.agreed += other.agreed
+        self.left_out += other.left_out
+        self.disagreements += other.disagreements
+        self.states += other.states
+        return self
+
+    @property
+    def share_left_out(self) -> float:
+        return sum(self.left_out.values()) / max(self.samples, 1)
+
+    def lines(self, most: int) -> Iterator[str]:
+        """The account in words, with at most so many disagreements of each kind."""
+        compared = self.agreed + len(self.disagreements)
+        yield f"{self.samples} samples, {compared} compared, {self.agreed} agree: {self.agreed / max(compared, 1):.4%}"
+        yield f"left out: {sum(self.left_out.values())} ({self.share_left_out:.2%})"
+        yield from (f"    {count:7} {reason.value}" for reason, count in self.left_out.most_common())
+        yield "agreed by state: " + ", ".join(f"{state} {count}" for state, count in self.states.most_common())
+        kinds = Counter((one.end, one.kernel, one.ours) for one in self.disagreements)
+        for kind, count in kinds.most_common():
+            yield f"disagreement: {kind[0]}, kernel {kind[1]}, tracker {kind[2]}: {count}"
+            listed = [one for one in self.disagreements if (one.end, one.kernel, one.ours) == kind]
+            yield from (f"    {one}" for one in listed[:most])
+
+
+class _Ours(NamedTuple):
+    state: str
+    since_ns: int
+    evidence: int
+    flow_id: int
+
+
+_NOTHING = _Ours(CLOSED, 0, 0, 0)
+
+
+def segments_of(path: Path) -> NDArray[np.void]:
+    """All TCP segments of a capture."""
+    with open_capture([str(path)]) as capture:
+        return np.concatenate([batch.copy() for batch in capture])
+
+
+def _addresses(host: Host) -> list[bytes]:
+    v4 = bytes(10) + b"\xff\xff" + socket.inet_aton(host.ipv4)
+    return [v4, socket.inet_pton(socket.AF_INET6, host.ipv6)]
+
+
+def _is_local(host: Host, addresses: NDArray[Any]) -> NDArray[np.bool_]:
+    wanted = np.frombuffer(b"".join(_addresses(host)), dtype=np.uint8).reshape(-1, 16)
+    return (addresses[:, None, :] == wanted[None, :, :]).all(axis=2).any(axis=1)  # type: ignore[no-any-return]
+
+
+def keys_of(host: Host, rows: NDArray[np.void], one: str, other: str) -> list[bytes]:
+    """The socket of `host` that each row is about, as in sockdiag.Socket.key; the two ends are fields `one`_ip, ..."""
+    near = _is_local(host, rows[f"{one}_ip"])
+    key = np.empty((len(rows), 36), dtype=np.uint8)
+    for at, (first, second) in ((0, (one, other)), (18, (other, one))):
+        key[:, at : at + 16] = np.where(near[:, None], rows[f"{first}_ip"], rows[f"{second}_ip"])
+        ports = np.where(near, rows[f"{first}_port"], rows[f"{second}_port"]).astype(">u2")
+        key[:, at + 16 : at + 18] = ports.view(np.uint8).reshape(-1, 2)
+    return key.view("V36").ravel().tolist()  # type: ignore[no-any-return]
+
+
+def _ours(host: Host, rows: NDArray[np.void]) -> dict[bytes, _Ours]:
+    is_client = _is_local(host, rows["client_ip"])
+    columns = [
+        np.where(is_client, rows[f"client_{name}"], rows[f"server_{name}"]).tolist()
+        for name in ("state", "since_ts_ns", "state_evidence")
+    ]
+    names = [state.name for state in TcpState]
+    return {
+        key: _Ours(names[state], since, evidence, flow_id)
+        for key, state, since, evidence, flow_id in zip(
+            keys_of(host, rows, "client", "server"), *columns, rows["flow_id"].tolist(), strict=True
+        )
+        if names[state] not in GONE or evidence == Evidence.EXPIRED
+    }
+
+
+def _within_slack(kernel: str, ours: _Ours, at_ns: int) -> bool:
+    if ours.state not in GONE or ours.evidence != Evidence.EXPIRED:
+        return False
+    timer = PROFILES["linux"].states.get(TcpState[kernel])
+    return timer is not None and at_ns - ours.since_ns <= (timer.timeout_s * SLACK_SHARE + SLACK_S) * 1e9
+
+
+def _reason(kernel: Socket | None, ours: _Ours, at_ns: int) -> Reason | None:
+    """Why a sample on which the two differ is not a disagreement; None where it is one."""
+    if kernel is None:
+        return None
+    if (kernel.state, ours.state) in UNSENT_FIN and kernel.unacknowledged > 1:
+        return Reason.UNSENT_FIN
+    if _within_slack(kernel.state, ours, at_ns):
+        return Reason.TIMER_SLACK
+    return None
+
+
+def _text(key: bytes) -> tuple[str, str]:
+    ends = []
+    for at in (0, 18):
+        address, port = key[at : at + 16], int.from_bytes(key[at + 16 : at + 18], "big")
+        v4 = address.startswith(bytes(10) + b"\xff\xff")
+        ip = socket.inet_ntop(socket.AF_INET, address[12:]) if v4 else socket.inet_ntop(socket.AF_INET6, address)
+        ends.append(f"{ip}:{port}" if v4 else f"[{ip}]:{port}")
+    return ends[0], ends[1]
+
+
+def _compare_at(account: Account, host: Host, sample: Sample, ours: dict[bytes, _Ours], busy: set[bytes]) -> None:
+    kernel = {one.key: one for one in parse(sample.raw)}
+    for key in kernel.keys() | ours.keys():
+        theirs, mine = kernel.get(key), ours.get(key, _NOTHING)
+        said = theirs.state if theirs else CLOSED
+        state = CLOSED if mine.state in GONE else mine.state
+        if said == state == CLOSED:
+            continue
+        account.samples += 1
+        if key in busy:
+            account.left_out[Reason.IN_FLIGHT] += 1
+        elif said == state:
+            account.agreed += 1
+            account.states[state] += 1
+        elif reason := _reason(theirs, mine, sample.before_ns):
+            account.left_out[reason] += 1
+        else:
+            account.disagreements.append(
+                Disagreement(
+                    host.name,
+                    sample.before_ns,
+                    *_text(key),
+                    said,
+                    state,
+                    mine.since_ns,
+                    Evidence(mine.evidence).name,
+                    mine.flow_id,
+                )
+            )
+
+
+def compare(folder: Path, host: Host) -> Account:
+    """Hold the tracker against the kernel of `host`, by the capture and the socket tables in `folder`."""
+    account = Account()
+    segments = segments_of(folder / f"{host.name}.pcap")
+    segments = segments[np.argsort(segments["ts_ns"], kind="stable")]
+    keys = keys_of(host, segments, "src", "dst")
+    times = segments["ts_ns"]
+    tracker = Tracker()
+    done = 0
+    for sample in read_samples(folder / f"{host.name}.table"):
+        upto = int(np.searchsorted(times, sample.before_ns))
+        tracker.process(segments[done:upto])
+        done = upto
+        begin, end = np.searchsorted(times, [sample.before_ns - IN_FLIGHT_NS, sample.after_ns + IN_FLIGHT_NS])
+        rows = tracker.snapshot(max(sample.before_ns, tracker.now_ns or 0))
+        _compare_at(account, host, sample, _ours(host, rows), set(keys[begin:end]))
+    return account
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; see the module. 1 when anything disagrees."""
+    parser = argparse.ArgumentParser(description="the tracker against the kernel, socket by socket")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="OUT", help="folders that oracle.py wrote")
+    parser.add_argument("--all", action="store_true", help="list every disagreement, not five of each kind")
+    given = parser.parse_args(arguments)
+    agreed = True
+    for folder in given.folders:
+        for host in (CLIENT, SERVER):
+            account = compare(folder, host)
+            print(f"{folder}, {host.name}:", *account.lines(sys.maxsize if given.all else 5), sep="\n  ")
+            agreed = agreed and not account.disagreements
+    return 0 if agreed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
