@@ -1,8 +1,9 @@
 """Two hosts of our own, and a bad path between them: network namespaces, TUN devices, the relay, the captures.
 
-The namespaces have no names: each belongs to the process that made it, and is gone with it however that ends. So nothing
-of the machine's own network is seen or touched, runs can go on side by side, and nothing is ever left to clean up. The
-relay carries TCP between the two devices and loses, delays, doubles and reorders it. Knows nothing of what is sent.
+The namespaces have no names: each belongs to the process that made it, and is gone with it however that ends. So
+nothing of the machine's own network is seen or touched, runs can go on side by side, and nothing is ever left to clean
+up. The relay carries TCP between the two devices and loses, delays, doubles and reorders it. Knows nothing of what is
+sent.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def enter_namespace() -> None:
 
 
 def make_device(host: Host) -> int:
-    """Make this namespace `host`: its device, addresses and settings; the descriptor of the other side of the device."""
+    """Make this namespace `host`, with a device, addresses and settings; the descriptor of the device's other side."""
     for name, value in SYSCTLS.items():
         Path("/proc/sys", name).write_text(str(value))
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)

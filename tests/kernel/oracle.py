@@ -1,12 +1,12 @@
-"""Ground truth from the Linux kernel: real connections over a bad path, captured at both ends, with the kernel's answers.
+"""Ground truth from the Linux kernel: real connections over a bad path, captured at both ends, and its own answers.
 
     sudo python tests/kernel/oracle.py OUT [--seconds 60] [--loss 0.02] [--delay 0.02] [--jitter 0.01] [--rate 40] ...
     python tests/kernel/compare.py OUT
 
 makes two hosts (network.py), lets them do what scenarios.py has, and writes into the folder OUT, for `client` and
-`server`: NAME.pcap (what that host's device saw), NAME.table (its socket table, sockdiag.py, several times a second) and
-NAME.counters.json (its counters of /proc/net/netstat and snmp at the end). The test runs it for about a minute; for the
-long way, ask for `--seconds 300`. compare.py then holds the tracker against it.
+`server`: NAME.pcap (what that host's device saw), NAME.table (its socket table, sockdiag.py, several times a second)
+and NAME.counters.json (its counters of /proc/net/netstat and snmp at the end). The test runs it for about a minute; for
+the long way, ask for `--seconds 300`. compare.py then holds the tracker against it.
 
 Needs root, iproute2, tcpdump and /dev/net/tun. Touches nothing but the namespaces that it makes itself, which end with
 it. Imports nothing of the package: the oracle must not know what it judges.

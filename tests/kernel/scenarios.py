@@ -1,13 +1,14 @@
 """What the hosts do to each other: one coroutine for each way in which a TCP connection can live and die.
 
-`server` and `client` run in the two namespaces at the same time and meet at ports alone; what has to happen at both ends
-at once (simultaneous open and close) goes by the wall clock. All that is random comes from a seed. That a scenario
-happened is for compare.py to show from the kernel's counters and the capture, not for this module to say.
+`server` and `client` run in the two namespaces at the same time and meet at ports alone; what has to happen at both
+ends at once (simultaneous open and close) goes by the wall clock. All that is random comes from a seed. That a scenario
+happened is for seen.py to show from the kernel's counters and the captures, not for this module to say.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import socket
@@ -225,7 +226,7 @@ async def _cross_one(host: _Sockets, number: int, at_client: bool) -> None:
 KINDS = {
     "passive": 16, "active": 16, "leak": 7, "server_reset": 5, "half_close": 5, "idle": 4, "hold": 4, "both_close": 7,
     "client_reset": 5, "cut": 5, "same_port": 5, "same_port_client": 4, "black_hole": 2, "refused": 3, "keep_alive": 2,
-    "download": 1, "upload": 1, "no_reader": 1, "fast_open": 6, "cookies": 4, "full_queue": 1,
+    "download": 1, "upload": 1, "no_reader": 1, "fast_open": 6, "cookies": 4, "full_queue": 2,
 }  # fmt: skip
 """How often each kind of connection is made, relative to the others."""
 PORT_OF = {
@@ -234,8 +235,6 @@ PORT_OF = {
     "same_port_client": PASSIVE, "black_hole": 80, "refused": REFUSED, "keep_alive": KEEP_ALIVE, "download": DOWNLOAD,
     "upload": UPLOAD, "no_reader": NO_READER, "fast_open": FAST_OPEN, "cookies": COOKIES,
 }  # fmt: skip
-BURST = 12
-"""Connections at once onto a queue with no room for them."""
 
 
 class _Client:
@@ -247,14 +246,22 @@ class _Client:
     def begin(self, kind: str) -> None:
         family = socket.AF_INET6 if self.random.random() < 0.3 else socket.AF_INET
         if kind == "full_queue":
-            port = FULL_QUEUE[self.bursts % len(FULL_QUEUE)]
+            self.host.start(self._fill_queue(family, FULL_QUEUE[self.bursts % len(FULL_QUEUE)]))
             self.bursts += 1
-            for _ in range(BURST):
-                self.host.start(self._run(kind, family, port))
         elif kind == "cut":
             self.host.start(self._run(kind, family, self.random.choice((PASSIVE, IDLE, ACTIVE, KEEP_ALIVE))))
         else:
             self.host.start(self._run(kind, family, PORT_OF[kind]))
+
+    async def _fill_queue(self, family: int, port: int) -> None:
+        # One by one up to the last place; then some at once, whose SYNs all come while there still is one. They are
+        # fewer than the backlog: from there on the server would answer with SYN cookies.
+        for _ in range(QUEUE):
+            self.host.start(self._run("full_queue", family, port))
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(1)
+        for _ in range(QUEUE - 1):
+            self.host.start(self._run("full_queue", family, port))
 
     async def _run(self, kind: str, family: int, port: int) -> None:
         s = self._socket(kind, family)
@@ -282,23 +289,24 @@ class _Client:
         ip = HOLE[at] if kind == "black_hole" else (SERVER.ipv4, SERVER.ipv6)[at]
         size = self.random.randrange(1, 4000)
         if kind == "fast_open":
-            try:
-                sent = s.sendto(b"f" * min(size, 1000), socket.MSG_FASTOPEN, (ip, port))
-            except BlockingIOError:  # no cookie of that server yet: an ordinary SYN has gone, and asks for one
-                sent = 0
-            if sent:
-                return
-            while s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-                try:
-                    s.getpeername()
-                    break
-                except OSError:
-                    await asyncio.sleep(0.02)
+            await self._open_fast(s, min(size, 1000), (ip, port))
         else:
             await self.host.loop.sock_connect(s, (ip, port))
         if kind == "full_queue" and self.random.random() < 0.5:
             return
         await self.host.send(s, size)
+
+    async def _open_fast(self, s: socket.socket, size: int, address: tuple[str, int]) -> None:
+        with contextlib.suppress(BlockingIOError):  # no cookie of that server yet: a SYN without data asks for one
+            s.sendto(b"f" * size, socket.MSG_FASTOPEN, address)
+        while True:  # closing before the SYN is answered would leave no trace on the wire
+            if error := s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(error, os.strerror(error))
+            try:
+                s.getpeername()
+                return
+            except OSError:
+                await asyncio.sleep(0.02)
 
     async def _go_on(self, s: socket.socket, kind: str) -> None:
         host, dice = self.host, self.random
