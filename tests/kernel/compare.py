@@ -39,7 +39,15 @@ hands it to tcpdump and to TCP one after the other, and a socket that is busy wi
 SLACK_SHARE, SLACK_S = 1 / 8, 1.0
 """By how much a timer of the kernel may be late: its timer wheel rounds up by as much as an eighth of the time
 (kernel/time/timer.c), and a second more for a machine that is busy."""
+EARLY_S = 0.1
+"""And early: 60 s of its ticks are not quite 60 s of the capture's clock, while that is being adjusted."""
+PATIENCE_S = 0.3
+"""How much longer than that eighth the tracker itself waits for a retransmission that is due (core/life.pyx)."""
+SYNACK_RTO_S = 1.0
+ELICITED_NS = 5_000_000
+"""A SYN+ACK this soon after a SYN answers it; any other is the timer's."""
 
+_FIN, _SYN, _ACK = 1, 2, 16
 CLOSED = TcpState.CLOSED.name
 GONE = (CLOSED, TcpState.LISTEN.name)
 UNSENT_FIN = {
@@ -49,6 +57,16 @@ UNSENT_FIN = {
     ("CLOSING", "CLOSE_WAIT"),
 }
 """(kernel, tracker) where the kernel has queued a FIN behind data that it could not send yet."""
+AFTER_UNSENT_FIN = {
+    ("CLOSING", "LAST_ACK"),
+    ("TIME_WAIT", CLOSED),
+    (CLOSED, "ESTABLISHED"),
+    (CLOSED, "CLOSE_WAIT"),
+}
+"""... and what comes of it: when the peer's FIN arrives before the queued one leaves, the kernel goes through CLOSING
+to TIME_WAIT, and the wire shows a FIN that answers one; or all is given up before the FIN ever leaves."""
+ANSWERED_AT_ONCE_NS = 50_000
+"""A FIN that leaves so soon after the peer's came was queued: the same interrupt sends it; no application can."""
 
 
 class Reason(Enum):
@@ -56,7 +74,9 @@ class Reason(Enum):
 
     IN_FLIGHT = "a segment around the instant of the look"
     UNSENT_FIN = "a FIN queued behind data that is not sent"
-    TIMER_SLACK = "the kernel's timer is late by no more than its slack"
+    TIMER_SLACK = "a timer of the kernel within its slack"
+    DROPPED_ACK = "an ACK that a full accept queue may have dropped, which only the server's next segment will show"
+    COOKIE = "a SYN cookie, which only the lack of another SYN+ACK will show"
 
 
 class Disagreement(NamedTuple):
@@ -164,26 +184,108 @@ def _ours(host: Host, rows: NDArray[np.void]) -> dict[bytes, _Ours]:
         for key, state, since, evidence, flow_id in zip(
             keys_of(host, rows, "client", "server"), *columns, rows["flow_id"].tolist(), strict=True
         )
-        if names[state] not in GONE or evidence == Evidence.EXPIRED
     }
 
 
-def _within_slack(kernel: str, ours: _Ours, at_ns: int) -> bool:
-    if ours.state not in GONE or ours.evidence != Evidence.EXPIRED:
-        return False
-    timer = PROFILES["linux"].states.get(TcpState[kernel])
-    return timer is not None and at_ns - ours.since_ns <= (timer.timeout_s * SLACK_SHARE + SLACK_S) * 1e9
+class _Judge:
+    """Decides why a sample on which the two differ is not a disagreement, if there is a reason.
 
+    It may look at the whole capture, and so see what only became plain later.
+    """
 
-def _reason(kernel: Socket | None, ours: _Ours, at_ns: int) -> Reason | None:
-    """Why a sample on which the two differ is not a disagreement; None where it is one."""
-    if kernel is None:
+    def __init__(self, host: Host, segments: NDArray[np.void], keys: list[bytes]) -> None:
+        self._out: dict[bytes, list[tuple[int, int]]] = {}
+        self._in: dict[bytes, list[tuple[int, int]]] = {}
+        near = _is_local(host, segments["src_ip"]).tolist()
+        for key, is_out, ts, flags in zip(
+            keys, near, segments["ts_ns"].tolist(), (segments["flags"] & 0x17).tolist(), strict=True
+        ):
+            (self._out if is_out else self._in).setdefault(key, []).append((ts, flags))
+        self._queued: dict[bytes, int] = {}
+
+    def reason(self, key: bytes, kernel: Socket | None, ours: _Ours, at_ns: int) -> Reason | None:
+        """None where it is a disagreement."""
+        said = kernel.state if kernel else CLOSED
+        mine = CLOSED if ours.state in GONE else ours.state
+        if self._fin_was_queued(key, said, mine, kernel.unacknowledged if kernel else 0, ours, at_ns):
+            return Reason.UNSENT_FIN
+        if _within_slack(said, ours, at_ns):
+            return Reason.TIMER_SLACK
+        if said == CLOSED and mine == "SYN_RECEIVED" and self._synack_is_overdue(key, at_ns):
+            return Reason.TIMER_SLACK
+        if said == CLOSED and mine in ("FIN_WAIT_1", "CLOSING", "LAST_ACK") and self._fin_is_overdue(key, at_ns):
+            return Reason.TIMER_SLACK
+        if self._ack_was_dropped(key, said, mine, at_ns):
+            return Reason.DROPPED_ACK
+        if said == CLOSED and mine == "SYN_RECEIVED" and self._was_cookie(key, at_ns):
+            return Reason.COOKIE
         return None
-    if (kernel.state, ours.state) in UNSENT_FIN and kernel.unacknowledged > 1:
-        return Reason.UNSENT_FIN
-    if _within_slack(kernel.state, ours, at_ns):
-        return Reason.TIMER_SLACK
-    return None
+
+    def _fin_was_queued(self, key: bytes, said: str, mine: str, waiting: int, ours: _Ours, at_ns: int) -> bool:
+        if (said, mine) in UNSENT_FIN and waiting > 1:
+            self._queued[key] = ours.flow_id
+            return True
+        if (said, mine) not in AFTER_UNSENT_FIN:
+            return False
+        return self._queued.get(key) == ours.flow_id or self._answered_at_once(key, at_ns)
+
+    def _answered_at_once(self, key: bytes, at_ns: int) -> bool:
+        """Whether this end's last FIN so far left right behind an incoming FIN."""
+        sent = [ts for ts, flags in self._out.get(key, ()) if flags & _FIN and ts < at_ns]
+        came = [ts for ts, flags in self._in.get(key, ()) if flags & _FIN and ts < at_ns]
+        return any(0 <= fin - other < ANSWERED_AT_ONCE_NS for fin in sent for other in came)
+
+    def _synacks(self, key: bytes) -> list[int]:
+        return [ts for ts, flags in self._out.get(key, ()) if flags & (_SYN | _ACK) == _SYN | _ACK]
+
+    def _repeats(self, key: bytes) -> list[int]:
+        """The SYN+ACKs that a timer sent: all but the first and those that answer a SYN."""
+        asked = [ts for ts, flags in self._in.get(key, ()) if flags & (_SYN | _ACK) == _SYN]
+        return [ts for ts in self._synacks(key)[1:] if not any(0 <= ts - syn < ELICITED_NS for syn in asked)]
+
+    def _ack_was_dropped(self, key: bytes, said: str, mine: str, at_ns: int) -> bool:
+        """Whether nothing this end has sent could show yet that the last ACK of the handshake was dropped, or taken."""
+        synacks = [ts for ts in self._synacks(key) if ts < at_ns]
+        if not synacks or any(ts > synacks[-1] and not flags & _SYN for ts, flags in self._before(key, at_ns)):
+            return False
+        if said == "SYN_RECEIVED":
+            return mine in ("ESTABLISHED", "CLOSE_WAIT")
+        return said in ("ESTABLISHED", "CLOSE_WAIT") and mine == "SYN_RECEIVED" and bool(self._repeats(key))
+
+    def _before(self, key: bytes, at_ns: int) -> list[tuple[int, int]]:
+        return [one for one in self._out.get(key, ()) if one[0] < at_ns]
+
+    def _was_cookie(self, key: bytes, at_ns: int) -> bool:
+        """Whether no timer ever repeated the SYN+ACK, and the tracker could not have missed that yet."""
+        before = [ts for ts in self._synacks(key) if ts < at_ns]
+        if not before or any(ts > before[-1] for ts in self._repeats(key)):
+            return False
+        return at_ns - before[-1] <= (SYNACK_RTO_S * (1 + SLACK_SHARE) + PATIENCE_S) * 1e9
+
+    def _synack_is_overdue(self, key: bytes, at_ns: int) -> bool:
+        """Whether a SYN+ACK is due and has not come, but the tracker has to wait a little longer to be sure."""
+        before = [ts for ts in self._synacks(key) if ts < at_ns]
+        turns = sum(ts < at_ns for ts in self._repeats(key))
+        waited, due = (at_ns - before[-1]) / 1e9 if before else 0.0, SYNACK_RTO_S * 2**turns
+        return due <= waited <= due * (1 + SLACK_SHARE) + PATIENCE_S
+
+    def _fin_is_overdue(self, key: bytes, at_ns: int) -> bool:
+        """The same of a FIN, whose next turn comes after twice as long as the last one did."""
+        before = [ts for ts, _ in self._before(key, at_ns)]
+        if len(before) < 2:
+            return False
+        waited, due = at_ns - before[-1], 2 * (before[-1] - before[-2])  # the last turn itself may have been late
+        return due * (1 - SLACK_SHARE) <= waited <= due * (1 + SLACK_SHARE) + SLACK_S * 1e9
+
+
+def _within_slack(kernel: str, ours: _Ours, at_ns: int) -> bool:
+    age = at_ns - ours.since_ns
+    if kernel == CLOSED and ours.state == TcpState.TIME_WAIT.name:
+        return age >= (PROFILES["linux"].states[TcpState.TIME_WAIT].timeout_s - EARLY_S) * 1e9
+    timer = PROFILES["linux"].states.get(TcpState[kernel])
+    if timer is None or ours.state not in GONE or ours.evidence != Evidence.EXPIRED:
+        return False
+    return age <= (timer.timeout_s * SLACK_SHARE + SLACK_S) * 1e9
 
 
 def _text(key: bytes) -> tuple[str, str]:
@@ -196,7 +298,9 @@ def _text(key: bytes) -> tuple[str, str]:
     return ends[0], ends[1]
 
 
-def _compare_at(account: Account, host: Host, sample: Sample, ours: dict[bytes, _Ours], busy: set[bytes]) -> None:
+def _compare_at(
+    account: Account, host: Host, sample: Sample, ours: dict[bytes, _Ours], busy: set[bytes], judge: _Judge
+) -> None:
     kernel = {one.key: one for one in parse(sample.raw)}
     for key in kernel.keys() | ours.keys():
         theirs, mine = kernel.get(key), ours.get(key, _NOTHING)
@@ -210,7 +314,7 @@ def _compare_at(account: Account, host: Host, sample: Sample, ours: dict[bytes, 
         elif said == state:
             account.agreed += 1
             account.states[state] += 1
-        elif reason := _reason(theirs, mine, sample.before_ns):
+        elif reason := judge.reason(key, theirs, mine, sample.before_ns):
             account.left_out[reason] += 1
         else:
             account.disagreements.append(
@@ -234,15 +338,20 @@ def compare(folder: Path, host: Host) -> Account:
     segments = segments[np.argsort(segments["ts_ns"], kind="stable")]
     keys = keys_of(host, segments, "src", "dst")
     times = segments["ts_ns"]
+    judge = _Judge(host, segments, keys)
     tracker = Tracker()
     done = 0
+    over: dict[bytes, _Ours] = {}
     for sample in read_samples(folder / f"{host.name}.table"):
         upto = int(np.searchsorted(times, sample.before_ns))
         tracker.process(segments[done:upto])
         done = upto
         begin, end = np.searchsorted(times, [sample.before_ns - IN_FLIGHT_NS, sample.after_ns + IN_FLIGHT_NS])
+        for rows in tracker.retired():
+            over.update(_ours(host, rows))
         rows = tracker.snapshot(max(sample.before_ns, tracker.now_ns or 0))
-        _compare_at(account, host, sample, _ours(host, rows), set(keys[begin:end]))
+        ours = over | _ours(host, rows)
+        _compare_at(account, host, sample, ours, set(keys[begin:end]), judge)
     return account
 
 
