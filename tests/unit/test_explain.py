@@ -86,7 +86,7 @@ class TestOpenAndClose:
         assert later(exchange) == [
             "SYN+ACK again, after the ACK: accept queue full",
             "duplicate ACK",
-            "SYN+ACK again, after the ACK: accept queue full",
+            "SYN+ACK again: accept queue still full",
             "duplicate ACK",
         ]
 
