@@ -240,8 +240,11 @@ class _Judge:
 
     def _repeats(self, key: bytes) -> list[int]:
         """The SYN+ACKs that a timer sent: all but the first and those that answer a SYN."""
-        asked = [ts for ts, flags in self._in.get(key, ()) if flags & (_SYN | _ACK) == _SYN]
+        asked = self._syns(key)
         return [ts for ts in self._synacks(key)[1:] if not any(0 <= ts - syn < ELICITED_NS for syn in asked)]
+
+    def _syns(self, key: bytes) -> list[int]:
+        return [ts for ts, flags in self._in.get(key, ()) if flags & (_SYN | _ACK) == _SYN]
 
     def _ack_was_dropped(self, key: bytes, said: str, mine: str, at_ns: int) -> bool:
         """Whether nothing this end has sent could show yet that the last ACK of the handshake was dropped, or taken."""
@@ -256,9 +259,15 @@ class _Judge:
         return [one for one in self._out.get(key, ()) if one[0] < at_ns]
 
     def _was_cookie(self, key: bytes, at_ns: int) -> bool:
-        """Whether no timer ever repeated the SYN+ACK, and the tracker could not have missed that yet."""
+        """Whether no timer ever repeated the SYN+ACK, and the tracker could not have missed that yet.
+
+        The next SYN may get another answer, which is kept and repeated.
+        """
         before = [ts for ts in self._synacks(key) if ts < at_ns]
-        if not before or any(ts > before[-1] for ts in self._repeats(key)):
+        if not before:
+            return False
+        next_syn = min((ts for ts in self._syns(key) if ts > before[-1]), default=before[-1] + 2**62)
+        if any(before[-1] < ts < next_syn for ts in self._repeats(key)):
             return False
         return at_ns - before[-1] <= (SYNACK_RTO_S * (1 + SLACK_SHARE) + PATIENCE_S) * 1e9
 
@@ -267,7 +276,7 @@ class _Judge:
         before = [ts for ts in self._synacks(key) if ts < at_ns]
         turns = sum(ts < at_ns for ts in self._repeats(key))
         waited, due = (at_ns - before[-1]) / 1e9 if before else 0.0, SYNACK_RTO_S * 2**turns
-        return due <= waited <= due * (1 + SLACK_SHARE) + PATIENCE_S
+        return due - EARLY_S <= waited <= due * (1 + SLACK_SHARE) + PATIENCE_S
 
     def _fin_is_overdue(self, key: bytes, at_ns: int) -> bool:
         """The same of a FIN, whose next turn comes after twice as long as the last one did."""
@@ -314,7 +323,9 @@ def _compare_at(
         elif said == state:
             account.agreed += 1
             account.states[state] += 1
-        elif reason := judge.reason(key, theirs, mine, sample.before_ns):
+        elif reason := (  # the look was at some instant between the two
+            judge.reason(key, theirs, mine, sample.before_ns) or judge.reason(key, theirs, mine, sample.after_ns)
+        ):
             account.left_out[reason] += 1
         else:
             account.disagreements.append(
