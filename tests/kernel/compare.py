@@ -36,6 +36,8 @@ __all__ = ["Account", "Disagreement", "Reason", "compare", "keys_of", "segments_
 IN_FLIGHT_NS = 5_000_000
 """A segment this close to the look may have been captured and not yet processed, or the other way round: the device
 hands it to tcpdump and to TCP one after the other, and a socket that is busy with its application takes it later."""
+LONGEST_LOOK_NS = 250_000_000
+"""A look that took longer (10 to 20 ms are usual) is not one of an instant: the machine was busy, and it is set aside."""
 SLACK_SHARE, SLACK_S = 1 / 8, 1.0
 """By how much a timer of the kernel may be late: its timer wheel rounds up by as much as an eighth of the time
 (kernel/time/timer.c), and a second more for a machine that is busy."""
@@ -101,8 +103,10 @@ class Disagreement(NamedTuple):
 
 @dataclass
 class Account:
-    """What became of every sample; `samples` is the sum of all others."""
+    """What became of every sample; `samples` is the sum of all others. Looks that took too long have none."""
 
+    looks: int = 0
+    looks_set_aside: int = 0
     samples: int = 0
     agreed: int = 0
     left_out: Counter[Reason] = field(default_factory=Counter)
@@ -110,6 +114,8 @@ class Account:
     states: Counter[str] = field(default_factory=Counter)
 
     def __iadd__(self, other: Account) -> Account:
+        self.looks += other.looks
+        self.looks_set_aside += other.looks_set_aside
         self.samples += other.samples
         self.agreed += other.agreed
         self.left_out += other.left_out
@@ -124,6 +130,7 @@ class Account:
     def lines(self, most: int) -> Iterator[str]:
         """The account in words, with at most so many disagreements of each kind."""
         compared = self.agreed + len(self.disagreements)
+        yield f"{self.looks} looks, {self.looks_set_aside} set aside because they took too long"
         yield f"{self.samples} samples, {compared} compared, {self.agreed} agree: {self.agreed / max(compared, 1):.4%}"
         yield f"left out: {sum(self.left_out.values())} ({self.share_left_out:.2%})"
         yield from (f"    {count:7} {reason.value}" for reason, count in self.left_out.most_common())
@@ -354,6 +361,10 @@ def compare(folder: Path, host: Host) -> Account:
     done = 0
     over: dict[bytes, _Ours] = {}
     for sample in read_samples(folder / f"{host.name}.table"):
+        account.looks += 1
+        if sample.after_ns - sample.before_ns > LONGEST_LOOK_NS:
+            account.looks_set_aside += 1
+            continue
         upto = int(np.searchsorted(times, sample.before_ns))
         tracker.process(segments[done:upto])
         done = upto

@@ -62,6 +62,7 @@ def test_every_state_is_the_kernels(runs: dict[str, Path], path: str, end: netwo
     print(f"{path}, {end.name}:", *account.lines(5), sep="\n  ")
     assert account.samples >= LEAST_SAMPLES
     assert account.share_left_out < MOST_LEFT_OUT
+    assert account.looks_set_aside < account.looks / 2
     assert not account.disagreements, "\n".join(account.lines(20))
 
 
