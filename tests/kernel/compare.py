@@ -37,7 +37,7 @@ IN_FLIGHT_NS = 5_000_000
 """A segment this close to the look may have been captured and not yet processed, or the other way round: the device
 hands it to tcpdump and to TCP one after the other, and a socket that is busy with its application takes it later."""
 LONGEST_LOOK_NS = 250_000_000
-"""A look that took longer (10 to 20 ms are usual) is not one of an instant: the machine was busy, and it is set aside."""
+"""A look that took longer (10 to 20 ms are usual) is not of one instant: the machine was busy; it is set aside."""
 SLACK_SHARE, SLACK_S = 1 / 8, 1.0
 """By how much a timer of the kernel may be late: its timer wheel rounds up by as much as an eighth of the time
 (kernel/time/timer.c), and a second more for a machine that is busy."""
