@@ -36,10 +36,14 @@ class Profile(NamedTuple):
         two_msl_s: for how long segments of a closed connection may still be about (RFC 9293, 3.6.1); a connection is
             forgotten when both ends are CLOSED and nothing was seen for this long.
         states: the timer of each state that has one.
+        synack_rto_s: after how long a SYN+ACK that nobody acknowledges is sent again, and then after twice as long
+            each time. One that is overdue shows that the server keeps nothing of the connection: it sent a SYN cookie,
+            or gave up early under pressure. None where that is not known; then SYN_RECEIVED simply has its timer.
     """
 
     two_msl_s: float
     states: Mapping[TcpState, Timeout]
+    synack_rto_s: float | None = None
 
 
 def _orphan(timeout_s: float, source: str) -> dict[TcpState, Timeout]:
@@ -55,6 +59,7 @@ PROFILES: dict[str, Profile] = {
             **_orphan(102.2, "tcp_orphan_retries 8 from the least RTO of 0.2 s: 0.2*(2^9-1) s (ip-sysctl, RFC 6298)"),
             TcpState.TIME_WAIT: Timeout(60.0, "TCP_TIMEWAIT_LEN (include/net/tcp.h)"),
         },
+        synack_rto_s=1.0,  # TCP_TIMEOUT_INIT (include/net/tcp.h), reqsk_timer_handler
     ),
     "windows": Profile(
         120.0,

@@ -20,7 +20,7 @@ from .core.index import refill
 from .core.step import step
 from .memory import Reservation
 from .states import StateTrait, TcpState
-from .timeouts import PROFILES, compile_timeouts
+from .timeouts import NO_TIMEOUT_NS, PROFILES, compile_timeouts
 from .transitions import TRAITS, compile_start, compile_table, compile_traits
 
 __all__ = ["Tracker"]
@@ -74,6 +74,7 @@ class Tracker:
                 raise ValueError(f"{state.name} has no timer on any host")
         self.segments = 0
         self._validate = validate
+        synack_rto_s = None if TcpState.SYN_RECEIVED in (timeouts or {}) else PROFILES[profile].synack_rto_s
         self._invalid = np.zeros((2, 10, 11), dtype=np.uint64)
         self._table = live.LiveTable(
             compile_table(),
@@ -82,6 +83,7 @@ class Tracker:
             compile_timeouts(profile, timeouts),
             self._invalid,
             round(PROFILES[profile].two_msl_s * 1e9),
+            NO_TIMEOUT_NS if synack_rto_s is None else round(synack_rto_s * 1e9),
             np.frombuffer(secrets.token_bytes(32), dtype=np.uint64) if key is None else key,
         )
         self._pools: dict[str, tuple[Reservation, Reservation]] = {}

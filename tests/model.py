@@ -4,6 +4,8 @@ Written from RFC 9293 and from what is known of Linux, without a look at the com
 transitions.py: here a rule is a branch, numbers are integers that do not wrap, and every timer is worked out when
 somebody asks. It is slow and keeps everything. Where it and the tracker differ, one of the two is wrong.
 
+The rules are in model_rules.py, the timers of retransmissions in model_timers.py.
+
 What it does not keep: payload statistics, histories, evidence; they have tests of their own.
 """
 
@@ -13,11 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from model_rules import received, sent
+from model_timers import SECOND, Answers, fin_given_up
 from numpy.typing import NDArray
 
 from conntrack.states import SegmentEvent, TcpState
 
-__all__ = ["Model", "Row", "received", "sent"]
+__all__ = ["Model", "Row"]
 
 (CLOSED, LISTEN, SYN_SENT, SYN_RECEIVED, ESTABLISHED) = list(TcpState)[:5]
 (FIN_WAIT_1, FIN_WAIT_2, CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT) = list(TcpState)[5:]
@@ -26,7 +30,6 @@ Event = SegmentEvent
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 HAS_TIMESTAMP = 1
 MIB = 1 << 20
-SECOND = 1_000_000_000
 TWO_MSL = 60 * SECOND
 VALID = (SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, ACK)
 TIMERS = {
@@ -37,65 +40,6 @@ TIMERS = {
     LAST_ACK: 102_200_000_000,
     TIME_WAIT: 60 * SECOND,
 }
-
-
-def sent(state: TcpState, event: Event) -> TcpState:
-    """Where an endpoint is after it sent something (RFC 9293, figure 5, seen from outside)."""
-    match event, state:
-        case Event.SYN, TcpState.CLOSED | TcpState.LISTEN:
-            return SYN_SENT
-        case Event.SYN_ACK, TcpState.CLOSED | TcpState.LISTEN | TcpState.SYN_SENT:
-            return SYN_RECEIVED
-        case Event.SYN_ACK_AGAIN, TcpState.ESTABLISHED | TcpState.CLOSE_WAIT:
-            return SYN_RECEIVED
-        case Event.ACK_OF_SYN, TcpState.SYN_SENT | TcpState.LISTEN:
-            return ESTABLISHED
-        case Event.DATA, TcpState.LISTEN | TcpState.SYN_SENT | TcpState.SYN_RECEIVED:
-            return ESTABLISHED
-        case Event.ACK_OF_FIN, TcpState.SYN_SENT | TcpState.SYN_RECEIVED | TcpState.ESTABLISHED:
-            return CLOSE_WAIT
-        case Event.ACK_OF_FIN, TcpState.FIN_WAIT_1:
-            return CLOSING
-        case Event.ACK_OF_FIN, TcpState.FIN_WAIT_2:
-            return TIME_WAIT
-        case Event.FIN, TcpState.CLOSE_WAIT:
-            return LAST_ACK
-        case Event.FIN_CROSSING, TcpState.CLOSE_WAIT:
-            return CLOSING
-        case (
-            (Event.FIN | Event.FIN_CROSSING),
-            (TcpState.LISTEN | TcpState.SYN_SENT | TcpState.SYN_RECEIVED | TcpState.ESTABLISHED),
-        ):
-            return FIN_WAIT_1
-        case Event.RST, _:
-            return CLOSED
-    return state
-
-
-def received(state: TcpState, event: Event) -> TcpState:
-    """Where an endpoint is after it took something."""
-    match event, state:
-        case Event.SYN, TcpState.SYN_SENT:
-            return SYN_RECEIVED
-        case Event.SYN_ACK, TcpState.SYN_RECEIVED:
-            return ESTABLISHED
-        case Event.ACK_OF_SYN, TcpState.SYN_RECEIVED | TcpState.LISTEN:
-            return ESTABLISHED
-        case Event.ACK_OF_FIN, TcpState.FIN_WAIT_1:
-            return FIN_WAIT_2
-        case Event.ACK_OF_FIN, TcpState.CLOSING:
-            return TIME_WAIT
-        case Event.ACK_OF_FIN, TcpState.LAST_ACK:
-            return CLOSED
-        case ((Event.FIN | Event.FIN_CROSSING), TcpState.SYN_RECEIVED | TcpState.ESTABLISHED):
-            return CLOSE_WAIT
-        case ((Event.FIN | Event.FIN_CROSSING), TcpState.FIN_WAIT_1):
-            return CLOSING
-        case ((Event.FIN | Event.FIN_CROSSING), TcpState.FIN_WAIT_2):
-            return TIME_WAIT
-        case Event.RST, _ if state != LISTEN:
-            return CLOSED
-    return state
 
 
 def near(value: int, to: int) -> int:
@@ -139,6 +83,8 @@ class End:
     ranges: list[tuple[int, int]] = field(default_factory=list)  # what it has sent beyond a hole
     fin_end: int | None = None
     fin_taken: bool = False
+    fin_sent: int | None = None
+    fin_acked: bool = False
     acked: int | None = None  # the highest ACK that it sent
     greeted: bool = False  # it was sent a SYN+ACK that acknowledges its SYN
     scale: int = 14  # of the windows that it announces; the most there can be where its SYN was not seen
@@ -179,6 +125,8 @@ class Connection:
         self.ends, self.client, self.server = ends, client, server
         self.first = self.last = ts
         self.handshake = self.fast_open = False  # a SYN was seen; one with data
+        self.simultaneous = self.full_queue = False
+        self.answers = Answers()
 
     def count(self, sender: End, ts: int) -> None:
         sender.packets += 1
@@ -193,9 +141,30 @@ class Connection:
     def expire(self, now: int) -> None:
         for end in self.ends.values():
             if end.state in TIMERS:
+                repeats = end is self.ends[self.server] and self.answers.sent and not self.simultaneous
+                if end.state == SYN_RECEIVED and repeats:
+                    if missing := self.answers.missing(now, TIMERS[end.state]):
+                        end.move(ESTABLISHED if missing[1] else CLOSED, missing[0])
+                    continue
+                fin = end.fin_sent
+                if fin is not None and not end.fin_acked and end.state != TIME_WAIT and self.last > fin:
+                    given_up = fin_given_up(fin, self.last, TIMERS[end.state], now)
+                    end.move(CLOSED if given_up else end.state, given_up or now)
+                    continue
                 wound = end.alarm if end.state in (SYN_SENT, SYN_RECEIVED, TIME_WAIT) else self.last
                 if now > wound + TIMERS[end.state]:
                     end.move(CLOSED, wound + TIMERS[end.state])
+
+    def waits(self, end: End) -> bool:
+        """Its accept queue was full, and nothing shows that it is not any more."""
+        return self.full_queue and end.state in (SYN_SENT, SYN_RECEIVED)
+
+    def resumes(self, x: End, y: End, s: Any) -> bool:
+        """The ACK of a SYN+ACK of which nothing was left: a SYN cookie."""
+        first = x is self.ends[self.client] and y.state == CLOSED and y.greeting and y.fin_end is None
+        numbers = (x.iss + 1, y.iss + 1)
+        fits = first and (near(int(s["seq"]), numbers[0]), near(int(s["ack"]), numbers[1])) == numbers
+        return fits and (y.acked, y.nxt) == numbers
 
     def over(self) -> bool:
         """Nothing is left at either end."""
@@ -349,6 +318,7 @@ def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
         _reset(s, flags, x, y)
     elif flags & SYN:
         event = _synchronise(c, s, flags, x, y)
+        c.full_queue |= event == Event.SYN_ACK_AGAIN
         if event is not None:
             x.move(sent(x.state, event), ts)
             y.move(received(y.state, event), ts)
@@ -369,11 +339,21 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     first, x.spoke = not x.spoke, True
     if first and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
         x.start(seq - 1, seq)
+    if c.waits(x):
+        x.move(sent(x.state, Event.DATA), ts)
+        heard = near(int(s["ack"]), y.edge)
+        if heard < y.edge:
+            y.edge, y.ranges = heard, []
+    elif c.resumes(x, y, s):
+        y.move(SYN_RECEIVED, ts)
+        x.edge, x.ranges = x.iss + 1, []
     seq = near(seq, x.edge)
     end = seq + payload + fin
     timed, tsval = bool(int(s["options"]) & HAS_TIMESTAMP), int(s["tsval"])
     taken = True
-    if timed and x.ts_recent is not None and near(tsval, x.ts_recent) < x.ts_recent:
+    if (y.state == SYN_SENT and x is c.ends[c.server] and y.spoke and not x.greeting) or (
+        timed and x.ts_recent is not None and near(tsval, x.ts_recent) < x.ts_recent
+    ):
         taken = False
     elif y.spoke and seq - x.edge > (65_535 << y.scale) + MIB:
         return
@@ -382,12 +362,12 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     )  # what is wholly old is dropped with its ACK
     if processed and timed and (y.acked is None or near(seq, y.acked) <= y.acked):
         x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
-    _acknowledge(s, x, y, ts, processed)
+    _acknowledge(c, s, x, y, ts, processed)
 
     first_fin = fin and x.fin_end is None and end >= x.edge  # one that ends before its own data is not its FIN
     if (payload or fin) and (x.fin_end is None or end <= x.fin_end):
         if first_fin:
-            x.fin_end = end
+            x.fin_end, x.fin_sent = end, ts
         if taken:
             x.fill(seq, end)
         if first_fin:
@@ -397,7 +377,7 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     if first_fin:
         crossing = y.fin_taken and near(int(s["ack"]), y.nxt) < y.nxt
         x.move(sent(x.state, Event.FIN_CROSSING if crossing else Event.FIN), ts)
-    if taken and not x.fin_taken and x.edge == x.fin_end:
+    if taken and not x.fin_taken and x.edge == x.fin_end and not c.waits(y):
         x.fin_taken = True
         y.move(received(y.state, Event.FIN), ts)
 
@@ -411,7 +391,10 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         if again:
             if x.opened and not x.spoke:  # it comes behind its answer
                 x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
+            else:
+                c.answers.asked = True
             return None
+        c.simultaneous |= y.state in (SYN_SENT, SYN_RECEIVED)
         if payload:
             c.fast_open = True
     else:
@@ -421,11 +404,15 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         event = Event.SYN_ACK
         if x.opened and not x.greeting and not again:
             return None  # its SYN had another number
+        if not x.greeting:
+            c.answers.sent = c.answers.sent or [int(s["ts_ns"])]
+        elif x is c.ends[c.server] and (again or x.state in (SYN_SENT, SYN_RECEIVED, CLOSED)):
+            c.answers.again(int(s["ts_ns"]), again)
         answered = y.acked is not None and y.acked > x.iss
         if x.greeting and answered and (again or x.state != SYN_RECEIVED):
             if not again or x.nxt > x.iss + 1 + payload or (x.acked is not None and x.acked > ack):
                 return None
-            y.edge, y.fin_taken = y.iss + 1, False
+            y.edge, y.ranges, y.fin_taken = y.iss + 1, [], False
             return Event.SYN_ACK_AGAIN
         if x.greeting and again:
             return event if x.state == CLOSED else None  # it never took the RST
@@ -447,7 +434,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
     return event
 
 
-def _acknowledge(s: Any, x: End, y: End, ts: int, processed: bool) -> None:
+def _acknowledge(c: Connection, s: Any, x: End, y: End, ts: int, processed: bool) -> None:
     """Take the ACK of a segment from x: what x has of y's SYN, data and FIN, and whether y learns it."""
     number = int(s["ack"])
     if not y.known:
@@ -461,19 +448,22 @@ def _acknowledge(s: Any, x: End, y: End, ts: int, processed: bool) -> None:
         x.acked = ack
     if y.iss < ack <= y.nxt:
         x.move(sent(x.state, Event.ACK_OF_SYN), ts)
-        if processed:
+        if c.waits(y):
+            c.answers.acked = True
+        elif processed:
             y.move(received(y.state, Event.ACK_OF_SYN), ts)
     if y.fin_end is not None and ack == y.fin_end:
         y.fin_taken = True
         x.move(sent(x.state, Event.ACK_OF_FIN), ts)
         if processed:
+            y.fin_acked = True
             y.move(received(y.state, Event.ACK_OF_FIN), ts)
 
 
 def _reset(s: Any, flags: int, x: End, y: End) -> None:
     ts, seq, ack = int(s["ts_ns"]), int(s["seq"]), int(s["ack"])
     x.reset = True
-    stray = x.state == SYN_SENT and x.spoke and not x.iss < near(seq, x.nxt) <= x.nxt
+    stray = x.state in (SYN_SENT, SYN_RECEIVED) and x.spoke and not x.iss < near(seq, x.nxt) <= x.nxt
     if not y.spoke:
         valid = True
     elif y.state == SYN_SENT and x.state in (LISTEN, CLOSED):

@@ -3,7 +3,7 @@
 RFC 9293 sections 3.5 and 3.10.7.3, RFC 7413 (Fast Open). Called by judge.pyx, which has counted the segment.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .life cimport (
@@ -11,8 +11,8 @@ from .life cimport (
     OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, move, set_synack_ts, synack_ts, trait, trouble_of,
 )
 from .live cimport (
-    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN, SAW_ACK_OF_SYN,
-    SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Trouble,
+    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN, MOST_TURNS,
+    SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, SYNACK_ASKED, Trouble,
 )
 from .seqnum cimport seq_le, seq_max
 from .sides cimport LARGEST_SCALE, is_known, set_scale
@@ -64,12 +64,27 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
     x = trouble_of(t, f)
     x.more_syns[side] += 1
     if s.seq == f.iss[side]:
+        x.synack_news |= SYNACK_ASKED
         count_retransmit(t, f, side, s.payload_bytes, True)
         return
     x.pending_role = <uint8_t>(side + 1)
     x.pending_iss = s.seq
     x.pending_ts_ns = s.ts_ns
     f.flags |= FLAG_PENDING_SYN
+
+
+cdef void _note_answer(Tables* t, LiveFlow* f, const SegmentRecord* s, Trouble* x, bint same) noexcept nogil:
+    # A SYN+ACK beyond the first: which turn of the server's timer it was. What answers a SYN that came again starts the
+    # timer again and is no turn (Linux tcp_check_req); where the capture lacks some, the time gone says how many.
+    cdef int64_t last = synack_ts(t, f) if x.synack_again_ts_ns == NO_TIME else x.synack_again_ts_ns
+    if not same:
+        x.synack_turns = 0
+    elif not x.synack_news & SYNACK_ASKED and x.synack_turns < MOST_TURNS:
+        x.synack_turns += 1
+        while x.synack_turns < MOST_TURNS and 0 < t.synack_rto_ns << x.synack_turns <= s.ts_ns - last:
+            x.synack_turns += 1
+    x.synack_news = 0
+    x.synack_again_ts_ns = s.ts_ns
 
 
 cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
@@ -116,6 +131,7 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
         x.more_syns[side] += 1
         if trait(t, f, side) & OVER and side == 1 and not f.flags & SAW_ACK_OF_SYN:
             # It goes on answering: it never took the RST, or its timer is longer than was thought.
+            _note_answer(t, f, s, x, s.seq == f.iss[side])
             if s.seq != f.iss[side]:
                 _begin_side(t, f, s, side)
             move(t, f, SENT, EVENT_SYN_ACK, side, s.ts_ns, SEEN)
@@ -125,8 +141,11 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             if side == 1 and trait(t, f, side) & OPENING:   # two that differ: the client's ACK will choose
                 x.other_iss = f.iss[side]
                 _begin_side(t, f, s, side)
+                _note_answer(t, f, s, x, False)
             return
         count_retransmit(t, f, side, s.payload_bytes, True)
+        if side == 1:
+            _note_answer(t, f, s, x, True)
         if side == 1 and f.flags & SAW_ACK_OF_SYN and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes \
                 and seq_le(f.ack[side], s.ack):
             # The server has forgotten the client's ACK, and all that came with it (it has acknowledged none of that).

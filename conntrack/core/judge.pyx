@@ -17,8 +17,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .handshake cimport judge_syn, judge_syn_ack
 from .life cimport (
-    ACTIVE_OPEN, EVENT_RST, LETTER_RST, LINGERS, OVER, PASSIVE, RECEIVED, RESET_BY, RESET_WHEN, SEEN, SENT, add_letter,
-    closing_of, is_over, move, trait, trouble_of,
+    ACTIVE_OPEN, EVENT_RST, LETTER_RST, LINGERS, OPENING, OVER, PASSIVE, RECEIVED, RESET_BY, RESET_WHEN, SEEN, SENT,
+    add_letter, closing_of, is_over, move, trait, trouble_of,
 )
 from .live cimport (
     FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, RANGES, SAW_TIMESTAMP, Closing, Trouble,
@@ -96,7 +96,7 @@ cdef bint _rst_counts(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
 cdef void _judge_rst(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     cdef int peer = 1 - side
     cdef bint over = is_over(t, f)
-    cdef bint stray = trait(t, f, side) & ACTIVE_OPEN and is_known(f, side) and not (
+    cdef bint stray = trait(t, f, side) & OPENING and is_known(f, side) and not (
         s.seq - f.iss[side] - 1 <= f.snd_nxt[side] - f.iss[side] - 1)
     cdef bint counts = _rst_counts(t, f, s, side)
     cdef Closing* c

@@ -7,12 +7,18 @@ record has parts at all, are in live.pxd. All of it is one record at a time, wit
 from libc.string cimport memset
 
 from .live cimport (
-    FLAG_HISTORY_CUT,
-    HEAD_COUNT,
-    HEAD_LETTERS,
-    MARK_V6,
-    NO_DELAY,
+    FLAG_HISTORY_CUT, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, HEAD_LETTERS, MARK_V6, NO_DELAY, SYNACK_ACKED,
 )
+
+cdef enum:                      # how late a timer of a host may be: Linux rounds up by as much as an eighth
+    LATE_SHARE = 8              # (kernel/time/timer.c), and the host may be busy
+    LATE_NS = 250000000
+
+cdef extern from *:
+    """
+    #define CONNTRACK_LONGEST_RTO (INT64_C(120) * 1000000000)   /* Linux TCP_RTO_MAX */
+    """
+    int64_t LONGEST_RTO_NS "CONNTRACK_LONGEST_RTO"
 
 
 cdef Closing* closing_of(Tables* t, LiveFlow* f) noexcept nogil:
@@ -44,7 +50,7 @@ cdef Trouble* trouble_of(Tables* t, LiveFlow* f) noexcept nogil:
         x.edge[1] = f.snd_nxt[1]
         x.pending_ts_ns = x.synack_ts_ns = x.established_ts_ns = NO_TIME
         x.fin_taken_ts_ns[0] = x.fin_taken_ts_ns[1] = NO_TIME
-        x.half_close_payload_ts_ns = x.reused_age_ns = NO_TIME
+        x.half_close_payload_ts_ns = x.reused_age_ns = x.synack_again_ts_ns = NO_TIME
     return &t.troubles[f.trouble]
 
 
@@ -135,16 +141,71 @@ cdef bint move(Tables* t, LiveFlow* f, int role, int event, int side, int64_t ts
     return True
 
 
+cdef bint _answers(Tables* t, LiveFlow* f, int side) noexcept nogil:
+    # Whether the end is one whose SYN+ACK would be repeated on a schedule that is known, and would have been seen.
+    return t.synack_rto_ns > 0 and side == 1 and trait(t, f, side) & (OPENING | ACTIVE_OPEN) == OPENING \
+        and synack_ts(t, f) != NO_TIME and not f.flags & FLAG_SIMULTANEOUS_OPEN
+
+
+cdef void _expire_answer(Tables* t, LiveFlow* f, int side) noexcept nogil:
+    # A SYN+ACK whose repetition is overdue: the server keeps nothing (a SYN cookie, RFC 4987 section 3.6; or given up,
+    # early under pressure: Linux reqsk_timer_handler), or it has taken an ACK since, and had no reason to say so.
+    cdef Trouble* x
+    cdef int64_t last = synack_ts(t, f)
+    cdef int64_t after = t.synack_rto_ns
+    cdef bint acked = False
+    cdef bint last_turn
+    if f.trouble:
+        x = &t.troubles[f.trouble]
+        if x.synack_again_ts_ns != NO_TIME:
+            last = x.synack_again_ts_ns
+        after <<= x.synack_turns
+        acked = x.synack_news & SYNACK_ACKED
+    last_turn = 2 * after > t.timeouts[states_of(f)[side]]
+    if t.now_ns - last <= after + (0 if last_turn else after // LATE_SHARE + LATE_NS):
+        return
+    if acked and not last_turn:
+        move(t, f, RECEIVED, EVENT_ACK_OF_SYN, side, last + after, INFERRED)
+    else:
+        move(t, f, SENT, EVENT_TIMEOUT, side, last + after, EXPIRED)
+
+
+cdef void _expire_fin(Tables* t, LiveFlow* f, int side, int64_t fin) noexcept nogil:
+    # A FIN that nobody acknowledges is sent again after twice as long each time. The host gives up in the place of the
+    # first repetition that would come later than its timer says (Linux tcp_write_timeout): it is due, and not seen.
+    cdef int64_t timeout = t.timeouts[states_of(f)[side]]
+    cdef int64_t gap = f.last_ts_ns - fin
+    cdef int64_t due
+    if gap > LONGEST_RTO_NS:
+        gap = LONGEST_RTO_NS
+    due = f.last_ts_ns + gap
+    while due - fin < timeout and gap < LONGEST_RTO_NS:
+        gap = due - fin if due - fin < LONGEST_RTO_NS else LONGEST_RTO_NS
+        due += gap
+    if due - fin < timeout:
+        due += (timeout - (due - fin) + gap - 1) // gap * gap
+    if t.now_ns - due > gap // LATE_SHARE + LATE_NS:
+        move(t, f, SENT, EVENT_TIMEOUT, side, due, EXPIRED)
+
+
 cdef void expire(Tables* t, LiveFlow* f) noexcept nogil:
     """Let the timers that have run out by now take effect, at the instant at which they did."""
     cdef int side
     cdef uint8_t kind
-    cdef int64_t timeout, base
+    cdef int64_t timeout, base, fin
     for side in range(2):
         timeout = t.timeouts[states_of(f)[side]]
         if timeout < 0:
             continue
         kind = trait(t, f, side)
+        if _answers(t, f, side):
+            _expire_answer(t, f, side)
+            continue
+        if f.closing and not kind & LINGERS:
+            fin = t.closings[f.closing].fin_ts_ns[side]
+            if fin != NO_TIME and t.closings[f.closing].fin_acked_ts_ns[side] == NO_TIME and f.last_ts_ns > fin:
+                _expire_fin(t, f, side, fin)
+                continue
         if kind & OPENING:
             base = since_ts(t, f, side)
         elif kind & LINGERS and f.closing:

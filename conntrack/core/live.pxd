@@ -17,6 +17,11 @@ cdef enum:
     UNKNOWN_SCALE = 15              # nibble of LiveFlow.scales: no window scale option seen
     NO_DELAY = 0xFFFFFFFF           # LiveFlow.*_after_ns: the step was not seen, or later than 4.29 s (see Trouble)
 
+cdef enum:                          # Trouble.synack_news
+    SYNACK_ASKED = 1                # the client's SYN came again: the next SYN+ACK answers it
+    SYNACK_ACKED = 2                # the client acknowledged it again
+    MOST_TURNS = 8                  # of Trouble.synack_turns; hosts do not wait longer than 2^8 times the first
+
 cdef enum:                          # LiveFlow.marks; bits 4-7, two a side, are states.Evidence (life.pxd)
     MARK_CLIENT_IS_HIGH = 1         # the client has the higher (address, port)
     MARK_V6 = 2                     # address[0] is a V6Pair, address[1] a hash of the two addresses
@@ -98,7 +103,9 @@ cdef struct Trouble:                # 256 bytes
     uint32_t more_fins[2]
     uint32_t rsts[2]                # beyond the one that ended it
     uint16_t header_wraps[2]
-    uint16_t reserved[2]
+    uint8_t synack_turns            # how often a timer sent the SYN+ACK again
+    uint8_t synack_news             # SYNACK_*: what came since the last SYN+ACK
+    uint16_t reserved
     uint64_t retransmitted_bytes[2]
     uint64_t gap_bytes[2]
     int64_t pending_ts_ns
@@ -108,7 +115,7 @@ cdef struct Trouble:                # 256 bytes
     int64_t half_close_payload_ts_ns
     uint64_t half_close_payload_bytes
     int64_t reused_age_ns
-    uint32_t pad1[2]
+    int64_t synack_again_ts_ns      # last SYN+ACK that repeats the first
 
 cdef struct V6Pair:                 # 32 bytes
     uint8_t address[32]             # client, server
@@ -139,7 +146,8 @@ cdef struct Tables:                 # everything a kernel touches, as plain poin
     const uint8_t* start            # [kind, role] -> state
     const uint8_t* traits           # [state]
     const int64_t* timeouts         # [state], nanoseconds, negative for none
-    int64_t least_timeout_ns        # the shortest of them
+    int64_t synack_rto_ns           # after how long a SYN+ACK is first repeated, negative where that is not known
+    int64_t least_timeout_ns        # the shortest of them all
     uint64_t* invalid               # [role, event, state] -> how often a cell without a rule was met
     int64_t two_msl_ns
     int64_t now_ns                  # highest time seen

@@ -18,6 +18,7 @@ class LiveTable:
         timeouts: _Array,
         invalid: _Array,
         two_msl_ns: int,
+        synack_rto_ns: int,
         key: _Array,
     ) -> None: ...
     def set_flows(self, flows: _Array, free: _Array) -> None: ...

@@ -30,7 +30,7 @@ def _checked(array, dtype, size_t least):
 cdef class LiveTable:
     """Pointers to the tracker's arrays. `set_*` replaces one after it has grown."""
 
-    def __cinit__(self, table, start, traits, timeouts, invalid, int64_t two_msl_ns, key):
+    def __cinit__(self, table, start, traits, timeouts, invalid, int64_t two_msl_ns, int64_t synack_rto_ns, key):
         cdef const uint8_t[::1] rules = _checked(table.reshape(-1), np.dtype(np.uint8), 220)
         cdef const uint8_t[::1] begin = _checked(start.reshape(-1), np.dtype(np.uint8), 6)
         cdef const uint8_t[::1] kinds = _checked(traits, np.dtype(np.uint8), 11)
@@ -46,7 +46,9 @@ cdef class LiveTable:
         self.c.invalid = &count[0]
         self.c.two_msl_ns = two_msl_ns
         self.c.now_ns = -(1 << 62)
-        self.c.least_timeout_ns = min((timeout for timeout in timers if timeout >= 0), default=1 << 62)
+        self.c.synack_rto_ns = synack_rto_ns
+        known = [timeout for timeout in (*timeouts.tolist(), synack_rto_ns) if timeout >= 0]
+        self.c.least_timeout_ns = min(known, default=1 << 62)
         for i in range(4):
             self.c.key[i] = secret[i]
         self.c.flow_pool.used = self.c.closing_pool.used = self.c.trouble_pool.used = self.c.pair_pool.used = 1

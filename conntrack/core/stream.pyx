@@ -10,13 +10,14 @@ from libc.stdint cimport int64_t, uint32_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .life cimport (
-    ACTIVE_OPEN, EVENT_ACK_OF_FIN, EVENT_ACK_OF_SYN, EVENT_DATA, EVENT_FIN, EVENT_FIN_CROSSING, HALF_CLOSED, INFERRED,
-    LETTER_FIN, LETTER_GAP, LETTER_RETRANSMIT, LETTER_ZERO_WINDOW, NO_TIME, OPENING, PASSIVE, RECEIVED, SEEN, SENT,
+    ACTIVE_OPEN, EVENT_ACK_OF_FIN, EVENT_ACK_OF_SYN, EVENT_DATA, EVENT_FIN, EVENT_FIN_CROSSING, EVENT_SYN_ACK,
+    HALF_CLOSED, INFERRED, LETTER_FIN, LETTER_GAP, LETTER_RETRANSMIT, LETTER_ZERO_WINDOW, NO_TIME, OPENING, OVER,
+    PASSIVE, RECEIVED, SEEN, SENT,
     add_head_letter, add_letter, closing_of, established_ts, move, set_established_ts, trait, trouble_of,
 )
 from .live cimport (
     FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW, FLAG_PAWS_REJECTED, KNOWN,
-    RANGES, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
+    RANGES, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, SYNACK_ACKED, Closing, Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
 from .sides cimport PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_fin, is_known, note_timestamp, scale_of
@@ -86,6 +87,12 @@ cdef void _add_range(Trouble* x, int side, uint32_t start, uint32_t end) noexcep
         x.ranges[side] += 1
 
 
+cdef inline bint _is_waiting(Tables* t, LiveFlow* f, int side) noexcept nogil:
+    # Its accept queue was full when the handshake's last ACK came, and will be still: what comes is dropped, until it
+    # sends something that only an open connection sends (Linux tcp_check_req, listen_overflow).
+    return f.flags & FLAG_ACCEPT_QUEUE and trait(t, f, side) & OPENING and f.trouble
+
+
 cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint processed) noexcept nogil:
     # What the ACK says about the peer's SYN and data. That its sender has them is true whether the peer processes it or
     # not.
@@ -126,7 +133,9 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
         if trait(t, f, peer) & PASSIVE or trait(t, f, side) & PASSIVE:
             evidence = INFERRED
         move(t, f, SENT, EVENT_ACK_OF_SYN, side, s.ts_ns, evidence)
-        if processed:
+        if _is_waiting(t, f, peer):
+            t.troubles[f.trouble].synack_news |= SYNACK_ACKED
+        elif processed:
             move(t, f, RECEIVED, EVENT_ACK_OF_SYN, peer, s.ts_ns, evidence)
 
 
@@ -228,8 +237,24 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
         f.snd_nxt[side] = s.seq
         if f.trouble:
             t.troubles[f.trouble].edge[side] = s.seq
+    if _is_waiting(t, f, side):
+        x = &t.troubles[f.trouble]
+        move(t, f, SENT, EVENT_DATA, side, s.ts_ns, INFERRED)
+        if seq_lt(s.ack, x.edge[peer]):
+            x.edge[peer] = s.ack                        # all beyond was dropped
+            x.ranges[peer] = 0
+    elif trait(t, f, peer) & OVER and side == 0 and f.flags & SAW_SYN_ACK and s.seq == f.iss[0] + 1 \
+            and s.ack == f.iss[1] + 1 and f.ack[1] == s.seq and f.snd_nxt[1] == s.ack and not has_fin(t, f, 1):
+        # A SYN cookie was all there was of it, and what came out of order was dropped, or even answered with a RST.
+        move(t, f, SENT, EVENT_SYN_ACK, peer, s.ts_ns, INFERRED)
+        x = trouble_of(t, f)
+        x.edge[0] = s.seq
+        x.ranges[0] = 0
     edge = edge_of(t, f, side)
-    if s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
+    if trait(t, f, peer) & ACTIVE_OPEN and side == 1 and is_known(f, 0) and not f.flags & SAW_SYN_ACK:
+        delivered = False                               # a SYN must come first (RFC 9293 3.10.7.3, fifth)
+    elif s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) \
+            and seq_lt(s.tsval, f.ts_recent[side]):
         f.flags |= FLAG_PAWS_REJECTED
         delivered = False
     elif seq_lt(edge, s.seq) and is_known(f, peer) and \
@@ -269,5 +294,5 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
             move(t, f, SENT, EVENT_FIN_CROSSING, side, s.ts_ns, SEEN)
         else:
             move(t, f, SENT, EVENT_FIN, side, s.ts_ns, SEEN)
-    if delivered:
+    if delivered and not _is_waiting(t, f, peer):
         _fin_arrives(t, f, side, s.ts_ns, new_fin)

@@ -36,6 +36,8 @@ __all__ = ["Account", "Disagreement", "Reason", "compare", "keys_of", "segments_
 IN_FLIGHT_NS = 5_000_000
 """A segment this close to the look may have been captured and not yet processed, or the other way round: the device
 hands it to tcpdump and to TCP one after the other, and a socket that is busy with its application takes it later."""
+LONGEST_LOOK_NS = 250_000_000
+"""A look that took longer (10 to 20 ms are usual) is not of one instant: the machine was busy; it is set aside."""
 SLACK_SHARE, SLACK_S = 1 / 8, 1.0
 """By how much a timer of the kernel may be late: its timer wheel rounds up by as much as an eighth of the time
 (kernel/time/timer.c), and a second more for a machine that is busy."""
@@ -101,8 +103,10 @@ class Disagreement(NamedTuple):
 
 @dataclass
 class Account:
-    """What became of every sample; `samples` is the sum of all others."""
+    """What became of every sample; `samples` is the sum of all others. Looks that took too long have none."""
 
+    looks: int = 0
+    looks_set_aside: int = 0
     samples: int = 0
     agreed: int = 0
     left_out: Counter[Reason] = field(default_factory=Counter)
@@ -110,6 +114,8 @@ class Account:
     states: Counter[str] = field(default_factory=Counter)
 
     def __iadd__(self, other: Account) -> Account:
+        self.looks += other.looks
+        self.looks_set_aside += other.looks_set_aside
         self.samples += other.samples
         self.agreed += other.agreed
         self.left_out += other.left_out
@@ -124,6 +130,7 @@ class Account:
     def lines(self, most: int) -> Iterator[str]:
         """The account in words, with at most so many disagreements of each kind."""
         compared = self.agreed + len(self.disagreements)
+        yield f"{self.looks} looks, {self.looks_set_aside} set aside because they took too long"
         yield f"{self.samples} samples, {compared} compared, {self.agreed} agree: {self.agreed / max(compared, 1):.4%}"
         yield f"left out: {sum(self.left_out.values())} ({self.share_left_out:.2%})"
         yield from (f"    {count:7} {reason.value}" for reason, count in self.left_out.most_common())
@@ -240,8 +247,11 @@ class _Judge:
 
     def _repeats(self, key: bytes) -> list[int]:
         """The SYN+ACKs that a timer sent: all but the first and those that answer a SYN."""
-        asked = [ts for ts, flags in self._in.get(key, ()) if flags & (_SYN | _ACK) == _SYN]
+        asked = self._syns(key)
         return [ts for ts in self._synacks(key)[1:] if not any(0 <= ts - syn < ELICITED_NS for syn in asked)]
+
+    def _syns(self, key: bytes) -> list[int]:
+        return [ts for ts, flags in self._in.get(key, ()) if flags & (_SYN | _ACK) == _SYN]
 
     def _ack_was_dropped(self, key: bytes, said: str, mine: str, at_ns: int) -> bool:
         """Whether nothing this end has sent could show yet that the last ACK of the handshake was dropped, or taken."""
@@ -256,9 +266,15 @@ class _Judge:
         return [one for one in self._out.get(key, ()) if one[0] < at_ns]
 
     def _was_cookie(self, key: bytes, at_ns: int) -> bool:
-        """Whether no timer ever repeated the SYN+ACK, and the tracker could not have missed that yet."""
+        """Whether no timer ever repeated the SYN+ACK, and the tracker could not have missed that yet.
+
+        The next SYN may get another answer, which is kept and repeated.
+        """
         before = [ts for ts in self._synacks(key) if ts < at_ns]
-        if not before or any(ts > before[-1] for ts in self._repeats(key)):
+        if not before:
+            return False
+        next_syn = min((ts for ts in self._syns(key) if ts > before[-1]), default=before[-1] + 2**62)
+        if any(before[-1] < ts < next_syn for ts in self._repeats(key)):
             return False
         return at_ns - before[-1] <= (SYNACK_RTO_S * (1 + SLACK_SHARE) + PATIENCE_S) * 1e9
 
@@ -267,7 +283,7 @@ class _Judge:
         before = [ts for ts in self._synacks(key) if ts < at_ns]
         turns = sum(ts < at_ns for ts in self._repeats(key))
         waited, due = (at_ns - before[-1]) / 1e9 if before else 0.0, SYNACK_RTO_S * 2**turns
-        return due <= waited <= due * (1 + SLACK_SHARE) + PATIENCE_S
+        return due - EARLY_S <= waited <= due * (1 + SLACK_SHARE) + PATIENCE_S
 
     def _fin_is_overdue(self, key: bytes, at_ns: int) -> bool:
         """The same of a FIN, whose next turn comes after twice as long as the last one did."""
@@ -314,7 +330,9 @@ def _compare_at(
         elif said == state:
             account.agreed += 1
             account.states[state] += 1
-        elif reason := judge.reason(key, theirs, mine, sample.before_ns):
+        elif reason := (  # the look was at some instant between the two
+            judge.reason(key, theirs, mine, sample.before_ns) or judge.reason(key, theirs, mine, sample.after_ns)
+        ):
             account.left_out[reason] += 1
         else:
             account.disagreements.append(
@@ -343,6 +361,10 @@ def compare(folder: Path, host: Host) -> Account:
     done = 0
     over: dict[bytes, _Ours] = {}
     for sample in read_samples(folder / f"{host.name}.table"):
+        account.looks += 1
+        if sample.after_ns - sample.before_ns > LONGEST_LOOK_NS:
+            account.looks_set_aside += 1
+            continue
         upto = int(np.searchsorted(times, sample.before_ns))
         tracker.process(segments[done:upto])
         done = upto

@@ -37,6 +37,8 @@ __all__ = ["Settings", "main", "run"]
 
 READY_S = 15.0
 """Most time a host may take to come up."""
+FLUSH_S = 1.5
+"""tcpdump sees a packet up to a second late, and on SIGINT forgets what it has not seen yet."""
 
 
 class Settings(NamedTuple):
@@ -85,6 +87,7 @@ def _host(host: Host, settings: Settings, channel: socket.socket) -> None:
     sampler = _fork(_sample, settings.out / f"{host.name}.table", settings.sample_every_s, plan.end_s - 0.5)
     asyncio.run(scenarios.client(plan) if host == CLIENT else scenarios.server(plan))
     os.waitpid(sampler, 0)
+    time.sleep(FLUSH_S)
     tcpdump.send_signal(signal.SIGINT)
     assert tcpdump.stderr
     words = tcpdump.stderr.read().decode()

@@ -85,9 +85,9 @@ class TestOpenAndClose:
         exchange = opened().wait(1).again(1).client(".").wait(2).again(1).client(".")
         assert later(exchange) == [
             "SYN+ACK again, after the ACK: accept queue full",
-            "handshake complete",
-            "SYN+ACK again, after the ACK: accept queue full",
-            "handshake complete",
+            "duplicate ACK",
+            "SYN+ACK again: accept queue still full",
+            "duplicate ACK",
         ]
 
     def test_the_capture_began_midway(self) -> None:

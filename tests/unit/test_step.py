@@ -139,7 +139,8 @@ class TestSynReceived:
     def test_a_fin_that_a_full_accept_queue_dropped_was_not_received(self) -> None:
         story = in_state(ESTABLISHED, ESTABLISHED).client("F.").server("S.", seq=0, ack=1)
         assert ends(story) == (FIN_WAIT_1, SYN_RECEIVED)
-        assert ends(story.client("F.", seq=1)) == (FIN_WAIT_1, CLOSE_WAIT)
+        assert ends(story.client("F.", seq=1)) == (FIN_WAIT_1, SYN_RECEIVED)
+        assert ends(story.server(".")) == (FIN_WAIT_2, CLOSE_WAIT)
 
 
 class TestEstablished:

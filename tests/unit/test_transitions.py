@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from model import received, sent
+from model_rules import received, sent
 
 from conntrack import transitions
 from conntrack.states import Role, SegmentEvent, StateTrait, TcpState

@@ -1,0 +1,76 @@
+"""What the kernel test found out about hosts, each as the shortest story that shows it (tests/kernel has the judge)."""
+
+from __future__ import annotations
+
+from segments import Exchange, in_state
+from tracked import ends
+
+from conntrack.states import TcpState
+
+CLOSED, LISTEN, SYN_SENT, SYN_RECEIVED, ESTABLISHED = list(TcpState)[:5]
+FIN_WAIT_1, FIN_WAIT_2, CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT = list(TcpState)[5:]
+
+
+def asked() -> Exchange:
+    """A SYN and its SYN+ACK, both at once."""
+    return Exchange(step_s=0).client("S").server("S.")
+
+
+class TestAnswersThatAreNotRepeated:
+    def test_a_syn_ack_never_repeated_was_a_cookie(self) -> None:
+        assert ends(asked(), 1.3) == (SYN_SENT, SYN_RECEIVED)
+        assert ends(asked(), 1.4) == (SYN_SENT, CLOSED)
+
+    def test_a_server_under_pressure_gives_up_early(self) -> None:
+        story = asked().wait(1).again(1)
+        assert ends(story, 2.4)[1] == SYN_RECEIVED
+        assert ends(story, 2.6)[1] == CLOSED
+
+    def test_the_answer_to_a_repeated_syn_is_no_turn_of_the_timer(self) -> None:
+        story = asked().wait(0.5).again(0).again(1)
+        assert ends(story, 1.3)[1] == SYN_RECEIVED
+        assert ends(story, 1.4)[1] == CLOSED
+
+    def test_the_ack_of_a_cookie_opens_all_the_same(self) -> None:
+        assert ends(asked().wait(30).client(".")) == (ESTABLISHED, ESTABLISHED)
+
+    def test_a_rst_for_what_overtook_the_ack_of_a_cookie_does_not_end_it(self) -> None:
+        story = asked().client("P.", 100, seq=1449).server("R", seq=1).client(".", seq=1)
+        assert ends(story)[1] == ESTABLISHED
+
+    def test_a_server_that_gave_up_may_be_asked_again(self) -> None:
+        story = asked().wait(60).again(0).server("S.", seq=5000, ack=1)
+        assert ends(story) == (SYN_SENT, SYN_RECEIVED)
+
+
+class TestFullAcceptQueue:
+    def test_stays_full_until_the_server_speaks(self) -> None:
+        story = in_state(ESTABLISHED, SYN_RECEIVED).client(".").client("P.", 100).client("F.")
+        assert ends(story) == (FIN_WAIT_1, SYN_RECEIVED)
+        assert ends(story.server(".", ack=101)) == (FIN_WAIT_1, ESTABLISHED)
+
+    def test_had_room_if_the_server_falls_silent(self) -> None:
+        story = in_state(ESTABLISHED, SYN_RECEIVED).client(".")
+        assert ends(story, 1)[1] == SYN_RECEIVED
+        assert ends(story, 30)[1] == ESTABLISHED
+
+
+def test_data_before_the_syn_ack_is_dropped() -> None:
+    story = Exchange().client("S", 10).server("P.", 50, seq=1, ack=11).server("S.", seq=0, ack=11).client(".", ack=1)
+    story.server("F.", seq=51)
+    assert ends(story) == (ESTABLISHED, FIN_WAIT_1)
+
+
+def test_a_rst_for_an_old_ack_leaves_a_half_open_server_alone() -> None:
+    story = asked().client(".", seq=-5000, ack=-9000).server("R", seq=-9000)
+    assert ends(story) == (SYN_SENT, SYN_RECEIVED)
+
+
+def test_a_fin_is_given_up_where_its_next_turn_is_missing() -> None:
+    """Turns 1, 3, 7, ... s after the FIN; the first beyond 102.2 s would come after 127 s."""
+    story = in_state(ESTABLISHED, ESTABLISHED, step_s=0).client("F.")
+    at = story.count - 1
+    for seconds in (1, 2, 4, 8, 16, 32):
+        story.wait(seconds).again(at)
+    assert ends(story, 63)[0] == FIN_WAIT_1
+    assert ends(story, 72)[0] == CLOSED
