@@ -24,7 +24,10 @@ cdef struct SegmentRecord:  # one decoded TCP segment, 96 bytes
     uint8_t ttl             # time to live, or hop limit
     uint8_t window_scale    # RFC 7323 option 3 of a SYN; 255 without
     uint8_t options         # SEGMENT_HAS_*
-    uint8_t pad0[8]
+    uint32_t tag            # of the network it was on: VLAN ids, tunnel id (capture.linklayer has how), 0 for none
+    uint16_t path           # number of the outer path (layers and outer addresses) that it came by, 0 for plain frames
+    uint8_t copies          # 1 if the capture has the same frame before, within a few milliseconds
+    uint8_t pad0
 
 
 cdef enum:                  # SegmentRecord.options
@@ -79,6 +82,9 @@ cdef struct FlowRecord:     # one connection, complete in itself; NO_TIME_NS whe
     uint32_t server_rsts
     uint32_t client_isn                 # initial sequence number; from the first segment where no SYN was seen
     uint32_t server_isn
+    uint32_t client_duplicates          # frames that the capture has twice; counted nowhere else
+    uint32_t server_duplicates
+    uint32_t tag                        # SegmentRecord.tag of the first segment
     uint32_t generation                 # 1 for the first connection on the 4-tuple, 2 for the next, ...
     uint32_t flags                      # states.FlowFlag
     uint8_t client_ip[16]               # network order; IPv4 as ::ffff:a.b.c.d
@@ -86,6 +92,12 @@ cdef struct FlowRecord:     # one connection, complete in itself; NO_TIME_NS whe
     uint8_t history[32]                 # Zeek's letters, NUL at the end
     uint16_t client_port
     uint16_t server_port
+    uint16_t path                       # SegmentRecord.path of the first segment
+    uint16_t client_syn_window          # of the client's first SYN, as the next four; 0 where none was seen
+    uint16_t client_mss                 # as offered; 0 without
+    uint8_t client_ttl
+    uint8_t client_window_scale         # as offered; 255 without
+    uint8_t client_options              # SEGMENT_HAS_*
     uint8_t ip_version
     uint8_t client_state                # states.TcpState
     uint8_t server_state
@@ -95,7 +107,7 @@ cdef struct FlowRecord:     # one connection, complete in itself; NO_TIME_NS whe
     uint8_t closed_by                   # states.ClosedBy
     uint8_t end_reason                  # states.EndReason
     uint8_t completeness                # Wireshark's tcp.completeness: SYN 1 SYN+ACK 2 ACK 4 DATA 8 FIN 16 RST 32
-    uint8_t pad1[3]
+    uint8_t pad1[6]
 
 
 cdef struct SocketRecord:   # one end of a connection at an instant, 64 bytes

@@ -424,7 +424,10 @@ cdef int decode_frame(
 ) noexcept nogil:
     """Decode one frame; `on_wire` is at least `captured`. All of `segment` but time and number is set when TCP."""
     segment.wire_bytes = on_wire
-    memset(segment.pad0, 0, 8)
+    segment.tag = 0
+    segment.path = 0
+    segment.copies = 0
+    segment.pad0 = 0
     if link_type == LINK_ETHERNET:
         if captured < 14:
             return CUT_SHORT_HEADER

@@ -31,7 +31,10 @@ u1   ip_version      84  4 or 6
 u1   ttl             85  time to live, hop limit
 u1   window_scale    86  shift offered
 u1   options         87  which options were there
-8u1  pad0            88  nothing
+u4   tag             88  network it was on
+u2   path            92  outer path it came by
+u1   copies          94  a frame that was there before
+u1   pad0            95  nothing
 """
 
 FLOW = """
@@ -78,23 +81,32 @@ u4   client_rsts                 272  RSTs
 u4   server_rsts                 276
 u4   client_isn                  280  initial sequence number
 u4   server_isn                  284
-u4   generation                  288  which connection on this 4-tuple
-u4   flags                       292  FlowFlag
-16u1 client_ip                   296  network order
-16u1 server_ip                   312
-32u1 history                     328  letters of what happened
-u2   client_port                 360
-u2   server_port                 362
-u1   ip_version                  364  4 or 6
-u1   client_state                365  TcpState
-u1   server_state                366
-u1   client_state_evidence       367  Evidence
-u1   server_state_evidence       368
-u1   direction_evidence          369  DirectionEvidence
-u1   closed_by                   370  ClosedBy
-u1   end_reason                  371  EndReason
-u1   completeness                372  Wireshark's bits
-3u1  pad1                        373  nothing
+u4   client_duplicates             288  frames that are there twice
+u4   server_duplicates             292
+u4   tag                           296  network it was on
+u4   generation                    300  which connection on this 4-tuple
+u4   flags                         304  FlowFlag
+16u1 client_ip                     308  network order
+16u1 server_ip                     324
+32u1 history                       340  letters of what happened
+u2   client_port                   372
+u2   server_port                   374
+u2   path                          376  outer path it came by
+u2   client_syn_window             378  of the client's SYN, as the next four
+u2   client_mss                    380
+u1   client_ttl                    382
+u1   client_window_scale           383
+u1   client_options                384
+u1   ip_version                    385  4 or 6
+u1   client_state                  386  TcpState
+u1   server_state                  387
+u1   client_state_evidence         388  Evidence
+u1   server_state_evidence         389
+u1   direction_evidence            390  DirectionEvidence
+u1   closed_by                     391  ClosedBy
+u1   end_reason                    392  EndReason
+u1   completeness                  393  Wireshark's bits
+6u1  pad1                          394  nothing
 """
 
 SOCKET = """
@@ -135,7 +147,7 @@ def of(dtype: np.dtype) -> Spec:
 
 @pytest.mark.parametrize(
     ("dtype", "table", "size"),
-    [(abi.SEGMENT_DTYPE, SEGMENT, 96), (abi.FLOW_DTYPE, FLOW, 376), (abi.SOCKET_DTYPE, SOCKET, 64)],
+    [(abi.SEGMENT_DTYPE, SEGMENT, 96), (abi.FLOW_DTYPE, FLOW, 400), (abi.SOCKET_DTYPE, SOCKET, 64)],
     ids=["SEGMENT_DTYPE", "FLOW_DTYPE", "SOCKET_DTYPE"],
 )
 class TestDtype:
