@@ -16,12 +16,21 @@ from conntrack.export.arrow import Addresses, record_batch, schema
 from conntrack.export.capsule import stream_capsule
 from conntrack.export.columns import COLUMNS, Column, Kind
 
-__all__ = ["ArrowFile"]
+__all__ = ["ArrowFile", "parquet_options"]
 
 GROUP_ROWS = 131_072
 """Rows of a Parquet row group: about what DuckDB (122,880) and polars read as one piece of work; 40 MB in memory."""
 BATCH_ROWS = 16_384
 """Rows turned into columns at a time: they stay in the cache."""
+_WORDS = (Kind.WORD, Kind.FLAGS, Kind.ADDRESS)
+_REPEATED = ("generation", "server_port", "tcp_completeness", "schema", "zeek_history")
+
+
+def parquet_options(columns: Sequence[Column] = COLUMNS) -> dict[str, Any]:
+    """Return pyarrow's settings: zstd, and dictionaries only where values repeat: others are built and thrown away."""
+    repeated = [column for column in columns if column.kind in _WORDS or column.name in _REPEATED]
+    names = [f"{column.name}.list.element" if column.kind is Kind.FLAGS else column.name for column in repeated]
+    return {"compression": "zstd", "use_dictionary": names}
 
 
 class ArrowFile:
@@ -44,16 +53,8 @@ class ArrowFile:
         layout = self._import([]).schema
         if name == "parquet":
             parquet = import_module("pyarrow.parquet")
-            texts = (Kind.WORD, Kind.FLAGS, Kind.ADDRESS)
             self._writer = parquet.ParquetWriter(
-                self._pyarrow.PythonFile(self._sink, "w"),
-                layout,
-                compression="zstd",
-                use_dictionary=[
-                    f"{column.name}.list.element" if column.kind is Kind.FLAGS else column.name
-                    for column in columns
-                    if column.kind in texts or column.name in _REPEATED
-                ],
+                self._pyarrow.PythonFile(self._sink, "w"), layout, **parquet_options(columns)
             )
             self._group_rows = GROUP_ROWS
         else:
@@ -92,10 +93,6 @@ class ArrowFile:
         self._waiting.clear()
         self._rows = 0
         self._writer.write_table(table)
-
-
-_REPEATED = {"generation", "server_port", "tcp_completeness", "schema", "zeek_history"}
-"""Columns of few values, where a dictionary pays; of the others it would be built and thrown away."""
 
 
 class _Sink:
