@@ -74,6 +74,12 @@ def to_arrow(
     Raises:
         TypeError: rows of another dtype.
         ValueError: no such column.
+
+    Example:
+        >>> import conntrack, polars
+        >>> flows = polars.DataFrame(conntrack.to_arrow(conntrack.track("tests/captures/incident.pcap")))
+        >>> flows.filter(polars.col("server_state") == "CLOSE_WAIT")["server_port"].unique().to_list()
+        [8080]
     """
     return ArrowTable(rows, addresses=addresses, columns=columns)
 
