@@ -29,14 +29,14 @@ if ABI3:
 
 extensions = [
     Extension(
-        f"conntrack.core.{path.stem}",
+        ".".join(path.with_suffix("").parts),
         [str(path)],
         define_macros=macros,
         extra_compile_args=compile_args,
         extra_link_args=link_args,
         py_limited_api=ABI3,
     )
-    for path in sorted(Path("conntrack/core").glob("*.pyx"))
+    for path in sorted(Path("conntrack").rglob("*.pyx"))
 ]
 
 setup(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
     from .detect.finding import Finding
     from .detect.options import DetectOptions
+    from .export.arrow import ArrowTable, to_arrow
     from .pipeline import analyze, read_segments, track
     from .report.model import Report
     from .tracker import Tracker
@@ -53,6 +54,7 @@ __all__ = [
     "SYN_RECEIVED",
     "SYN_SENT",
     "TIME_WAIT",
+    "ArrowTable",
     "CaptureError",
     "ClosedBy",
     "ConntrackError",
@@ -68,6 +70,7 @@ __all__ = [
     "Tracker",
     "analyze",
     "read_segments",
+    "to_arrow",
     "track",
 ]
 
@@ -90,9 +93,11 @@ _LAZY = {
     "SOCKET_DTYPE": "conntrack.core.abi",
     "Finding": "conntrack.detect.finding",
     "Report": "conntrack.report.model",
+    "ArrowTable": "conntrack.export.arrow",
     "Tracker": "conntrack.tracker",
     "analyze": "conntrack.pipeline",
     "read_segments": "conntrack.pipeline",
+    "to_arrow": "conntrack.export.arrow",
     "track": "conntrack.pipeline",
 }
 

@@ -34,6 +34,11 @@ def read_segments(*paths: Path) -> Iterator[np.ndarray[Any, Any]]:
     Raises:
         InputError: an input cannot be opened or is of no supported kind.
         CaptureError: an input is damaged or cut short; raised at the end, after everything that could be read.
+
+    Example:
+        >>> import conntrack
+        >>> sum(len(segments) for segments in conntrack.read_segments("tests/captures/incident.pcap"))
+        6057
     """
     with open_capture(paths) as capture:
         yield from capture
@@ -67,6 +72,14 @@ def track(*paths: Path, profile: str = "linux") -> Iterator[np.ndarray[Any, Any]
     Raises:
         InputError: an input cannot be opened or is of no supported kind.
         CaptureError: an input is damaged or cut short; raised at the end, after every connection was yielded.
+
+    Example:
+        >>> import conntrack
+        >>> leaked = 0
+        >>> for flows in conntrack.track("tests/captures/incident.pcap"):
+        ...     leaked += int((flows["server_state"] == conntrack.CLOSE_WAIT).sum())
+        >>> leaked
+        76
     """
     with open_capture(paths) as capture:
         yield from flow_batches(capture, Tracker(profile=profile))
@@ -90,6 +103,12 @@ def analyze(
 
     Raises:
         InputError: an input cannot be opened or is of no supported kind.
+
+    Example:
+        >>> import conntrack
+        >>> report = conntrack.analyze("tests/captures/incident.pcap")
+        >>> [(finding.kind, finding.subject) for finding in report.findings if finding.severity != "info"]
+        [('syn_flood', '10.9.0.2:443'), ('close_wait_leak', '10.9.0.2:8080')]
     """
     analysis = Analysis(options)
     kept = []

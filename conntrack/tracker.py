@@ -57,6 +57,15 @@ class Tracker:
 
     Raises:
         ValueError: no such profile, or a timer for ESTABLISHED.
+
+    Example:
+        >>> import conntrack
+        >>> tracker = conntrack.Tracker(profile="linux")
+        >>> for segments in conntrack.read_segments("tests/captures/incident.pcap"):
+        ...     tracker.process(segments)
+        >>> live = tracker.flows
+        >>> int((live["server_state"] == conntrack.CLOSE_WAIT).sum())
+        76
     """
 
     def __init__(

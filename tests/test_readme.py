@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,10 +52,12 @@ def test_the_example_of_sockets(
 
 def test_the_python_example_runs(readme: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert len(names["leaks"]) == 76  # type: ignore[arg-type]
+    plain, with_polars = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(plain, "README.md", "exec"), names)
+    assert len(names["leaks"]) == 76
+    exec(compile(with_polars, "README.md", "exec"), names)
+    assert names["leaks"]["len"].sum() == 76
 
 
 def test_every_command_in_the_table_is_one(readme: str) -> None:

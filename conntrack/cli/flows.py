@@ -17,10 +17,12 @@ from conntrack.cli.reading import (
     profile_option,
     truncated_option,
 )
-from conntrack.export import FORMATS, SUFFIXES, make_exporter
+from conntrack.export import BINARY, FLOW_FORMATS, FLOW_SUFFIXES, make_exporter
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from conntrack.export.arrow import Addresses
 
 __all__ = ["command"]
 
@@ -30,10 +32,18 @@ __all__ = ["command"]
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(FORMATS),
-    help="A table on a terminal, else TSV with every column (README: flows).",
+    type=click.Choice(FLOW_FORMATS),
+    help="A table on a terminal, else TSV with every column (README: flows). arrow is Feather too, arrows the stream; "
+    "these and parquet take pyarrow (pip install 'tcp-conntrack[arrow]').",
 )
 @output_option
+@click.option(
+    "--addresses",
+    type=click.Choice(("text", "binary")),
+    default="text",
+    show_default=True,
+    help="In parquet and arrow: as strings, or as 16 bytes each.",
+)
 @click.option(
     "--where",
     metavar="CONDITIONS",
@@ -48,6 +58,7 @@ def command(
     captures: tuple[str, ...],
     format_: str | None,
     output_path: str | None,
+    addresses: Addresses,
     where: str | None,
     profile: str,
     epoch: bool,
@@ -57,7 +68,7 @@ def command(
 
     A connection is written when it is over; those still open come last, in the state at the end of the capture.
     """
-    chosen = choose_format(format_, output_path, SUFFIXES, terminal="table", piped="tsv")
+    chosen = choose_format(format_, output_path, FLOW_SUFFIXES, terminal="table", piped="tsv")
 
     from conntrack.export.where import parse_where
     from conntrack.pipeline import flow_batches
@@ -67,12 +78,15 @@ def command(
     wanted = parse_where(where) if where is not None else None
     with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
-            exporter = make_exporter(chosen, epoch=epoch, width=output.width)
+            if chosen in BINARY and output.is_terminal:
+                raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")
+            exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses)
             output.write(exporter.header())
             for flows in flow_batches(reading, Tracker(profile=profile)):
                 for part in _parts(flows):
                     rows = part if wanted is None else part[wanted.mask(part)]
                     output.write(exporter.rows(rows))
+            output.write(exporter.finish())
         return reading.finish(allow_truncated=allow_truncated)
 
 

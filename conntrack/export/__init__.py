@@ -12,11 +12,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["FORMATS", "SUFFIXES", "Exporter", "make_exporter"]
+    from conntrack.export.arrow import Addresses
+
+__all__ = ["BINARY", "FLOW_FORMATS", "FLOW_SUFFIXES", "FORMATS", "SUFFIXES", "Exporter", "make_exporter"]
 
 FORMATS = ("table", "tsv", "csv", "ndjson")
+"""Formats of all rows."""
 SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".txt": "table"}
 """Suffix of an output file to its format."""
+BINARY = ("parquet", "arrow", "arrows")
+"""Formats that no terminal shows."""
+FLOW_FORMATS = (*FORMATS, *BINARY, "zeek")
+"""Formats of connections."""
+FLOW_SUFFIXES = {
+    **SUFFIXES,
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".arrows": "arrows",
+    ".log": "zeek",
+}
 
 
 class Exporter(Protocol):
@@ -28,17 +43,24 @@ class Exporter(Protocol):
     def rows(self, flows: np.ndarray[Any, Any]) -> bytes:
         """Return the rows of `flows` (FLOW_DTYPE or SOCKET_DTYPE, shape (n,)), in their order."""
 
+    def finish(self) -> bytes:
+        """Return what comes after the last row; empty where the format has no end of its own."""
 
-def make_exporter(name: str, *, of: str = "flows", epoch: bool = False, width: int = 80) -> Exporter:
-    """Return the exporter of the format `name`, one of FORMATS.
+
+def make_exporter(
+    name: str, *, of: str = "flows", epoch: bool = False, width: int = 80, addresses: Addresses = "text"
+) -> Exporter:
+    """Return the exporter of the format `name`, one of FORMATS, or of FLOW_FORMATS for connections.
 
     Args:
         name: the format.
         of: "flows" (FLOW_DTYPE) or "sockets" (SOCKET_DTYPE).
         epoch: times in unix seconds instead of RFC 3339.
         width: columns of the terminal, for "table" alone.
+        addresses: "text", or "binary" for the 16 bytes; for the binary formats alone.
 
     Raises:
+        InputError: the format needs a library that is not there.
         ValueError: no such format, or no such rows.
     """
     if of not in ("flows", "sockets"):
@@ -59,4 +81,12 @@ def make_exporter(name: str, *, of: str = "flows", epoch: bool = False, width: i
             from conntrack.export.table import Table
 
             return Table(width=width, epoch=epoch, of=of)
-    raise ValueError(f"no format '{name}'; there are {', '.join(FORMATS)}")
+        case "parquet" | "arrow" | "arrows":
+            from conntrack.export.parquet import ArrowFile
+
+            return ArrowFile(name, columns=columns, addresses=addresses)
+        case "zeek" if of == "flows":
+            from conntrack.export.zeek import ConnLog
+
+            return ConnLog()
+    raise ValueError(f"no format '{name}'; there are {', '.join(FLOW_FORMATS)}")

@@ -17,7 +17,10 @@ import numpy as np
 from conntrack import derived
 from conntrack.states import ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
 
-__all__ = ["COLUMNS", "FLAG_WORDS", "SOCKET_COLUMNS", "Column", "Kind", "render_markdown"]
+__all__ = ["COLUMNS", "FLAG_WORDS", "SCHEMA_VERSION", "SOCKET_COLUMNS", "Column", "Kind", "render_markdown"]
+
+SCHEMA_VERSION = 1
+"""Of rows in every format. Columns may be added under the same number; none is renamed or changes its kind."""
 
 Values = np.ndarray[Any, Any]
 
@@ -70,6 +73,10 @@ def _field(name: str) -> Callable[[Values], Values]:
 
 def _history(flows: Values) -> Values:
     return np.ascontiguousarray(flows["history"]).view("S32").reshape(-1)
+
+
+def _schema(rows: Values) -> Values:
+    return np.full(len(rows), SCHEMA_VERSION, np.uint8)
 
 
 def _duration(flows: Values) -> Values:
@@ -181,6 +188,7 @@ COLUMNS: tuple[Column, ...] = (
         "Wireshark's tcp.completeness: SYN 1, SYN+ACK 2, ACK 4, data 8, FIN 16, RST 32",
         _field("completeness"),
     ),
+    Column("schema", Kind.INTEGER, "version of this schema", _schema),
 )
 
 
@@ -194,6 +202,7 @@ SOCKET_COLUMNS: tuple[Column, ...] = (
     Column("evidence", Kind.WORD, "how the state is known", _field("evidence"), _EVIDENCE),
     Column("at_ts", Kind.TIME, "the instant asked for", _field("at_ts_ns")),
     Column("flow_id", Kind.INTEGER, "the connection, as in flows", _field("flow_id")),
+    Column("schema", Kind.INTEGER, "version of this schema", _schema),
 )
 
 

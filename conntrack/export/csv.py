@@ -35,6 +35,10 @@ class Delimited:
         """Return one line for each of `flows` (of the columns' dtype, shape (n,))."""
         return b"".join(self._lines(flows[at : at + _CHUNK]) for at in range(0, len(flows), _CHUNK))
 
+    def finish(self) -> bytes:
+        """Return nothing: the last row is the end."""
+        return b""
+
     def _lines(self, flows: np.ndarray[Any, Any]) -> bytes:
         parts: list[Matrix | bytes] = []
         for column in self._columns:

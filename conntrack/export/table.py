@@ -140,6 +140,10 @@ class Table:
             lines += [self._line(row) for row in zip(*columns, strict=True)]
         return "".join(lines).encode()
 
+    def finish(self) -> bytes:
+        """Return nothing: the last row is the end."""
+        return b""
+
     def _choose(self) -> tuple[_Field, ...]:
         """Return the fields that fit, giving up the least telling first."""
         shown = list(self._fields)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conntrack.core.abi import FLOW_DTYPE
-from conntrack.export import FORMATS, SUFFIXES, make_exporter
+from conntrack.export import FLOW_FORMATS, FLOW_SUFFIXES, FORMATS, SUFFIXES, make_exporter
 from conntrack.export.columns import COLUMNS, render_markdown
 from conntrack.states import NO_TIME_NS
 
@@ -23,7 +23,7 @@ client_gap_bytes client_zero_windows client_syns client_fins client_rsts
 server_packets server_payload_bytes server_wire_bytes server_unique_bytes server_retransmits server_out_of_order
 server_gap_bytes server_zero_windows server_syns server_fins server_rsts
 syn_ts synack_ts established_ts client_fin_ts server_fin_ts reset_ts closed_ts
-handshake_rtt_client_s handshake_rtt_server_s flags zeek_conn_state zeek_history tcp_completeness
+handshake_rtt_client_s handshake_rtt_server_s flags zeek_conn_state zeek_history tcp_completeness schema
 """.split()  # noqa: SIM905 (a list this long reads better so)
 
 
@@ -92,6 +92,7 @@ def test_no_rows_write_nothing(name: str) -> None:
 
 def test_every_suffix_has_its_format() -> None:
     assert set(SUFFIXES.values()) == set(FORMATS)
+    assert set(FLOW_SUFFIXES.values()) == set(FLOW_FORMATS)
     with pytest.raises(ValueError, match="no format 'xml'; there are table, tsv"):
         make_exporter("xml")
 

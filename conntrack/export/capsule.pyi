@@ -1,0 +1,6 @@
+from collections.abc import Iterator
+
+from conntrack.export.arrow import Array, Field
+
+def schema_capsule(field: Field) -> object: ...
+def stream_capsule(field: Field, arrays: Iterator[Array]) -> object: ...
