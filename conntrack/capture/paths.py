@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from conntrack.capture.linklayer import link_type_name
 from conntrack.core.memory import FRAGMENTED_DTYPE, JOURNAL_DTYPE, PATH_DTYPE, DecodeMemory
 from conntrack.core.paths import Token
+from conntrack.memory import Reservation
 
 __all__ = ["OTHER_PATHS", "Paths", "path_text"]
 
@@ -49,7 +50,7 @@ _WORDS: dict[Token, tuple[str, int]] = {
     Token.TOKEN_GENEVE: ("udp/geneve {}", 4),
     Token.TOKEN_GTP: ("udp/gtp {}", 4),
     Token.TOKEN_TEREDO: ("udp/teredo", 0),
-    Token.TOKEN_L2TP: ("udp/l2tp {}", 4),
+    Token.TOKEN_L2TP: ("udp/l2tp {}/{}", 4),
     Token.TOKEN_UDP: ("udp", 0),
 }
 """What each token of a description is in words, and the bytes that follow it."""
@@ -67,11 +68,13 @@ class Paths(Sequence[str]):
     """
 
     def __init__(self) -> None:
-        self._records: npt.NDArray[np.void] = np.zeros(MOST_PATHS, PATH_DTYPE)
-        self._fragmented: npt.NDArray[np.void] = np.zeros(MOST_FRAGMENTED, FRAGMENTED_DTYPE)
+        # Reserved, and taken page by page: np.zeros of this size costs a millisecond or ten, a reservation 10 us.
+        self._records: npt.NDArray[np.void] = _reserve(MOST_PATHS, PATH_DTYPE)
+        self._fragmented: npt.NDArray[np.void] = _reserve(MOST_FRAGMENTED, FRAGMENTED_DTYPE)
+        slots = _reserve(SLOTS, np.dtype(np.uint32))
         self._journal: npt.NDArray[np.void] = np.zeros(1, JOURNAL_DTYPE)
         self._journal["paths"] = 1
-        self.memory = DecodeMemory(self._fragmented, self._records, np.zeros(SLOTS, np.uint32), self._journal)
+        self.memory = DecodeMemory(self._fragmented, self._records, slots, self._journal)
 
     @property
     def unnumbered(self) -> int:
@@ -107,6 +110,10 @@ class Paths(Sequence[str]):
         return path_text(record["trail"].tobytes()[: record["trail_bytes"]])
 
 
+def _reserve(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    return Reservation(count, dtype, least=count).records
+
+
 def path_text(trail: bytes) -> str:
     """Return a path's description (core/paths.pxd) in words: "" for an empty one."""
     if len(trail) <= 2:
@@ -121,7 +128,9 @@ def path_text(trail: bytes) -> str:
         word, size = _WORDS[Token(trail[at])]
         value = trail[at + 1 : at + 1 + size]
         at += 1 + size
-        if size == 4:
+        if trail[at - 1 - size] == Token.TOKEN_L2TP:
+            words.append(word.format(int.from_bytes(value[:2]), int.from_bytes(value[2:])))
+        elif size == 4:
             words.append(word.format(int.from_bytes(value)))
         else:
             ends = (str(ipaddress.ip_address(end)) for end in (value[: size // 2], value[size // 2 :]) if end)

@@ -206,9 +206,9 @@ cdef int read_mpls(Cursor *cursor) noexcept nogil:
     if cursor.captured < 20:
         return CUT_SHORT_HEADER
     version = at[0] >> 4
-    if version == 4 and at[0] & 15 >= 5 and (big16(at + 2) == 0 or 20 <= big16(at + 2) <= cursor.length):
+    if version == 4 and at[0] & 15 >= 5 and 20 <= big16(at + 2) <= cursor.length:
         return LAYER_IPV4
-    if version == 6 and (big16(at + 4) == 0 or big16(at + 4) + 40 <= cursor.length):
+    if version == 6 and big16(at + 4) != 0 and big16(at + 4) + 40 <= cursor.length:
         return LAYER_IPV6
     if version == 0 and carries_ip(big16(at + 16)):     # RFC 4385: a control word
         step(cursor, 4)

@@ -108,7 +108,10 @@ def main(arguments: list[str]) -> None:
     record = {}
     for entry in json.loads((captures / "MANIFEST.json").read_text()):
         segments = segments_of(captures / entry["file"])
-        record[entry["file"]] = [_in_ranges(sorted(segments)), "".join(check_sum(segments[f]) for f in sorted(segments))]
+        record[entry["file"]] = [
+            _in_ranges(sorted(segments)),
+            "".join(check_sum(segments[f]) for f in sorted(segments)),
+        ]
     says = "by capture: frames with a TCP segment, and CRC-32 of the fields of each"
     RECORD.write_text(json.dumps({"made_with": version, "a_line_is": says, "segments": record}, indent=0) + "\n")
 
