@@ -1,4 +1,4 @@
-"""IP packets in pieces: put together for their headers and lengths, in any order, in bounded memory; nothing in silence."""
+"""IP packets in pieces: put together for headers and lengths, in any order, in bounded memory; nothing in silence."""
 
 from __future__ import annotations
 
