@@ -31,7 +31,6 @@ from conntrack.core.cursor cimport (
     LAYER_ETHERIP,
     LAYER_ETHERNET,
     LAYER_GRE,
-    LAYER_IP,
     LAYER_IPV4,
     LAYER_IPV6,
     LAYER_MPLS,
@@ -43,7 +42,6 @@ from conntrack.core.cursor cimport (
     big16,
     big32,
     put,
-    shorten,
     step,
 )
 from conntrack.core.fragments cimport CONTRADICTION, NOT_YET, gather

@@ -8,7 +8,7 @@ leaves. A packet older than the time hosts allow (30 s for IPv4, net.ipv4.ipfrag
 4.5) leaves when its place is looked at. Both are counted.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from conntrack.core.cursor cimport HEAD_BYTES, Cursor, Fragmented, Journal, Memory, shorten

@@ -1,7 +1,7 @@
 """Framing: the headers between a link and IP that any link or tunnel may have.
 
-Owns the EtherTypes and the readers of Ethernet, LLC/SNAP, VLAN, PBB, VN-Tag, FabricPath, MPLS, PPPoE and PPP. Each reader
-goes over one header and returns what comes next, a Layer, or an Outcome when there is nothing more to read.
+Owns the EtherTypes and the readers of Ethernet, LLC/SNAP, VLAN, PBB, VN-Tag, FabricPath, MPLS, PPPoE and PPP. Each
+reader goes over one header and returns what comes next, a Layer, or an Outcome when there is nothing more to read.
 
 Read IEEE 802.3, 802.1Q and 802.1ah, 802.1BR (VN-Tag); RFC 1042 (SNAP), RFC 1661 and 1662 (PPP), RFC 2516 (PPPoE), RFC
 3032 and 4385 (MPLS and its control word).

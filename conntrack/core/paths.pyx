@@ -31,14 +31,14 @@ cdef uint32_t number_of_path(const Cursor *cursor, Memory *memory) noexcept nogi
     cdef Journal *journal = memory.journal
     cdef PathRecord *record
     cdef uint64_t slot
-    cdef uint32_t number, hashed, i
+    cdef uint32_t number, hashed, _probe
     if cursor.trail_bytes <= 2 or memory.paths == NULL:
         return 0
     if same(&memory.paths[journal.last_path], cursor):
         return journal.last_path
     hashed = hash_of(cursor)
     slot = hashed & (memory.n_slots - 1)
-    for i in range(MOST_PROBES):
+    for _probe in range(MOST_PROBES):
         number = memory.slots[slot]
         if number == 0:
             if journal.paths >= memory.n_paths:

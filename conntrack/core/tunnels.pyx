@@ -15,7 +15,6 @@ from libc.stdint cimport uint8_t, uint32_t
 from conntrack.core.cursor cimport (
     EXACT_LENGTH,
     FITTING_LENGTH,
-    LAYER_ETHERIP,
     LAYER_ETHERNET,
     LAYER_GRE,
     LAYER_IP,
@@ -28,7 +27,6 @@ from conntrack.core.cursor cimport (
     Cursor,
     big16,
     big32,
-    nest,
     put,
     put_number,
     shorten,
