@@ -1,7 +1,7 @@
 """Frames into segments: IP and TCP headers of one frame, into one SegmentRecord, whatever the frame wraps them in.
 
-Owns the straight line, the loop over layers off it, and IP and TCP. The straight line is Ethernet, IPv4 without options
-or fragments, TCP: most captures are nothing else. Everything else is read layer by layer, each by the file that owns it
+Owns the straight line, the loop over layers off it, and IP and TCP. The straight line is Ethernet, IP without options or
+fragments, TCP: most captures are nothing else. Everything else is read layer by layer, each by the file that owns it
 (links.pyx, framing.pyx, wireless.pyx, tunnels.pyx), down to the innermost TCP or to an Outcome that says what it is
 instead. Every length read from the frame is held against what was captured before it is used; nothing is allocated,
 raised or printed. Lengths come in pairs: `captured` is what may be read, `length` what was there before the snap length
@@ -49,13 +49,14 @@ from conntrack.core.framing cimport read_link_layer
 from conntrack.core.links cimport first_layer
 from conntrack.core.memory cimport DecodeMemory
 from conntrack.core.paths cimport TOKEN_IPV4, TOKEN_IPV6, number_of_path
-from conntrack.core.tunnels cimport read_tunnel
+from conntrack.core.tunnels cimport is_tunnel, read_tunnel
 
 from conntrack.core.abi import SEGMENT_DTYPE
 
 cdef enum:  # https://www.iana.org/assignments/protocol-numbers
     LINK_ETHERNET = 1
     ETHERTYPE_IPV4 = 0x0800
+    ETHERTYPE_IPV6 = 0x86DD
     IP_HOP_BY_HOP = 0
     IP_ICMP = 1
     IP_IPV4 = 4
@@ -81,6 +82,7 @@ cdef enum:  # https://www.iana.org/assignments/protocol-numbers
     IPV4_LOOSE_ROUTE = 131
     IPV4_STRICT_ROUTE = 137
     STRAIGHT_BYTES = 54     # Ethernet, IPv4 and TCP without options
+    STRAIGHT_BYTES_IPV6 = 74
 
 cdef enum:  # https://www.iana.org/assignments/tcp-parameters
     OPTION_END = 0
@@ -385,11 +387,7 @@ cdef int read_ip(Cursor *cursor) noexcept nogil:
     # No field says which version: its own first four bits do.
     if cursor.captured < 1:
         return CUT_SHORT_HEADER
-    if cursor.at[0] >> 4 == 4:
-        return read_ipv4(cursor)
-    if cursor.at[0] >> 4 == 6:
-        return read_ipv6(cursor)
-    return NOT_IP
+    return read_ipv4(cursor) if cursor.at[0] >> 4 == 4 else read_ipv6(cursor) if cursor.at[0] >> 4 == 6 else NOT_IP
 
 
 cdef int read_layers(Cursor *cursor, int layer) noexcept nogil:
@@ -451,27 +449,38 @@ cdef int decode_frame(
     are counted, and every path is 0.
     """
     cdef const uint8_t *ip = frame + 14
-    cdef uint32_t total
+    cdef uint32_t total, ethertype
     segment.wire_bytes = on_wire
     segment.tag = 0
     segment.path = 0
     segment.copies = 0
     segment.pad0 = 0
-    if (
-        link_type == LINK_ETHERNET and captured >= STRAIGHT_BYTES and big16(frame + 12) == ETHERTYPE_IPV4
-        and ip[0] == 0x45 and ip[9] == IP_TCP and big16(ip + 6) & 0x3FFF == 0
-    ):
-        total = big16(ip + 2)
-        if total >= 40:
-            captured -= 14
-            if captured > total:    # padding
-                captured = total
-            segment.ip_version = 4
-            segment.ttl = ip[8]
-            segment.ip_id = <uint16_t> big16(ip + 4)
-            write_ipv4(segment.src_ip, ip + 12)
-            write_ipv4(segment.dst_ip, ip + 16)
-            return decode_tcp(ip + 20, captured - 20, total - 20, segment)
+    if link_type == LINK_ETHERNET and captured >= STRAIGHT_BYTES:
+        ethertype = big16(frame + 12)
+        if ethertype == ETHERTYPE_IPV4 and ip[0] == 0x45 and big16(ip + 6) & 0x3FFF == 0:
+            total = big16(ip + 2)
+            if ip[9] == IP_TCP and total >= 40:
+                captured -= 14
+                if captured > total:    # padding
+                    captured = total
+                segment.ip_version = 4
+                segment.ttl = ip[8]
+                segment.ip_id = <uint16_t> big16(ip + 4)
+                write_ipv4(segment.src_ip, ip + 12)
+                write_ipv4(segment.dst_ip, ip + 16)
+                return decode_tcp(ip + 20, captured - 20, total - 20, segment)
+            if ip[9] == IP_UDP and total >= 28 and not is_tunnel(big16(ip + 20)) and not is_tunnel(big16(ip + 22)):
+                return UDP
+        elif ethertype == ETHERTYPE_IPV6 and captured >= STRAIGHT_BYTES_IPV6 and ip[0] >> 4 == 6 and ip[6] == IP_TCP:
+            total = big16(ip + 4)
+            if total >= 20:
+                captured -= 54
+                segment.ip_version = 6
+                segment.ttl = ip[7]
+                segment.ip_id = 0
+                memcpy(segment.src_ip, ip + 8, 16)
+                memcpy(segment.dst_ip, ip + 24, 16)
+                return decode_tcp(ip + 40, captured if captured < total else total, total, segment)
     return decode_layers(frame, captured, on_wire, link_type, segment, memory)
 
 

@@ -64,16 +64,6 @@ cdef enum:
     GRE_ARUBA = 0x8200              # Aruba's access points: 0x8200 to 0x820F are 802.11 frames
     FIRST_VSID = 0x1000             # RFC 7637 section 3.2: those below, and the last, are reserved
 
-cdef enum:  # https://www.iana.org/assignments/service-names-port-numbers
-    PORT_L2TP = 1701
-    PORT_GTP = 2152
-    PORT_TEREDO = 3544
-    PORT_VXLAN = 4789
-    PORT_VXLAN_GPE = 4790
-    PORT_GENEVE = 6081
-    PORT_MPLS = 6635
-    PORT_VXLAN_LINUX = 8472         # the kernel's default, older than IANA's
-
 cdef enum:
     GTP_DATA = 255                  # G-PDU
     TEREDO_AUTHENTICATION = 1
@@ -325,13 +315,6 @@ cdef int by_port(Cursor *cursor, uint32_t port) noexcept nogil:
         put(cursor, TOKEN_UDP, cursor.at, 0)
         return LAYER_MPLS
     return UDP
-
-
-cdef inline bint is_tunnel(uint32_t port) noexcept nogil:
-    return (
-        port == PORT_VXLAN or port == PORT_VXLAN_LINUX or port == PORT_GENEVE or port == PORT_GTP
-        or port == PORT_TEREDO or port == PORT_L2TP or port == PORT_VXLAN_GPE or port == PORT_MPLS
-    )
 
 
 cdef int read_udp(Cursor *cursor) noexcept nogil:
