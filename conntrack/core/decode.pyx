@@ -1,11 +1,11 @@
 """Frames into segments: IP and TCP headers of one frame, into one SegmentRecord, whatever the frame wraps them in.
 
-Owns the straight line, the loop over layers off it, and IP and TCP. The straight line is Ethernet, IP without options or
-fragments, TCP: most captures are nothing else. Everything else is read layer by layer, each by the file that owns it
-(links.pyx, framing.pyx, wireless.pyx, tunnels.pyx), down to the innermost TCP or to an Outcome that says what it is
-instead. Every length read from the frame is held against what was captured before it is used; nothing is allocated,
-raised or printed. Lengths come in pairs: `captured` is what may be read, `length` what was there before the snap length
-cut it.
+Owns the straight line, the loop over layers off it, and IP and TCP. The straight line is Ethernet, IP without options
+or fragments, TCP: most captures are nothing else. Everything else is read layer by layer, each by the file that owns
+it (links.pyx, framing.pyx, wireless.pyx, tunnels.pyx), down to the innermost TCP or to an Outcome that says what it
+is instead. Every length read from the frame is held against what was captured before it is used; nothing is
+allocated, raised or printed. Lengths come in pairs: `captured` is what may be read, `length` what was there before
+the snap length cut it.
 
 Read RFC 9293 section 3.1 (TCP), RFC 791 section 3.1 (IPv4), RFC 8200 sections 3 and 4 (IPv6), RFC 4302 (AH), RFC 8754
 (segment routing).
