@@ -34,7 +34,7 @@ ROOMS = {
     "timeouts": {"states"},
     "core": {"core"},
     "tracker": {"states", "errors", "transitions", "timeouts", "core", "memory"},
-    "capture": {"states", "errors", "times", "core", "capture"},
+    "capture": {"states", "errors", "times", "memory", "core", "capture"},
     "detect": {*WORDS, "timeouts", "core", "tracker", "detect"},
     "export": {*WORDS, "core", "tracker", "detect", "export"},
     "explain": {*WORDS, "transitions", "timeouts", "core", "tracker", "explain"},

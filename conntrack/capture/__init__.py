@@ -43,6 +43,8 @@ class CaptureInfo:
         first_ts_ns: earliest time of any packet, nanoseconds since 1970, None when there was none.
         last_ts_ns: latest time of any packet.
         time_inversions: packets with a time before that of the packet before them in the same file.
+        paths: the outer paths of the segments, as text, by SEGMENT_DTYPE.path and FLOW_DTYPE.path (capture.paths).
+        incomplete: IP packets in fragments of which not all came; their TCP is not known.
         skipped: packets not decoded as TCP by reason (linklayer.REASONS has the words), only those that occurred.
         faults: damage met; reading of that input ended there.
     """
@@ -55,6 +57,8 @@ class CaptureInfo:
     first_ts_ns: int | None = None
     last_ts_ns: int | None = None
     time_inversions: int = 0
+    paths: Sequence[str] = ("",)
+    incomplete: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     faults: list[CaptureError] = field(default_factory=list)
 
@@ -69,6 +73,7 @@ class Capture:
     def __init__(self, paths: Sequence[str], bytes_total: int | None, batch_segments: int) -> None:
         self.info = CaptureInfo(list(paths), bytes_total=bytes_total)
         self._batch = Batch(batch_segments)
+        self.info.paths = self._batch.paths
         self._batches = self._read()
 
     def __enter__(self) -> Capture:
@@ -124,6 +129,7 @@ class Capture:
         info.tcp_segments = info.packets - sum(info.skipped.values())
         info.first_ts_ns, info.last_ts_ns = batch.first_ts_ns, batch.last_ts_ns
         info.time_inversions = batch.inversions
+        info.incomplete = batch.paths.incomplete
 
 
 def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int = BATCH_SEGMENTS) -> Capture:

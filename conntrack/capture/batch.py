@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from conntrack.capture.paths import Paths
 from conntrack.core.abi import SEGMENT_DTYPE
 from conntrack.core.decode import Outcome
 from conntrack.core.walk import LAST_TIME_NS, N_OUTCOMES, NO_TIME_NS, TALLY_DTYPE
@@ -25,6 +26,7 @@ class Batch:
         rows: rows of it that are filled.
         tally: TALLY_DTYPE, shape (1,): frames, inversions, earliest and latest time.
         counts: uint64, shape (N_OUTCOMES,): frames by core.decode.Outcome.
+        paths: the outer paths of the segments, and the IP packets that are being put together.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -34,6 +36,7 @@ class Batch:
         self.tally["first_ts_ns"] = LAST_TIME_NS
         self.tally["last_ts_ns"] = -LAST_TIME_NS
         self.counts: npt.NDArray[np.uint64] = np.zeros(N_OUTCOMES, np.uint64)
+        self.paths = Paths()
         self.begin_file()
 
     def begin_file(self) -> None:

@@ -1,7 +1,7 @@
 """Words for what the decoder counts: link types and the reasons why a frame gave no TCP segment.
 
-Owns names only; which bytes mean what is in core/decode.pyx, whose Outcome gives the reasons their order and their
-keys. Read https://www.tcpdump.org/linktypes.html, where the numbers and the names come from.
+Owns names only; which bytes mean what is in core (links.pyx, decode.pyx), whose Outcome gives the reasons their
+order and their keys. Read https://www.tcpdump.org/linktypes.html, where the numbers and the names come from.
 """
 
 from __future__ import annotations
@@ -13,40 +13,49 @@ __all__ = ["LINK_TYPES", "REASONS", "link_type_name"]
 LINK_TYPES: dict[int, str] = {
     0: "NULL",
     1: "ETHERNET",
+    6: "IEEE802_5",
+    7: "ARCNET_BSD",
     9: "PPP",
+    10: "FDDI",
     12: "RAW (12)",
     14: "RAW (14)",
     50: "PPP_HDLC",
+    51: "PPP_ETHER",
+    100: "ATM_RFC1483",
     101: "RAW",
+    104: "C_HDLC",
+    105: "IEEE802_11",
+    107: "FRELAY",
     108: "LOOP",
+    109: "ENC",
     113: "LINUX_SLL",
+    117: "PFLOG",
+    119: "IEEE802_11_PRISM",
+    122: "IP_OVER_FC",
+    127: "IEEE802_11_RADIOTAP",
+    129: "ARCNET_LINUX",
+    138: "APPLE_IP_OVER_IEEE1394",
+    163: "IEEE802_11_AVS",
+    166: "PPP_PPPD",
+    178: "JUNIPER_ETHER",
+    192: "PPI",
+    204: "PPP_WITH_DIR",
+    205: "C_HDLC_WITH_DIR",
     228: "IPV4",
     229: "IPV6",
+    239: "NFLOG",
+    242: "IPOIB",
+    258: "PKTAP",
     276: "LINUX_SLL2",
 }
 """The link types that are decoded."""
 
 _NOT_DECODED: dict[int, str] = {
-    6: "IEEE802_5",
-    7: "ARCNET_BSD",
-    10: "FDDI",
-    51: "PPP_ETHER",
-    104: "C_HDLC",
-    105: "IEEE802_11",
-    107: "FRELAY",
-    119: "IEEE802_11_PRISM",
-    122: "IP_OVER_FC",
-    127: "IEEE802_11_RADIOTAP",
-    129: "ARCNET_LINUX",
     140: "MTP2",
     147: "USER0",
-    178: "JUNIPER_ETHER",
     189: "USB_LINUX",
-    192: "PPI",
     197: "ERF",
     220: "USB_LINUX_MMAPPED",
-    239: "NFLOG",
-    242: "IPOIB",
     249: "USBPCAP",
     253: "NETLINK",
 }
@@ -54,13 +63,16 @@ _NOT_DECODED: dict[int, str] = {
 REASONS: dict[Outcome, str] = {
     Outcome.ARP: "ARP",
     Outcome.NOT_IP: "neither IPv4 nor IPv6",
-    Outcome.MPLS: "inside MPLS, which is not opened",
-    Outcome.PPPOE: "inside PPPoE, which is not opened",
-    Outcome.IP_FRAGMENT: "later fragments of an IP packet",
+    Outcome.MPLS: "inside MPLS, and neither IP nor Ethernet",
+    Outcome.PPPOE: "PPPoE discovery",
+    Outcome.ENCRYPTED_LINK: "encrypted (802.11)",
+    Outcome.IP_FRAGMENT: "pieces of an IP packet before its last, or of one that never became whole",
+    Outcome.BAD_FRAGMENT: "pieces of an IP packet that contradict each other",
     Outcome.UDP: "UDP",
     Outcome.ICMP: "ICMP",
     Outcome.SCTP: "SCTP",
-    Outcome.IP_TUNNEL: "inside an IP tunnel, which is not opened",
+    Outcome.IP_TUNNEL: "inside an IP tunnel of a kind that is not opened",
+    Outcome.TOO_DEEP: "inside more than 32 layers",
     Outcome.ESP: "encrypted (ESP)",
     Outcome.OTHER_IP_PROTOCOL: "another protocol over IP",
     Outcome.CUT_SHORT_HEADER: "captured too short to hold the headers (a larger snap length helps)",

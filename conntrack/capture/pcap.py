@@ -56,7 +56,7 @@ class PcapReader:
         stream.skip(FILE_HEADER_BYTES)
         self.needed = header_bytes
         self._header_bytes = header_bytes
-        self._walker = PcapWalker(layout, batch.segments, batch.tally, batch.counts)
+        self._walker = PcapWalker(layout, batch.segments, batch.tally, batch.counts, batch.paths.memory)
         self._stream = stream
         self._frames_before = batch.frames
 

@@ -56,7 +56,7 @@ class PcapngReader:
     def __init__(self, stream: Stream, batch: Batch) -> None:
         self.needed = 12
         self._stream = stream
-        self._walker = PcapngWalker(batch.segments, batch.tally, batch.counts)
+        self._walker = PcapngWalker(batch.segments, batch.tally, batch.counts, batch.paths.memory)
         self._frames_before = batch.frames
         self._order = "<"
         self._interfaces: npt.NDArray[np.void] = np.zeros(8, INTERFACE_DTYPE)

@@ -4,6 +4,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from conntrack.core.memory import DecodeMemory
+
 class Stop(IntEnum):
     MORE_INPUT = 0
     OUTPUT_FULL = 1
@@ -25,7 +27,11 @@ MOST_BLOCK_BYTES: int
 
 class _Walker:
     def __init__(
-        self, segments: npt.NDArray[np.void], tally: npt.NDArray[np.void], counts: npt.NDArray[np.uint64]
+        self,
+        segments: npt.NDArray[np.void],
+        tally: npt.NDArray[np.void],
+        counts: npt.NDArray[np.uint64],
+        memory: DecodeMemory,
     ) -> None: ...
     def walk(self, data: npt.NDArray[np.uint8], position: int, end: int, row: int) -> tuple[int, int, int, int]: ...
 
@@ -36,6 +42,7 @@ class PcapWalker(_Walker):
         segments: npt.NDArray[np.void],
         tally: npt.NDArray[np.void],
         counts: npt.NDArray[np.uint64],
+        memory: DecodeMemory,
     ) -> None: ...
 
 class PcapngWalker(_Walker):

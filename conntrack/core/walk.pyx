@@ -11,7 +11,9 @@ Read draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng; capture/pcap.py and ca
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from conntrack.core.abi cimport SegmentRecord
+from conntrack.core.cursor cimport Memory
 from conntrack.core.decode cimport OUTCOMES, TCP, UNKNOWN_INTERFACE, decode_frame
+from conntrack.core.memory cimport DecodeMemory
 
 import numpy as np
 
@@ -114,7 +116,7 @@ cdef inline void count_time(Tally *tally, int64_t ts_ns) noexcept nogil:
 
 cdef inline uint64_t count_frame(
     const uint8_t *frame, uint32_t captured, uint32_t on_wire, uint32_t fcs_bytes, uint32_t link_type, int64_t ts_ns,
-    SegmentRecord *segment, Tally *tally, uint64_t *counts
+    SegmentRecord *segment, Tally *tally, uint64_t *counts, Memory *memory
 ) noexcept nogil:
     # Decode into `segment`; return the rows it made: 1 or 0.
     cdef int outcome
@@ -127,19 +129,19 @@ cdef inline uint64_t count_frame(
         if on_wire >= fcs_bytes:
             if captured > on_wire - fcs_bytes:
                 captured = on_wire - fcs_bytes
-            outcome = decode_frame(frame, captured, on_wire - fcs_bytes, link_type, segment)
+            outcome = decode_frame(frame, captured, on_wire - fcs_bytes, link_type, segment, memory)
         else:
-            outcome = decode_frame(frame, captured, on_wire, link_type, segment)
+            outcome = decode_frame(frame, captured, on_wire, link_type, segment, memory)
         segment.wire_bytes = on_wire
     else:
-        outcome = decode_frame(frame, captured, on_wire, link_type, segment)
+        outcome = decode_frame(frame, captured, on_wire, link_type, segment, memory)
     counts[outcome] += 1
     return outcome == TCP
 
 
 cdef inline int _walk_pcap(
     const uint8_t *data, Walk *walk, const PcapLayout *layout, bint big, SegmentRecord *out, Tally *tally,
-    uint64_t *counts
+    uint64_t *counts, Memory *memory
 ) noexcept nogil:
     cdef const uint8_t *at
     cdef uint32_t captured, on_wire
@@ -165,7 +167,8 @@ cdef inline int _walk_pcap(
         ts_ns = <int64_t> load32(at, big) * 1000000000 + <int64_t> load32(at + 4, big) * layout.fraction_ns
         count_time(tally, ts_ns)
         walk.rows += count_frame(
-            at + header, captured, on_wire, layout.fcs_bytes, layout.link_type, ts_ns, out + walk.rows, tally, counts
+            at + header, captured, on_wire, layout.fcs_bytes, layout.link_type, ts_ns, out + walk.rows, tally, counts,
+            memory
         )
         walk.position += <uint64_t> header + captured
     return OUTPUT_FULL
@@ -197,7 +200,7 @@ cdef inline int64_t ticks_to_ns(uint64_t ticks, const Interface *interface) noex
 
 cdef inline int _walk_pcapng(
     const uint8_t *data, Walk *walk, bint big, const Interface *interfaces, uint64_t n_interfaces, SegmentRecord *out,
-    Tally *tally, uint64_t *counts
+    Tally *tally, uint64_t *counts, Memory *memory
 ) noexcept nogil:
     cdef const uint8_t *at
     cdef const uint8_t *frame
@@ -261,7 +264,7 @@ cdef inline int _walk_pcapng(
             count_time(tally, ts_ns)
         walk.rows += count_frame(
             frame, captured, on_wire, interfaces[number].fcs_bytes, interfaces[number].link_type, ts_ns,
-            out + walk.rows, tally, counts
+            out + walk.rows, tally, counts, memory
         )
     return OUTPUT_FULL
 
@@ -271,14 +274,18 @@ cdef class _Walker:
     cdef SegmentRecord[::1] segments
     cdef Tally[::1] tally
     cdef uint64_t[::1] counts
+    cdef DecodeMemory memory_owner
+    cdef Memory *memory
 
-    def __init__(self, segments not None, tally not None, counts not None):
+    def __init__(self, segments not None, tally not None, counts not None, DecodeMemory memory not None):
         for array, dtype in ((segments, SEGMENT_DTYPE), (tally, TALLY_DTYPE)):
             if array.dtype != dtype or array.size == 0:
                 raise TypeError(f"an array of {array.dtype} with {array.size} elements, where {dtype} is needed")
         self.segments = segments
         self.tally = tally
         self.counts = counts
+        self.memory_owner = memory
+        self.memory = &memory.memory
         if self.counts.shape[0] != OUTCOMES:
             raise ValueError(f"{self.counts.shape[0]} counters for {<int> OUTCOMES} outcomes")
 
@@ -293,8 +300,10 @@ cdef class _Walker:
 cdef class PcapWalker(_Walker):
     cdef PcapLayout layout
 
-    def __init__(self, layout not None, segments not None, tally not None, counts not None):
-        super().__init__(segments, tally, counts)
+    def __init__(
+        self, layout not None, segments not None, tally not None, counts not None, DecodeMemory memory not None
+    ):
+        super().__init__(segments, tally, counts, memory)
         if layout.dtype != PCAP_LAYOUT_DTYPE or layout.size != 1:
             raise TypeError(f"layout must be one PCAP_LAYOUT_DTYPE, not {layout.size} of {layout.dtype}")
         cdef const PcapLayout[::1] view = layout
@@ -307,11 +316,13 @@ cdef class PcapWalker(_Walker):
         with nogil:
             if self.layout.big_endian:
                 stop = _walk_pcap(
-                    start, &walk, &self.layout, True, &self.segments[0], &self.tally[0], &self.counts[0]
+                    start, &walk, &self.layout, True, &self.segments[0], &self.tally[0], &self.counts[0],
+                    self.memory
                 )
             else:
                 stop = _walk_pcap(
-                    start, &walk, &self.layout, False, &self.segments[0], &self.tally[0], &self.counts[0]
+                    start, &walk, &self.layout, False, &self.segments[0], &self.tally[0], &self.counts[0],
+                    self.memory
                 )
         return stop, walk.position, walk.rows, walk.needed
 
@@ -342,10 +353,12 @@ cdef class PcapngWalker(_Walker):
         with nogil:
             if self.big_endian:
                 stop = _walk_pcapng(
-                    start, &walk, True, interfaces, n, &self.segments[0], &self.tally[0], &self.counts[0]
+                    start, &walk, True, interfaces, n, &self.segments[0], &self.tally[0], &self.counts[0],
+                    self.memory
                 )
             else:
                 stop = _walk_pcapng(
-                    start, &walk, False, interfaces, n, &self.segments[0], &self.tally[0], &self.counts[0]
+                    start, &walk, False, interfaces, n, &self.segments[0], &self.tally[0], &self.counts[0],
+                    self.memory
                 )
         return stop, walk.position, walk.rows, walk.needed

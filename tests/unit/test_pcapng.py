@@ -102,7 +102,7 @@ class TestSectionsAndInterfaces:
             packet(ip6, 2, number=1),
             packet(struct.pack("<I", 2) + ip4, 3, number=2),
             old_packet(ip4, 4, number=1),
-            interface(127),
+            interface(147),
             packet(b"\x00" * 40, 5, number=3),
         )
         assert segments["ip_version"].tolist() == [4, 6, 4, 4]

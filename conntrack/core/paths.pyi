@@ -1,0 +1,26 @@
+from enum import IntEnum
+
+class Token(IntEnum):
+    TOKEN_REST = 0
+    TOKEN_VLAN = 1
+    TOKEN_PBB = 2
+    TOKEN_VNTAG = 3
+    TOKEN_FABRICPATH = 4
+    TOKEN_MPLS = 5
+    TOKEN_PPPOE = 6
+    TOKEN_WLAN = 7
+    TOKEN_IPV4 = 8
+    TOKEN_IPV6 = 9
+    TOKEN_GRE = 10
+    TOKEN_GRE_KEY = 11
+    TOKEN_NVGRE = 12
+    TOKEN_PPTP = 13
+    TOKEN_ERSPAN = 14
+    TOKEN_ETHERIP = 15
+    TOKEN_VXLAN = 16
+    TOKEN_GENEVE = 17
+    TOKEN_GTP = 18
+    TOKEN_TEREDO = 19
+    TOKEN_L2TP = 20
+    TOKEN_UDP = 21
+    TOKENS = 22
