@@ -75,6 +75,7 @@ RULES: tuple[Rule, ...] = (
     _rule(SENT, SYN, CLOSED, SYN_SENT, "active open", "3.10.1"),
     _rule(SENT, SYN, LISTEN, SYN_SENT, "it opens too: simultaneous open or split handshake", "3.5, figure 7"),
     _rule(SENT, SYN, SYN_SENT, IGNORE, "still asking", "3.8.1"),
+    _rule(SENT, SYN, ESTABLISHED, SYN_SENT, "its ACK before was none: split handshake", "3.5, 3.10.7.3"),
     _rule(
         RECEIVED,
         SYN,

@@ -426,8 +426,7 @@ cdef int decode_frame(
     segment.wire_bytes = on_wire
     segment.tag = 0
     segment.path = 0
-    segment.copies = 0
-    segment.pad0 = 0
+    segment.pad0[0] = segment.pad0[1] = 0
     if link_type == LINK_ETHERNET:
         if captured < 14:
             return CUT_SHORT_HEADER

@@ -90,7 +90,7 @@ class Numbers:
         ranges: tuple[tuple[Pair, ...], tuple[Pair, ...]] = ((), ())
         if trouble:
             part: Any = tracker.parts("troubles")[trouble]
-            edge, gaps, other_iss = _pair(part["edge"]), _pair(part["gap_bytes"]), int(part["other_iss"])
+            edge, gaps, other_iss = _pair(part["edge"]), _pair(part["gap_bytes"]), int(part["stray_seq"]) if part["marks"] & 4 else 0
             retransmits, retransmitted_bytes = _pair(part["retransmits"]), _pair(part["retransmitted_bytes"])
             out_of_order = _pair(part["out_of_order"])
             if part["ranges"].any():
