@@ -9,13 +9,19 @@ from libc.stdint cimport int64_t, uint64_t
 
 from .live cimport LiveFlow, Tables
 
+cdef extern from *:
+    """
+    #define CONNTRACK_NEVER (-(INT64_C(1) << 62))               /* before all times of segments (walk.pyx) */
+    """
+    int64_t NEVER "CONNTRACK_NEVER"
+
 cdef enum:
     LEAP_NS = 1000000000        # more than captures are out of order, less than any timer
 
 
 cdef inline bint is_leap(const Tables* t) noexcept nogil:
     # Whether the last segment took the time far ahead, which the next may take back.
-    return t.last_ts_ns == t.now_ns and <uint64_t>t.now_ns - <uint64_t>t.before_ns > LEAP_NS
+    return t.last_ts_ns == t.now_ns and t.before_ns > NEVER and t.now_ns - t.before_ns > LEAP_NS
 
 
 cdef inline int64_t settled_ns(const Tables* t) noexcept nogil:

@@ -12,19 +12,15 @@
 # (Linux TCP_TIMEOUT_MIN, 2 ms: the tail loss probe). ACKs and RSTs without an id may all be meant: equal ones are what
 # asks for a fast retransmission (RFC 5681, section 3.2).
 #
-# TTL, MAC and VLAN are not looked at: those of copies differ.
+# TTL, MAC and VLAN are not looked at: those of copies differ. The decision is judge.is_copy; this is what every segment
+# goes through.
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from .abi cimport SegmentRecord
-from .live cimport ACKED, LiveFlow, Tables, Trouble
-from .seqnum cimport seq_le
-from .sides cimport KIND_OTHER, KIND_RST, TCP_ACK, TCP_FIN, TCP_SYN, edge_of, is_known, kind_of
-from .stream cimport covered
+from .live cimport LiveFlow, Tables, Trouble
 
 cdef enum:
     RECENT_IDS = 16
-    COPY_NS = 5000000           # "a few milliseconds"; copies in public captures come within 2 ms
-    COPY_WITHOUT_ID_NS = 1000000
     ID_SHIFT = 48               # of LiveFlow.sent
 
 cdef extern from *:
@@ -50,27 +46,9 @@ cdef inline void note_payload(LiveFlow* f, const SegmentRecord* s, int side) noe
     f.sent[side] = (f.sent[side] & ~PAYLOAD_MASK) | (payload if payload < PAYLOAD_MASK else PAYLOAD_MASK)
 
 
-cdef inline bint is_copy(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
-    """Whether `s`, which is not plainly new, is a frame that was there before."""
-    cdef int64_t since = s.ts_ns - f.last_ts_ns
-    cdef uint32_t behind = <uint16_t>((f.sent[side] >> ID_SHIFT) - id_of(f, s, side))
-    cdef int kind = kind_of(s.flags)
-    cdef uint32_t length, end
-    if behind >= RECENT_IDS or not -COPY_NS <= since <= COPY_NS or not f.packets[side]:
-        return False
-    length = s.payload_bytes + (s.flags & TCP_FIN) + (s.flags & TCP_SYN != 0)
-    end = s.seq + length
-    if kind >= KIND_RST:                                # its numbers need not be those of the connection
-        return behind == 0 and s.ip_id
-    if not is_known(f, side) or s.flags & TCP_ACK and not (f.flags & (ACKED << side) and seq_le(s.ack, f.ack[side])):
-        return False
-    if not s.ip_id:
-        return behind == 0 and length and end == f.snd_nxt[side] and -COPY_WITHOUT_ID_NS < since < COPY_WITHOUT_ID_NS
-    if not f.trouble:
-        return seq_le(end, f.snd_nxt[side]) and (length or behind == 0)
-    if not t.troubles[f.trouble].recent_ids[side] >> behind & 1:
-        return False
-    return seq_le(end, edge_of(t, f, side)) or length and covered(&t.troubles[f.trouble], side, s.seq, end) == length
+cdef inline uint32_t behind_last(const LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
+    # By how much the id is less than that of the side's last segment; below RECENT_IDS is_copy() knows more.
+    return <uint16_t>((f.sent[side] >> ID_SHIFT) - id_of(f, s, side))
 
 
 cdef inline void note_id(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:

@@ -106,7 +106,8 @@ cdef int _closed_by(const Closing* c, int reset_by) noexcept nogil:
 
 
 cdef int _completeness(const FlowRecord* out, bint bare_ack) noexcept nogil:
-    # Wireshark's bits (packet-tcp.c): ACK is a segment with ACK, without SYN and payload, be it a FIN or a RST; DATA is payload of a segment with ACK and without SYN, or of a SYN. The history has most.
+    # Wireshark's bits (packet-tcp.c): ACK is a segment with ACK, without SYN and payload, be it a FIN or a RST; DATA is
+    # payload of a segment with ACK and without SYN, or of a SYN. The history has most.
     cdef int bits = HAS_ACK if bare_ack else 0
     cdef uint8_t letter
     cdef size_t i

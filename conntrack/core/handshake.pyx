@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .life cimport (
     ACTIVE_OPEN, EVENT_SYN, EVENT_SYN_ACK, EVENT_SYN_ACK_AGAIN, INFERRED, LETTER_SYN, LETTER_SYN_ACK, NO_TIME, OPENING,
-    OVER, PASSIVE, RECEIVED, SEEN, SENT, STEADY, add_letter, established_ts, move, set_synack_ts, synack_ts, trait,
+    OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, established_ts, move, set_synack_ts, synack_ts, trait,
     trouble_of,
 )
 from .live cimport (
@@ -51,8 +51,8 @@ cdef void _begin_side(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
 cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
     cdef int peer = 1 - side
     cdef Trouble* x
-    cdef bint split = side == 1 and trait(t, f, 0) & ACTIVE_OPEN and trait(t, f, 1) & STEADY \
-        and f.flags & SAW_SYN and not f.flags & SAW_SYN_ACK
+    cdef bint split = side == 1 and trait(t, f, 0) & ACTIVE_OPEN and f.flags & SAW_SYN and not f.flags & SAW_SYN_ACK \
+        and trait(t, f, 1) & (OPENING | ACTIVE_OPEN) == OPENING
     if split:                                           # an ACK came before its SYN: only the SYN opens (section 3.5)
         f.established_after_ns = <uint32_t>NO_DELAY
         if f.trouble:

@@ -91,8 +91,8 @@ cdef inline bint is_forgotten(const Tables* t, LiveFlow* f, int64_t now_ns) noex
 
 
 cdef inline bint may_expire(const Tables* t, const LiveFlow* f, int64_t now_ns) noexcept nogil:
-    # While a connection has no parts, none of its times is before its first segment's.
-    return f.closing | f.trouble or now_ns - f.first_ts_ns > t.least_timeout_ns
+    # None of its times is before its first segment's (step.pyx).
+    return now_ns - f.first_ts_ns > t.least_timeout_ns
 
 
 cdef inline uint32_t take(Pool* pool, const uint32_t* free_list) noexcept nogil:

@@ -6,7 +6,7 @@ layouts are in live.pxd.
 
 import numpy as np
 
-from .clock cimport settled_ns
+from .clock cimport NEVER, settled_ns
 
 from .abi import FLOW_DTYPE
 
@@ -51,7 +51,7 @@ cdef class LiveTable:
         self.c.timeouts = &timers[0]
         self.c.invalid = &count[0]
         self.c.two_msl_ns = two_msl_ns
-        self.c.now_ns = self.c.before_ns = self.c.last_ts_ns = -(1 << 62)
+        self.c.now_ns = self.c.before_ns = self.c.last_ts_ns = NEVER
         self.c.tag_mask = 0xFFFFFFFF if key_tag else 0
         self.c.synack_rto_ns = synack_rto_ns
         known = [timeout for timeout in (*timeouts.tolist(), synack_rto_ns) if timeout >= 0]

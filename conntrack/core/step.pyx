@@ -15,10 +15,10 @@ from libc.string cimport memcmp, memcpy, memset
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
 from .clock cimport own_time, tell_time
-from .copies cimport ID_SHIFT, id_of, is_copy, payload_of
+from .copies cimport ID_SHIFT, RECENT_IDS, behind_last, id_of, payload_of
 from .expand cimport END_FIN, END_REPLACED, OPEN_AT_END, expand
 from .index cimport hash_words, home, mix, prefetch
-from .judge cimport count_copy, judge, replaces
+from .judge cimport count_copy, is_copy, judge, replaces
 from .life cimport (
     ASSUMED, INFERRED, LINGERS, MARK_EVIDENCE_SHIFT, NO_TIME, SEEN, STEADY, add_head_letter, expire, is_forgotten,
     is_over, may_expire, release_parts, since_ts, states_of, take, trait, trouble_of,
@@ -265,7 +265,9 @@ cdef inline bint _step_plain(Tables* t, LiveFlow* f, const SegmentRecord* s, int
         return False
     if s.flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK) != TCP_ACK or s.seq != f.snd_nxt[side] or s.window == 0:
         return False
-    if seq_lt(s.ack, f.ack[side]) or seq_lt(f.snd_nxt[peer], s.ack) or not f.flags & (ACKED << side) or not is_known(f, side):
+    if seq_lt(s.ack, f.ack[side]) or seq_lt(f.snd_nxt[peer], s.ack):
+        return False
+    if not f.flags & (ACKED << side) or not is_known(f, side):
         return False
     if f.sent[side] >> ID_SHIFT == s.ip_id or f.sent[side] & FULL:     # a duplicated frame, perhaps
         return False
@@ -299,6 +301,7 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
     cdef uint64_t at
     cdef LiveFlow* f
     cdef int64_t now_ns
+    cdef SegmentRecord late
     cdef int i, side
     for i in range(n):
         p = &probes[i]
@@ -333,9 +336,13 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
         if _step_plain(t, f, s, side):
             continue
         if f.packets[0] | f.packets[1]:
-            if is_copy(t, f, s, side):
+            if behind_last(f, s, side) < RECENT_IDS and is_copy(t, f, s, side):
                 count_copy(t, f, side)
                 continue
+            if s.ts_ns < f.first_ts_ns:                 # of what was before its first segment nothing is known
+                late = s[0]
+                late.ts_ns = f.first_ts_ns
+                s = &late
             now_ns = own_time(f, s.ts_ns)
             if may_expire(t, f, now_ns):
                 expire(t, f, now_ns)

@@ -23,7 +23,8 @@ from .live cimport (
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
 from .sides cimport (
-    PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_acked, has_fin, is_known, note_ack, note_timestamp, scale_of,
+    PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_acked, has_fin, is_known, note_ack, note_timestamp,
+    scale_of,
 )
 
 
@@ -111,7 +112,7 @@ cdef void _follow_stray(Tables* t, LiveFlow* f, uint32_t ack, int side) noexcept
     # The peer of `side` is far ahead of what is known of it; where `side` acknowledges that, both are.
     cdef int peer = 1 - side
     cdef Trouble* x = &t.troubles[f.trouble]
-    if x.stray_seq - ack > (<uint32_t>65535 << scale_of(f, side)) + WINDOW_MARGIN:
+    if ack - x.edge[peer] < PLAUSIBLE or x.stray_seq - ack > (<uint32_t>65535 << scale_of(f, side)) + WINDOW_MARGIN:
         return
     x.marks &= <uint8_t>~(3 * STRAY)
     x.gap_bytes[peer] += <uint32_t>(ack - x.edge[peer])     # and any number of times 4 GiB
@@ -196,6 +197,7 @@ cdef bint _take_data(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, b
     cdef uint32_t end = start + length
     cdef uint32_t edge = edge_of(t, f, side)
     cdef bint known_fin = has_fin(t, f, side)
+    cdef bint keep_alive
     cdef Trouble* x
     if length == 0 or (known_fin and seq_lt(f.snd_nxt[side], end)):
         return False                                    # nothing, or beyond the FIN
@@ -207,8 +209,10 @@ cdef bint _take_data(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, b
         trouble_of(t, f)                                # sent, not received: the edge stays behind
         f.snd_nxt[side] = seq_max(f.snd_nxt[side], end)
     elif seq_le(end, edge):
-        if not (s.payload_bytes <= 1 and not fin and s.seq == f.snd_nxt[side] - 1):     # a keep-alive repeats one octet
-            count_retransmit(t, f, side, s.payload_bytes, not fin or known_fin)
+        # A keep-alive repeats one octet that was acknowledged (RFC 9293 3.8.4).
+        keep_alive = s.payload_bytes <= 1 and not fin and s.seq == f.snd_nxt[side] - 1 \
+            and has_acked(f, 1 - side) and f.ack[1 - side] == f.snd_nxt[side]
+        count_retransmit(t, f, side, s.payload_bytes, not keep_alive and (not fin or known_fin))
     elif seq_le(start, edge):
         if start != edge and s.payload_bytes:
             count_retransmit(t, f, side, edge - start, False)
@@ -276,14 +280,16 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
             x.edge[peer] = s.ack                        # all beyond was dropped
             x.ranges[peer] = 0
     elif trait(t, f, peer) & OVER and side == 0 and f.flags & SAW_SYN_ACK and s.seq == f.iss[0] + 1 \
-            and s.ack == f.iss[1] + 1 and has_acked(f, 1) and f.ack[1] == s.seq and f.snd_nxt[1] == s.ack and not has_fin(t, f, 1):
+            and s.ack == f.iss[1] + 1 and has_acked(f, 1) and f.ack[1] == s.seq and f.snd_nxt[1] == s.ack \
+            and not has_fin(t, f, 1):
         # A SYN cookie was all there was of it, and what came out of order was dropped, or even answered with a RST.
         move(t, f, SENT, EVENT_SYN_ACK, peer, s.ts_ns, INFERRED)
         x = trouble_of(t, f)
         x.edge[0] = s.seq
         x.ranges[0] = 0
     edge = edge_of(t, f, side)
-    if trait(t, f, peer) & ACTIVE_OPEN and side == 1 and is_known(f, 0) and not f.flags & SAW_SYN_ACK:
+    if trait(t, f, peer) & ACTIVE_OPEN and side == 1 and is_known(f, 0) and not f.flags & SAW_SYN_ACK \
+            and (f.flags & FLAG_FAST_OPEN or not (s.payload_bytes or s.flags & TCP_FIN)):
         delivered = False                               # a SYN must come first (RFC 9293 3.10.7.3, fifth)
     elif s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) \
             and seq_lt(s.tsval, f.ts_recent[side]):
@@ -319,6 +325,8 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
             if established_ts(t, f) == NO_TIME:
                 set_established_ts(t, f, s.ts_ns)
             move(t, f, SENT, EVENT_DATA, side, s.ts_ns, INFERRED)
+            if side == 1:
+                move(t, f, RECEIVED, EVENT_DATA, peer, s.ts_ns, INFERRED)
     if s.payload_bytes and had_half_closed:
         x = trouble_of(t, f)
         x.half_close_payload_ts_ns = s.ts_ns

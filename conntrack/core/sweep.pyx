@@ -15,7 +15,8 @@ from .clock cimport LEAP_NS, own_time, settled_ns
 from .expand cimport OPEN_AT_END, expand, put_ip
 from .index cimport home, index_remove, prefetch
 from .life cimport (
-    MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, may_expire, release_parts, since_ts, states_of, trait,
+    MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, may_expire, release_parts, since_ts, states_of,
+    trait,
 )
 from .live cimport MARK_V6, Closing, LiveFlow, LiveTable, Tables
 from .step cimport hash_of

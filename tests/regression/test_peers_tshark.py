@@ -1,7 +1,8 @@
 """tshark's streams and their tcp.completeness on all shared captures, against our connections and our column.
 
 A stream of tshark and a connection of ours are the same where they begin with the same frame and have as many
-segments. tshark was asked once (tshark_streams.py), and is asked again for a few captures. Each difference is listed.
+segments, duplicated frames included: tshark counts those. tshark was asked once (tshark_streams.py), and is asked again
+for a few captures. Each difference is listed.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ def of_ours(path: Path) -> dict[tuple[int, int], int]:
     except InputError:
         return {}
     rows: np.ndarray[Any, Any] = np.concatenate([np.empty(0, FLOW_DTYPE), *parts])
-    segments = rows["client_packets"] + rows["server_packets"]
+    segments = sum(rows[f"{side}_{what}"] for side in ("client", "server") for what in ("packets", "duplicates"))
     keys = zip(rows["flow_id"].tolist(), segments.tolist(), strict=True)
     return dict(zip(keys, rows["completeness"].tolist(), strict=True))
 
