@@ -2,10 +2,9 @@
 # interfaces at once, from loopback. They are no retransmissions, and count for nothing but themselves.
 #
 # A host gives each packet another IPv4 identification (RFC 6864), a retransmission too. So a frame is a copy when its
-# id was there among the last RECENT_IDS of its side, it says nothing new, and the connection has not been silent for
-# long. LiveFlow.sent keeps the last id of each side. While a connection has no Trouble, its segments came in order and
-# once, so data that is there again, with an id not newer than the last, can only be a copy. From then on Trouble keeps
-# which ids were there, by the anti-replay window of RFC 4303, section 3.4.3: a late original is none.
+# id was there, it says nothing new, and the connection has not been silent for long. LiveFlow.sent keeps the last id of
+# each side; Trouble, which the first copy brings, keeps which of the last RECENT_IDS were there, by the anti-replay
+# window of RFC 4303, section 3.4.3: a late original is none, and copies may come in bursts.
 #
 # IPv6 has no id, and some hosts send 0. Then only what takes sequence space can be told: the last segment of its side
 # once more, nothing of the peer in between (no duplicate ACKs that ask for it), sooner than any timer sends it again

@@ -15,20 +15,20 @@ Sides are 0 for the client and 1 for the server; X is `side`, Y is `1 - side`.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP
-from .copies cimport RECENT_IDS, behind_last, note_id, note_payload
+from .copies cimport behind_last, note_id, note_payload
 from .handshake cimport judge_syn, judge_syn_ack
 from .life cimport (
     ACTIVE_OPEN, EVENT_RST, LETTER_RST, LINGERS, OPENING, OVER, PASSIVE, RECEIVED, RESET_BY, RESET_WHEN, SEEN, SENT,
     add_letter, closing_of, is_over, move, timer_of, trait, trouble_of,
 )
 from .live cimport (
-    ACKED, FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, RANGES, SAW_BARE_ACK, SAW_SYN,
-    SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
+    FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, RANGES, SAW_BARE_ACK, SAW_SYN_ACK, SAW_TIMESTAMP,
+    Closing, Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
 from .sides cimport (
-    KIND_OTHER, KIND_RST, KIND_SYN, KIND_SYN_ACK, PLAUSIBLE, TCP_ACK, TCP_FIN, TCP_SYN, WINDOW_MARGIN, edge_of, has_acked,
-    is_known, kind_of, scale_of,
+    KIND_ODD, KIND_OTHER, KIND_RST, KIND_SYN, KIND_SYN_ACK, PLAUSIBLE, TCP_ACK, TCP_FIN, TCP_SYN, WINDOW_MARGIN, edge_of,
+    has_acked, is_known, kind_of, scale_of,
 )
 from .stream cimport covered, judge_stream
 
@@ -125,40 +125,34 @@ cdef void _judge_rst(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) n
 
 
 cdef bint is_copy(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
-    """Whether `s`, which is not plainly new, is a frame that was there before."""
+    """Whether `s`, which is not plainly new, is a frame that was there before (copies.pxd)."""
     cdef int64_t since = s.ts_ns - f.last_ts_ns
     cdef uint32_t behind = behind_last(f, s, side)
+    cdef uint32_t length = s.payload_bytes + (s.flags & TCP_FIN) + (s.flags & TCP_SYN != 0)
+    cdef uint32_t end = s.seq + length
     cdef int kind = kind_of(s.flags)
-    cdef uint32_t length, end
-    cdef bint seen
+    cdef Trouble* x = &t.troubles[f.trouble]
     if not -COPY_NS <= since <= COPY_NS or not f.packets[side]:
         return False
-    length = s.payload_bytes + (s.flags & TCP_FIN) + (s.flags & TCP_SYN != 0)
-    end = s.seq + length
-    if kind >= KIND_RST:                                # its numbers need not be those of the connection
-        return behind == 0 and s.ip_id
-    if not is_known(f, side) or s.flags & TCP_ACK and not (f.flags & (ACKED << side) and seq_le(s.ack, f.ack[side])):
+    if behind and not (f.trouble and s.ip_id and x.recent_ids[side] >> behind & 1):
+        return False
+    if s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) and seq_lt(f.ts_recent[side], s.tsval):
+        return False
+    if kind == KIND_ODD:                                # their numbers need not be those of the connection
+        return s.ip_id and f.flags & FLAG_ODD_FLAGS
+    if kind == KIND_RST:
+        return s.ip_id and f.closing and ((t.closings[f.closing].history >> RESET_BY) & 3 == <uint64_t>(side + 1)
+                                          or f.trouble and x.rsts[side])
+    if not is_known(f, side) or s.flags & TCP_ACK and not (has_acked(f, side) and seq_le(s.ack, f.ack[side])):
         return False
     if not s.ip_id:
-        return behind == 0 and length and end == f.snd_nxt[side] and -COPY_WITHOUT_ID_NS < since < COPY_WITHOUT_ID_NS
-    seen = f.flags & (SAW_SYN_ACK if side else SAW_SYN) and s.seq == f.iss[side] if s.flags & TCP_SYN else \
-        f.packets[side] >= RECENT_IDS or seq_lt(f.iss[side], s.seq)
-    if behind and not seen:
-        return False                                    # late, from before the first that was seen
-    if not f.trouble:
-        return seq_le(end, f.snd_nxt[side]) and (length or behind == 0)
-    if not t.troubles[f.trouble].recent_ids[side] >> behind & 1:
-        return False
-    return seq_le(end, edge_of(t, f, side)) or length and covered(&t.troubles[f.trouble], side, s.seq, end) == length
+        return length and end == f.snd_nxt[side] and -COPY_WITHOUT_ID_NS < since < COPY_WITHOUT_ID_NS
+    return seq_le(end, edge_of(t, f, side)) or length and f.trouble and covered(x, side, s.seq, end) == length
 
 
 cdef void count_copy(Tables* t, LiveFlow* f, int side) noexcept nogil:
-    """Count a duplicated frame (copies.pxd): all that is done with one."""
-    cdef bint clean = not f.trouble
-    cdef Trouble* x = trouble_of(t, f)
-    if clean:                                           # whatever has an older id was there
-        x.recent_ids[0] = x.recent_ids[1] = 0xFFFF
-    x.duplicates[side] += 1
+    """Count a duplicated frame: all that is done with one."""
+    trouble_of(t, f).duplicates[side] += 1
 
 
 cdef inline void _count(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:

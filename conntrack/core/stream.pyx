@@ -263,7 +263,7 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     cdef bint new_fin, processed
     cdef uint32_t edge
     cdef Trouble* x
-    if trait(t, f, side) & (OPENING | PASSIVE) and f.flags & (SAW_SYN if peer == 0 else SAW_SYN_ACK) \
+    if trait(t, f, side) & (OPENING | PASSIVE) and f.flags & (SAW_SYN | SAW_SYN_ACK if side else SAW_SYN_ACK) \
             and s.ack - f.iss[peer] - 1 > f.snd_nxt[peer] - f.iss[peer] - 1:
         return                                          # of an older connection: it does not acknowledge the peer's SYN
     f.flags |= <uint32_t>KNOWN << side

@@ -110,7 +110,7 @@ def ladder(segments: NDArray[np.void]) -> str:
         time = (int(s["ts_ns"]) - START_NS) / 1e9
         lines.append(
             f"{s['frame']:3} {time:9.3f} {s['src_port']:5} > {s['dst_port']:5} [{flags}] seq {s['seq']} ack {s['ack']}"
-            f" len {s['payload_bytes']} tsval {s['tsval']}"
+            f" len {s['payload_bytes']} tsval {s['tsval']} id {s['ip_id']}"
         )
     return "\n".join(lines)
 

@@ -40,6 +40,24 @@ DIFFERENT: dict[str, tuple[str, Counter[Session], Counter[Session]]] = {
             ]
         ),
     ),
+    "mongo": (
+        "Two or three frames of each connection are there twice, on two VLANs and a hop apart, with the same IP id and"
+        " within 16 us: duplicated frames, which Arkime counts as segments.",
+        Counter(
+            [
+                ("10.10.10.10:51822", "10.10.10.11:27017", 3, 1, 469, 78, 2, 0, 0, 1483459978959, 1483459979301),
+                ("10.10.10.12:55582", "10.10.10.13:27017", 3, 1, 281, 78, 2, 0, 0, 1483558834969, 1483558835131),
+                ("10.10.10.18:64566", "10.10.10.19:30000", 3, 1, 295, 78, 2, 0, 0, 1483814916005, 1483814916108),
+            ]
+        ),
+        Counter(
+            [
+                ("10.10.10.10:51822", "10.10.10.11:27017", 5, 1, 621, 78, 3, 0, 0, 1483459978959, 1483459979301),
+                ("10.10.10.12:55582", "10.10.10.13:27017", 5, 1, 433, 78, 3, 0, 0, 1483558834969, 1483558835131),
+                ("10.10.10.18:64566", "10.10.10.19:30000", 5, 2, 447, 156, 4, 0, 0, 1483814916005, 1483814916108),
+            ]
+        ),
+    ),
     "ospf": (
         "Segments of one direction and no handshake: Arkime calls the first sender the source. Its port is 179, where"
         " BGP listens, and the other's is ephemeral: that one opened the connection.",

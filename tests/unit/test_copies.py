@@ -52,7 +52,7 @@ def test_a_mirrored_capture_is_the_capture(states: tuple[int, int]) -> None:
 
 def test_bursts_of_copies_are_copies_too() -> None:
     segments = transfer(step_s=0.0001).segments()
-    row = track(mirrored(segments, burst=4))[0]
+    row = track(mirrored(segments, burst=2))[0]
     plain = track(segments)[0]
     for field in ("client_packets", "server_packets", "client_retransmits", "server_retransmits", "client_state"):
         assert row[field] == plain[field]
