@@ -378,6 +378,9 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         event = Event.SYN_ACK
         if x.opened and not x.greeting and not again:
             return None  # its SYN had another number
+        if again and x is c.ends[c.client] and not c.simultaneous:
+            x.acked = ack if x.acked is None else max(x.acked, ack)
+            return None  # it asked, and nobody asked it
         if not x.greeting:
             c.answers.sent = c.answers.sent or [int(s["ts_ns"])]
         elif x is c.ends[c.server] and (again or x.state in (SYN_SENT, SYN_RECEIVED, CLOSED)):
