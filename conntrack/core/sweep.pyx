@@ -11,10 +11,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from .abi cimport FlowRecord, SocketRecord
+from .clock cimport LEAP_NS, own_time, settled_ns
 from .expand cimport OPEN_AT_END, expand, put_ip
 from .index cimport home, index_remove, prefetch
 from .life cimport (
-    MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, release_parts, since_ts, states_of, trait,
+    MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, may_expire, release_parts, since_ts, states_of,
+    trait,
 )
 from .live cimport MARK_V6, Closing, LiveFlow, LiveTable, Tables
 from .step cimport hash_of
@@ -24,11 +26,12 @@ from .abi import FLOW_DTYPE, SOCKET_DTYPE
 
 cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room) noexcept nogil:
     cdef LiveFlow* f
+    cdef int64_t now_ns = settled_ns(t)
     while record < t.flow_pool.used and room > 0:
         f = &t.flows[record]
         if f.origin:
-            expire(t, f)
-            if is_forgotten(t, f):
+            expire(t, f, now_ns)
+            if is_forgotten(t, f, now_ns - LEAP_NS):     # what comes late finds it still
                 expand(t, f, OPEN_AT_END, &t.retired[t.retired_count])
                 t.retired_count += 1
                 room -= 1
@@ -57,21 +60,17 @@ def sweep(LiveTable table not None, uint32_t start=1):
 cdef struct Before:             # a record as it was before somebody looked ahead
     LiveFlow record
     Closing closing
-    int64_t now_ns
 
 
 cdef inline void _look_ahead(Tables* t, LiveFlow* f, int64_t now_ns, Before* before) noexcept nogil:
     # Expire as if it were `now_ns`; _put_back undoes it, so that looking ahead changes nothing.
     before.record = f[0]
-    before.now_ns = t.now_ns
     if f.closing:
         before.closing = t.closings[f.closing]
-    t.now_ns = now_ns
-    expire(t, f)
+    expire(t, f, own_time(f, now_ns))
 
 
 cdef inline void _put_back(Tables* t, LiveFlow* f, const Before* before) noexcept nogil:
-    t.now_ns = before.now_ns
     if before.record.closing:
         t.closings[before.record.closing] = before.closing
     elif f.closing:
@@ -86,7 +85,7 @@ cdef inline bint _has_room_to_look_ahead(const Tables* t) noexcept nogil:
 
 cdef void _expand_at(Tables* t, LiveFlow* f, int64_t now_ns, FlowRecord* out) noexcept nogil:
     cdef Before before
-    if now_ns - f.first_ts_ns <= t.least_timeout_ns:    # no timer can have run out
+    if not may_expire(t, f, own_time(f, now_ns)):
         expand(t, f, OPEN_AT_END, out)
         return
     _look_ahead(t, f, now_ns, &before)
@@ -161,7 +160,6 @@ cdef inline bint _is_of(const Tables* t, const LiveFlow* f, int side, const Host
 
 cdef void _put_socket(Tables* t, LiveFlow* f, int side, SocketRecord* out) noexcept nogil:
     out.flow_id = f.origin & ((<uint64_t>1 << 48) - 1)
-    out.at_ts_ns = t.now_ns
     out.since_ts_ns = since_ts(t, f, side)
     put_ip(t, f, side, out.local_ip)
     put_ip(t, f, 1 - side, out.remote_ip)
