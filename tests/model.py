@@ -392,7 +392,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
             if x.opened and not x.spoke:  # it comes behind its answer
                 x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
             else:
-                c.answers.asked = True
+                c.answers.asked = int(s["ts_ns"])
             return None
         c.simultaneous |= y.state in (SYN_SENT, SYN_RECEIVED)
         if payload:

@@ -17,9 +17,7 @@ cdef enum:
     UNKNOWN_SCALE = 15              # nibble of LiveFlow.scales: no window scale option seen
     NO_DELAY = 0xFFFFFFFF           # LiveFlow.*_after_ns: the step was not seen, or later than 4.29 s (see Trouble)
 
-cdef enum:                          # Trouble.synack_news
-    SYNACK_ASKED = 1                # the client's SYN came again: the next SYN+ACK answers it
-    SYNACK_ACKED = 2                # the client acknowledged it again
+cdef enum:
     MOST_TURNS = 8                  # of Trouble.synack_turns; hosts do not wait longer than 2^8 times the first
 
 cdef enum:                          # LiveFlow.marks; bits 4-7, two a side, are states.Evidence (life.pxd)
@@ -104,7 +102,7 @@ cdef struct Trouble:                # 256 bytes
     uint32_t rsts[2]                # beyond the one that ended it
     uint16_t header_wraps[2]
     uint8_t synack_turns            # how often a timer sent the SYN+ACK again
-    uint8_t synack_news             # SYNACK_*: what came since the last SYN+ACK
+    uint8_t synack_acked            # the client has acknowledged the last SYN+ACK again
     uint16_t reserved
     uint64_t retransmitted_bytes[2]
     uint64_t gap_bytes[2]
@@ -116,6 +114,7 @@ cdef struct Trouble:                # 256 bytes
     uint64_t half_close_payload_bytes
     int64_t reused_age_ns
     int64_t synack_again_ts_ns      # last SYN+ACK that repeats the first
+    int64_t synack_asked_ts_ns      # last SYN that came again since then, or NO_TIME
 
 cdef struct V6Pair:                 # 32 bytes
     uint8_t address[32]             # client, server

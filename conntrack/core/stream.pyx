@@ -17,7 +17,7 @@ from .life cimport (
 )
 from .live cimport (
     FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW, FLAG_PAWS_REJECTED, KNOWN,
-    RANGES, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, SYNACK_ACKED, Closing, Trouble,
+    RANGES, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
 from .sides cimport PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_fin, is_known, note_timestamp, scale_of
@@ -134,7 +134,7 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
             evidence = INFERRED
         move(t, f, SENT, EVENT_ACK_OF_SYN, side, s.ts_ns, evidence)
         if _is_waiting(t, f, peer):
-            t.troubles[f.trouble].synack_news |= SYNACK_ACKED
+            t.troubles[f.trouble].synack_acked = 1
         elif processed:
             move(t, f, RECEIVED, EVENT_ACK_OF_SYN, peer, s.ts_ns, evidence)
 

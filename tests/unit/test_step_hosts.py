@@ -31,6 +31,17 @@ class TestAnswersThatAreNotRepeated:
         assert ends(story, 1.3)[1] == SYN_RECEIVED
         assert ends(story, 1.4)[1] == CLOSED
 
+    def test_a_turn_of_the_timer_is_one_though_a_syn_went_unanswered_before(self) -> None:
+        """Of SYNs within half a second Linux answers one (tcp_invalid_ratelimit); the timer starts at that."""
+        story = asked().wait(0.5).again(0).again(1).wait(0.1).again(0).wait(0.95).again(1)
+        assert ends(story, 2.4)[1] == SYN_RECEIVED
+        assert ends(story, 2.6)[1] == CLOSED
+
+    def test_an_answer_to_a_syn_is_no_turn_though_one_was_due(self) -> None:
+        story = asked().wait(1.05).again(0).again(1)
+        assert ends(story, 1.3)[1] == SYN_RECEIVED
+        assert ends(story, 1.4)[1] == CLOSED
+
     def test_the_ack_of_a_cookie_opens_all_the_same(self) -> None:
         assert ends(asked().wait(30).client(".")) == (ESTABLISHED, ESTABLISHED)
 
