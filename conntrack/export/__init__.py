@@ -47,6 +47,10 @@ def make_exporter(name: str, *, of: str = "flows", epoch: bool = False, width: i
 
     columns = COLUMNS if of == "flows" else SOCKET_COLUMNS
     match name:
+        case "tsv" | "csv" | "ndjson" if of == "sockets":
+            from conntrack.export.socket_lines import SocketLines
+
+            return SocketLines(name, epoch=epoch)
         case "tsv" | "csv":
             from conntrack.export.csv import Delimited
 
