@@ -473,6 +473,8 @@ def _reset(s: Any, flags: int, x: End, y: End) -> None:
     else:
         number = near(seq, x.edge)
         valid = number == x.edge or (bool(x.ranges) and number == max(high for _, high in x.ranges))
+        if x.state in (SYN_SENT, SYN_RECEIVED) and y.acked is not None:
+            valid |= near(seq, y.acked) == y.acked  # of the SYN+ACK that it chose, where there were two
     if not stray:
         x.move(sent(x.state, Event.RST), ts)
     if valid:

@@ -80,6 +80,8 @@ cdef bint _rst_counts(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
         return s.flags & TCP_ACK and s.ack - f.iss[peer] - 1 <= f.snd_nxt[peer] - f.iss[peer] - 1
     if not is_known(f, side) and not f.ack[peer]:
         return True                                     # its sender was never seen, nor acknowledged
+    if trait(t, f, side) & OPENING and f.ack[peer] and s.seq == f.ack[peer]:
+        return True                                     # of two SYN+ACKs that differ, the one that the client chose
     if f.trouble:
         x = &t.troubles[f.trouble]
         for i in range(x.ranges[side]):

@@ -49,6 +49,11 @@ class TestAnswersThatAreNotRepeated:
         story = asked().client("P.", 100, seq=1449).server("R", seq=1).client(".", seq=1)
         assert ends(story)[1] == ESTABLISHED
 
+    def test_a_client_that_chose_one_of_two_answers_takes_a_rst_for_that(self) -> None:
+        """A cookie, its ACK dropped for a full accept queue, then a real answer to a SYN that came late."""
+        story = asked().client(".").again(1).server("S.", seq=5000, ack=1).server("R", seq=1)
+        assert ends(story) == (CLOSED, SYN_RECEIVED)
+
     def test_a_server_that_gave_up_may_be_asked_again(self) -> None:
         story = asked().wait(60).again(0).server("S.", seq=5000, ack=1)
         assert ends(story) == (SYN_SENT, SYN_RECEIVED)
