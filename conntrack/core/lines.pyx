@@ -48,9 +48,10 @@ cdef struct Field:
     const uint8_t* table        # of a WORD: MOST_WORD octets each, the first is its length
     uint8_t[MOST_LITERAL] literal       # what stands before the value
 
-cdef struct Clock:              # a second and its text: rows that follow each other often share it
+cdef struct Clock:              # the last time in a field, and its text: rows that follow each other often share it
+    int64_t ts_ns
     int64_t second
-    uint8_t[19] text
+    uint8_t[32] text
 
 cdef struct Plan:
     int fields
@@ -60,32 +61,51 @@ cdef struct Plan:
     Field[MOST_FIELDS] field
 
 
+cdef uint8_t[200] PAIRS         # 00 to 99
+cdef uint8_t[1024] OCTETS       # 0 to 255, each with a dot behind it
+for _n in range(100):
+    PAIRS[2 * _n], PAIRS[2 * _n + 1] = 48 + _n // 10, 48 + _n % 10
+for _n in range(256):
+    for _i, _digit in enumerate(b"%d." % _n):
+        OCTETS[4 * _n + _i] = _digit
+
+
 cdef inline uint8_t* _put_two(uint8_t* to, uint32_t value) noexcept nogil:
-    to[0] = <uint8_t>(48 + value // 10)
-    to[1] = <uint8_t>(48 + value % 10)
+    memcpy(to, &PAIRS[2 * value], 2)
     return to + 2
 
 
-cdef inline uint8_t* _put_number(uint8_t* to, uint64_t value) noexcept nogil:
-    cdef uint8_t digits[20]
-    cdef int n = 20
-    while True:
-        n -= 1
-        digits[n] = <uint8_t>(48 + value % 10)
-        value //= 10
-        if not value:
-            break
-    memcpy(to, &digits[n], 20 - n)
-    return to + 20 - n
+cdef inline uint8_t* _put_small(uint8_t* to, uint32_t value) noexcept nogil:
+    # Below 10,000, without leading zeros.
+    if value >= 100:
+        if value >= 1000:
+            to = _put_two(to, value // 100)
+        else:
+            to[0] = <uint8_t>(48 + value // 100)
+            to += 1
+        return _put_two(to, value % 100)
+    if value >= 10:
+        return _put_two(to, value)
+    to[0] = <uint8_t>(48 + value)
+    return to + 1
+
+
+cdef uint8_t* _put_number(uint8_t* to, uint64_t value) noexcept nogil:
+    cdef uint32_t low
+    if value < 10000:
+        return _put_small(to, <uint32_t>value)
+    to = _put_number(to, value // 10000)
+    low = <uint32_t>(value % 10000)
+    return _put_two(_put_two(to, low // 100), low % 100)
 
 
 cdef inline uint8_t* _put_nanoseconds(uint8_t* to, uint32_t value) noexcept nogil:
-    cdef int i
     to[0] = 46                                          # a dot
-    for i in range(9, 0, -1):
-        to[i] = <uint8_t>(48 + value % 10)
-        value //= 10
-    return to + 10
+    to[1] = <uint8_t>(48 + value // 100000000)
+    to = _put_two(to + 2, value // 1000000 % 100)
+    to = _put_two(to, value // 10000 % 100)
+    to = _put_two(to, value // 100 % 100)
+    return _put_two(to, value % 100)
 
 
 cdef void _tell(Clock* clock, int64_t second) noexcept nogil:
@@ -117,13 +137,15 @@ cdef void _tell(Clock* clock, int64_t second) noexcept nogil:
 
 
 cdef inline uint8_t* _put_time(uint8_t* to, int64_t ts_ns, Clock* clock) noexcept nogil:
-    cdef int64_t second = ts_ns // NS - (ts_ns % NS < 0)
-    if second != clock.second:
-        _tell(clock, second)
-    memcpy(to, clock.text, 19)
-    to = _put_nanoseconds(to + 19, <uint32_t>(ts_ns - second * NS))
-    to[0] = 90                                          # Z
-    return to + 1
+    cdef int64_t second
+    if ts_ns != clock.ts_ns:
+        second = ts_ns // NS - (ts_ns % NS < 0)
+        if second != clock.second:
+            _tell(clock, second)
+        clock.ts_ns = ts_ns
+        _put_nanoseconds(&clock.text[19], <uint32_t>(ts_ns - second * NS))[0] = 90      # Z
+    memcpy(to, clock.text, 30)
+    return to + 30
 
 
 cdef inline uint8_t* _put_epoch(uint8_t* to, int64_t ts_ns) noexcept nogil:
@@ -139,9 +161,8 @@ cdef inline uint8_t* _put_address(uint8_t* to, const uint8_t* address, int versi
     cdef int i
     if version == 4:
         for i in range(12, 16):
-            to = _put_number(to, address[i])
-            to[0] = 46
-            to += 1
+            memcpy(to, &OCTETS[4 * address[i]], 4)
+            to += 2 + (address[i] > 9) + (address[i] > 99)
         return to - 1
     inet_ntop(AF_INET6, address, <char*>to, 46)
     return to + strlen(<const char*>to)
@@ -188,15 +209,17 @@ cdef inline uint8_t* _put_value(
 cdef uint8_t* _put_rows(
     const Plan* plan, const uint8_t* row, Py_ssize_t n, Py_ssize_t size, uint8_t* to
 ) noexcept nogil:
-    cdef Clock clock
+    cdef Clock[MOST_FIELDS] clocks
     cdef const Field* f
     cdef int k
-    _tell(&clock, 0)
+    for k in range(plan.fields):
+        _tell(&clocks[k], 0)
+        clocks[k].ts_ns = NO_TIME
     for _ in range(n):
         for k in range(plan.fields):
             f = &plan.field[k]
             memcpy(to, f.literal, f.literal_bytes)
-            to = _put_value(to + f.literal_bytes, row, f, plan.json, &clock)
+            to = _put_value(to + f.literal_bytes, row, f, plan.json, &clocks[k])
         memcpy(to, plan.end, plan.end_bytes)
         to += plan.end_bytes
         row += size

@@ -301,12 +301,15 @@ class _Judge:
         return due - EARLY_S <= waited <= due * (1 + SLACK_SHARE) + PATIENCE_S
 
     def _fin_is_overdue(self, key: bytes, at_ns: int) -> bool:
-        """The same of a FIN, whose next turn comes after twice as long as the last one did."""
-        before = [ts for ts, _ in self._before(key, at_ns)]
-        if len(before) < 2:
+        """The same of a FIN, whose next turn comes after twice as long as the last one did.
+
+        Each turn may have been late itself, so that it is as long as all before it together, and a little more or less.
+        """
+        fins = [ts for ts, flags in self._before(key, at_ns) if flags & _FIN]
+        if len(fins) < 2:
             return False
-        waited, due = at_ns - before[-1], 2 * (before[-1] - before[-2])  # the last turn itself may have been late
-        return due * (1 - SLACK_SHARE) <= waited <= due * (1 + SLACK_SHARE) + SLACK_S * 1e9
+        waited, turn, together = at_ns - fins[-1], 2 * (fins[-1] - fins[-2]), fins[-1] - fins[0]
+        return turn * (1 - SLACK_SHARE) <= waited <= max(turn, together) * (1 + SLACK_SHARE) + SLACK_S * 1e9
 
 
 def _within_slack(kernel: str, ours: _Ours, at_ns: int) -> bool:

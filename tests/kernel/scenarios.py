@@ -55,6 +55,9 @@ QUEUE = 4
 """Their backlog: one connection more than this waits to be accepted, and as many handshakes for the last ACK."""
 COOKIES_FROM = 8
 """Backlog of the listener at COOKIES: with so many handshakes not complete, all further SYN+ACKs are cookies."""
+COOKIES_BYTES = 5000
+"""What the server sends there, more than any client does: where both ends have sent nearly the same, a late ACK is a
+valid cookie (check_tcp_syn_cookie in net/ipv4/syncookies.c), and opens a socket for a connection that is long over."""
 REFUSED = 9
 SAME_PORTS = range(62000, 62020)
 """Local ports that are used again and again: SYNs onto a server's TIME_WAIT, and onto what else may be left."""
@@ -151,7 +154,7 @@ async def _next_second() -> None:
 async def _serve(host: _Sockets, s: socket.socket, port: int) -> None:
     try:
         if port in (PASSIVE, FAST_OPEN, COOKIES):
-            await host.send(s, 3000)
+            await host.send(s, COOKIES_BYTES if port == COOKIES else 3000)
             await host.drain_and_close(s)
         elif port == ACTIVE:
             await host.send(s, 9000)

@@ -48,6 +48,18 @@ def test_ndjson_has_the_promised_keys_in_their_order(leak: str, capfd: pytest.Ca
     assert last["remote_port"] == 40_002
 
 
+@pytest.mark.parametrize("at", [(), ("--at", "12:00:04")], ids=["end", "instant"])
+def test_a_host_that_is_not_in_the_capture_is_said_to_be_none(
+    leak: str, capfd: pytest.CaptureFixture[str], at: tuple[str, ...]
+) -> None:
+    assert main(["sockets", leak, *at, "--host", "10.0.0.99", "--format", "tsv"]) == 0
+    captured = capfd.readouterr()
+    assert captured.out.splitlines() == ["\t".join(COLUMNS)]
+    assert captured.err == (
+        "ctrack: --host: no segment of 10.0.0.99 in what was read; 'ctrack report' lists the services\n"
+    )
+
+
 def test_several_instants_come_in_order_of_time_each_once(leak: str, capfd: pytest.CaptureFixture[str]) -> None:
     spellings = ["12:00:04", str(NOON), "2025-11-21T12:00:04Z", "12:00", "2025-11-21T14:00:02.5+02:00"]
     arguments = [part for text in spellings for part in ("--at", text)]
