@@ -106,4 +106,5 @@ def _are_of(segments: Array, host: Host) -> Array:
     address, version = np.frombuffer(host[0], np.uint64), host[1]
     words = segments.view(_WORDS)
     of: Array = (words["src"] == address).all(axis=1) | (words["dst"] == address).all(axis=1)
-    return of & (words["ip_version"] == version)
+    of &= words["ip_version"] == version
+    return of

@@ -206,7 +206,10 @@ class _View:
         if self._rows is not None and self._kept:
             import numpy as np
 
-            self._write(self._rows, np.concatenate(self._kept))
+            rows = self._kept[0]
+            if len(self._kept) > 1:  # as bytes: numpy would join structs field by field
+                rows = np.concatenate([part.view(f"V{part.itemsize}") for part in self._kept]).view(rows.dtype)
+            self._write(self._rows, rows)
             self._kept.clear()
             self._kept_rows = 0
 
