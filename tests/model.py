@@ -368,6 +368,8 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     if (payload or fin) and (x.fin_end is None or end <= x.fin_end):
         if first_fin:
             x.fin_end, x.fin_sent = end, ts
+        if c.waits(y):
+            x.ranges = []
         if taken:
             x.fill(seq, end)
         if first_fin:

@@ -278,6 +278,9 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
         x.zero_windows[side] += 1
         if decade(x.zero_windows[side]):
             add_letter(t, f, LETTER_ZERO_WINDOW + side)
+    if (s.payload_bytes or s.flags & TCP_FIN) and _is_waiting(t, f, peer):
+        # What came beyond a hole before was dropped: an open server would have answered it at once (RFC 5681 4.2).
+        t.troubles[f.trouble].ranges[side] = 0
     new_fin = _take_data(t, f, s, side, delivered)
     if s.payload_bytes or s.flags & TCP_FIN:
         if trait(t, f, side) & (OPENING | PASSIVE) and not f.flags & FLAG_FAST_OPEN:

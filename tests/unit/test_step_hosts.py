@@ -65,6 +65,13 @@ class TestFullAcceptQueue:
         assert ends(story) == (FIN_WAIT_1, SYN_RECEIVED)
         assert ends(story.server(".", ack=101)) == (FIN_WAIT_1, ESTABLISHED)
 
+    def test_what_came_beyond_a_hole_while_it_was_full_is_gone(self) -> None:
+        """The first that an open server does with such a segment is to answer it (RFC 5681, 4.2)."""
+        story = in_state(ESTABLISHED, SYN_RECEIVED).client("P.", 10, seq=101).client("F.", seq=111)
+        story.server(".", ack=1).client("P.", 100, seq=1)
+        assert ends(story) == (FIN_WAIT_1, ESTABLISHED)
+        assert ends(story.client("P.", 10, seq=101)) == (FIN_WAIT_1, CLOSE_WAIT)
+
     def test_had_room_if_the_server_falls_silent(self) -> None:
         story = in_state(ESTABLISHED, SYN_RECEIVED).client(".")
         assert ends(story, 1)[1] == SYN_RECEIVED
