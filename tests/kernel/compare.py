@@ -54,6 +54,7 @@ ANSWER_NS = 500_000_000
 answered one within this time (tcp_invalid_ratelimit), and its timer began anew at that, with a second at least."""
 
 _FIN, _SYN, _ACK = 1, 2, 16
+_DATA = 256  # not a flag of TCP: the segment has payload
 CLOSED = TcpState.CLOSED.name
 GONE = (CLOSED, TcpState.LISTEN.name)
 UNSENT_FIN = {
@@ -204,9 +205,8 @@ class _Judge:
         self._out: dict[bytes, list[tuple[int, int]]] = {}
         self._in: dict[bytes, list[tuple[int, int]]] = {}
         near = _is_local(host, segments["src_ip"]).tolist()
-        for key, is_out, ts, flags in zip(
-            keys, near, segments["ts_ns"].tolist(), (segments["flags"] & 0x17).tolist(), strict=True
-        ):
+        kinds = (segments["flags"] & 0x17) + _DATA * (segments["payload_bytes"] > 0)
+        for key, is_out, ts, flags in zip(keys, near, segments["ts_ns"].tolist(), kinds.tolist(), strict=True):
             (self._out if is_out else self._in).setdefault(key, []).append((ts, flags))
         self._closed: dict[bytes, list[int]] = {}
         for ts, key in closed:
@@ -305,10 +305,13 @@ class _Judge:
 
         Each turn may have been late itself, so that it is as long as all before it together, and a little more or less.
         """
-        fins = [ts for ts, flags in self._before(key, at_ns) if flags & _FIN]
-        if len(fins) < 2:
+        before = self._before(key, at_ns)
+        opened = max((ts for ts, flags in before if flags & _SYN), default=0)
+        first = min((ts for ts, flags in before if flags & _FIN and ts > opened), default=None)
+        sent = [ts for ts, flags in before if flags & (_FIN | _DATA)]  # with the FIN waits what is before it
+        if first is None or len(sent) < 2:
             return False
-        waited, turn, together = at_ns - fins[-1], 2 * (fins[-1] - fins[-2]), fins[-1] - fins[0]
+        waited, turn, together = at_ns - sent[-1], 2 * (sent[-1] - sent[-2]), sent[-1] - first
         return turn * (1 - SLACK_SHARE) <= waited <= max(turn, together) * (1 + SLACK_SHARE) + SLACK_S * 1e9
 
 
