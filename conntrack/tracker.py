@@ -258,15 +258,15 @@ class Tracker:
         ip, version = host or (bytes(16), 0)
         looked_ns = max(-_FARTHEST_NS, min(at_ns, _FARTHEST_NS))
         self._make_room(1)
-        parts = []
-        record = 1
-        while record:
-            rows = np.empty(ROWS, dtype=SOCKET_DTYPE)
-            record, count = sweep.sockets(self._table, record, looked_ns, version, np.frombuffer(ip, np.uint8), rows)
-            parts.append(rows[:count])
-        rows = np.concatenate(parts)
-        rows["at_ts_ns"] = at_ns
-        return rows[np.argsort(rows["flow_id"], kind="stable")]
+        rows = np.empty(2 * self._table.slots_used, dtype=SOCKET_DTYPE)
+        count = sweep.sockets(self._table, looked_ns, version, np.frombuffer(ip, np.uint8), rows)
+        rows = rows[:count]
+        if looked_ns != at_ns:
+            rows["at_ts_ns"] = at_ns
+        flow_ids = rows["flow_id"]
+        if (flow_ids[1:] < flow_ids[:-1]).any():  # rows as plain bytes: numpy would copy structs field by field
+            rows = rows.view(f"V{SOCKET_DTYPE.itemsize}")[np.argsort(flow_ids, kind="stable")].view(SOCKET_DTYPE)
+        return rows
 
     # --- Room ---------------------------------------------------------------------------------------------------------
 

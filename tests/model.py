@@ -334,6 +334,8 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     if (payload or fin) and (x.fin_end is None or end <= x.fin_end):
         if first_fin:
             x.fin_end, x.fin_sent = end, ts
+        if c.waits(y):
+            x.ranges = []
         if taken:
             x.fill(seq, end)
         if first_fin:
@@ -366,7 +368,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
             if x.opened and not x.spoke:  # it comes behind its answer
                 x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
             else:
-                c.answers.asked = True
+                c.answers.asked = int(s["ts_ns"])
             return None
         c.simultaneous |= y.state in (SYN_SENT, SYN_RECEIVED)
         if payload:
@@ -454,6 +456,8 @@ def _reset(s: Any, flags: int, x: End, y: End) -> None:
     else:
         number = near(seq, x.edge)
         valid = number == x.edge or (bool(x.ranges) and number == max(high for _, high in x.ranges))
+        if x.state in (SYN_SENT, SYN_RECEIVED) and y.acked is not None:
+            valid |= near(seq, y.acked) == y.acked  # of the SYN+ACK that it chose, where there were two
     if not stray:
         x.move(sent(x.state, Event.RST), ts)
     if valid:

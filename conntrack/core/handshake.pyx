@@ -13,11 +13,14 @@ from .life cimport (
 )
 from .live cimport (
     FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN, MOST_TURNS, NO_DELAY,
-    OTHER_ISS, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, SYNACK_ASKED, FirstSeen, Trouble,
+    OTHER_ISS, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, FirstSeen, Trouble,
 )
 from .seqnum cimport seq_le
 from .sides cimport LARGEST_SCALE, has_acked, is_known, note_ack, set_scale
 from .stream cimport count_retransmit
+
+cdef enum:
+    ANSWER_NS = 500000000       # how long a server may leave a repeated SYN unanswered (Linux tcp_invalid_ratelimit)
 
 
 cdef void note_syn(FirstSeen* first, const SegmentRecord* s) noexcept nogil:
@@ -82,7 +85,7 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
     x = trouble_of(t, f)
     x.more_syns[side] += 1
     if s.seq == f.iss[side]:
-        x.synack_news |= SYNACK_ASKED
+        x.synack_asked_ts_ns = s.ts_ns
         count_retransmit(t, f, side, s.payload_bytes, True)
         return
     x.pending_role = <uint8_t>(side + 1)
@@ -93,15 +96,20 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
 
 cdef void _note_answer(Tables* t, LiveFlow* f, const SegmentRecord* s, Trouble* x, bint same) noexcept nogil:
     # A SYN+ACK beyond the first: which turn of the server's timer it was. What answers a SYN that came again starts the
-    # timer again and is no turn (Linux tcp_check_req); where the capture lacks some, the time gone says how many.
+    # timer again and is no turn (Linux tcp_check_req): it comes before that is due, or right behind the SYN. One that
+    # comes later is a turn; the SYN was lost on the way, or was one of too many (tcp_oow_rate_limited). Where the
+    # capture lacks some, the time gone says how many.
     cdef int64_t last = synack_ts(t, f) if x.second_timer_ts_ns == NO_TIME else x.second_timer_ts_ns
+    cdef int64_t waited = s.ts_ns - last
     if not same:
         x.synack_turns = 0
-    elif not x.synack_news & SYNACK_ASKED and x.synack_turns < MOST_TURNS:
+    elif x.synack_turns < MOST_TURNS and (x.synack_asked_ts_ns == NO_TIME or (
+            s.ts_ns - x.synack_asked_ts_ns > ANSWER_NS and waited >= t.synack_rto_ns << x.synack_turns)):
         x.synack_turns += 1
-        while x.synack_turns < MOST_TURNS and 0 < t.synack_rto_ns << x.synack_turns <= s.ts_ns - last:
+        while x.synack_turns < MOST_TURNS and 0 < t.synack_rto_ns << x.synack_turns <= waited:
             x.synack_turns += 1
-    x.synack_news = 0
+    x.synack_acked = 0
+    x.synack_asked_ts_ns = NO_TIME
     x.second_timer_ts_ns = s.ts_ns
 
 

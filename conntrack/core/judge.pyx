@@ -88,6 +88,8 @@ cdef bint _rst_counts(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
         return s.flags & TCP_ACK and s.ack - f.iss[peer] - 1 <= f.snd_nxt[peer] - f.iss[peer] - 1
     if not is_known(f, side) and not has_acked(f, peer):
         return True                                     # its sender was never seen, nor acknowledged
+    if trait(t, f, side) & OPENING and f.ack[peer] and s.seq == f.ack[peer]:
+        return True                                     # of two SYN+ACKs that differ, the one that the client chose
     if f.trouble:
         x = &t.troubles[f.trouble]
         for i in range(x.ranges[side]):
@@ -136,7 +138,9 @@ cdef bint is_copy(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noex
         return False
     if behind and not (f.trouble and s.ip_id and x.recent_ids[side] >> behind & 1):
         return False
-    if s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) and seq_lt(f.ts_recent[side], s.tsval):
+    # A newer timestamp is news, but for the very last segment again: that may have been too old to be remembered by it.
+    if (behind or not s.ip_id) and s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) \
+            and seq_lt(f.ts_recent[side], s.tsval):
         return False
     if kind == KIND_ODD:                                # their numbers need not be those of the connection
         return s.ip_id and f.flags & FLAG_ODD_FLAGS

@@ -7,7 +7,7 @@ record has parts at all, are in live.pxd. All of it is one record at a time, wit
 from libc.string cimport memset
 
 from .live cimport (
-    FLAG_HISTORY_CUT, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, HEAD_LETTERS, MARK_V6, NO_DELAY, SYNACK_ACKED,
+    FLAG_HISTORY_CUT, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, HEAD_LETTERS, MARK_V6, NO_DELAY,
 )
 
 cdef enum:                      # how late a timer of a host may be: Linux rounds up by as much as an eighth
@@ -51,6 +51,7 @@ cdef Trouble* trouble_of(Tables* t, LiveFlow* f) noexcept nogil:
         x.pending_ts_ns = x.synack_ts_ns = x.established_ts_ns = NO_TIME
         x.fin_taken_ts_ns[0] = x.fin_taken_ts_ns[1] = NO_TIME
         x.half_close_payload_ts_ns = x.reused_age_ns = x.second_timer_ts_ns = NO_TIME
+        x.synack_asked_ts_ns = NO_TIME
         x.recent_ids[0] = x.recent_ids[1] = 1
     return &t.troubles[f.trouble]
 
@@ -173,7 +174,7 @@ cdef void _expire_answer(Tables* t, LiveFlow* f, int side, int64_t now_ns) noexc
         if x.second_timer_ts_ns != NO_TIME:
             last = x.second_timer_ts_ns
         after <<= x.synack_turns
-        acked = x.synack_news & SYNACK_ACKED
+        acked = x.synack_acked
     last_turn = 2 * after > t.timeouts[states_of(f)[side]]
     if now_ns - last <= after + (0 if last_turn else after // LATE_SHARE + LATE_NS):
         return

@@ -18,9 +18,7 @@ cdef enum:
     UNKNOWN_SCALE = 15              # nibble of LiveFlow.scales: no window scale option seen
     NO_DELAY = 0xFFFFFFFF           # LiveFlow.*_after_ns: the step was not seen, or later than 4.29 s (see Trouble)
 
-cdef enum:                          # Trouble.synack_news
-    SYNACK_ASKED = 1                # the client's SYN came again: the next SYN+ACK answers it
-    SYNACK_ACKED = 2                # the client acknowledged it again
+cdef enum:
     MOST_TURNS = 8                  # of Trouble.synack_turns; hosts do not wait longer than 2^8 times the first
 
 cdef enum:                          # LiveFlow.marks; bits 4-7, two a side, are states.Evidence (life.pxd)
@@ -90,7 +88,7 @@ cdef struct Closing:                # 64 bytes
     # that (bits 62-63): 1 the client, 2 the server.
     uint64_t history
 
-cdef struct Trouble:                # 256 bytes
+cdef struct Trouble:                # 264 bytes
     uint32_t edge[2]                # end of the contiguous part of what each side sent
     uint32_t range_start[8]         # out of order, beyond the edge: [side * RANGES + i]
     uint32_t range_end[8]
@@ -107,7 +105,7 @@ cdef struct Trouble:                # 256 bytes
     uint32_t rsts[2]                # beyond the one that ended it
     uint16_t header_wraps[2]
     uint8_t synack_turns            # how often a timer sent the SYN+ACK again
-    uint8_t synack_news             # SYNACK_*: what came since the last SYN+ACK
+    uint8_t synack_acked            # the client has acknowledged the last SYN+ACK again
     uint16_t recent_ids[2]          # bit n: the id that is n less than the last was there (copies.pxd)
     uint16_t reserved
     uint32_t duplicates[2]          # frames that the capture has twice
@@ -121,6 +119,7 @@ cdef struct Trouble:                # 256 bytes
     uint64_t half_close_payload_bytes
     int64_t reused_age_ns
     int64_t second_timer_ts_ns      # opening: last SYN+ACK that repeats the first; both ends linger: the server's timer
+    int64_t synack_asked_ts_ns      # last SYN that came again since then, or NO_TIME
 
 cdef enum:                          # Trouble.marks
     FINS_CROSSED = 1                # neither side had the other's FIN when it sent its own

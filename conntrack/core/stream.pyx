@@ -18,7 +18,7 @@ from .life cimport (
 from .live cimport (
     FIN_TAKEN, FINS_CROSSED, FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW,
     FLAG_PAWS_REJECTED, KNOWN,
-    OTHER_ISS, RANGES, SAW_ACK_OF_SYN, SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, STRAY, SYNACK_ACKED, Closing,
+    OTHER_ISS, RANGES, SAW_ACK_OF_SYN, SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, STRAY, Closing,
     Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
@@ -166,7 +166,7 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
             evidence = INFERRED
         move(t, f, SENT, EVENT_ACK_OF_SYN, side, s.ts_ns, evidence)
         if _is_waiting(t, f, peer):
-            t.troubles[f.trouble].synack_news |= SYNACK_ACKED
+            t.troubles[f.trouble].synack_acked = 1
         elif processed:
             move(t, f, RECEIVED, EVENT_ACK_OF_SYN, peer, s.ts_ns, evidence)
 
@@ -319,6 +319,9 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
         x.zero_windows[side] += 1
         if decade(x.zero_windows[side]):
             add_letter(t, f, LETTER_ZERO_WINDOW + side)
+    if (s.payload_bytes or s.flags & TCP_FIN) and _is_waiting(t, f, peer):
+        # What came beyond a hole before was dropped: an open server would have answered it at once (RFC 5681 4.2).
+        t.troubles[f.trouble].ranges[side] = 0
     new_fin = _take_data(t, f, s, side, delivered)
     if s.payload_bytes or s.flags & TCP_FIN:
         if trait(t, f, side) & (OPENING | PASSIVE) and not f.flags & FLAG_FAST_OPEN:

@@ -158,8 +158,14 @@ cdef inline bint _is_of(const Tables* t, const LiveFlow* f, int side, const Host
     return host.ip_version == 4 and f.address[side] == host.v4
 
 
-cdef void _put_socket(Tables* t, LiveFlow* f, int side, SocketRecord* out) noexcept nogil:
+cdef inline bint _can_expire(const Tables* t, const LiveFlow* f, int64_t at_ns) noexcept nogil:
+    return may_expire(t, f, at_ns) and (
+        t.timeouts[f.client_state] >= 0 or t.timeouts[f.server_state] >= 0)
+
+
+cdef inline void _put_socket(Tables* t, LiveFlow* f, int side, int64_t at_ns, SocketRecord* out) noexcept nogil:
     out.flow_id = f.origin & ((<uint64_t>1 << 48) - 1)
+    out.at_ts_ns = at_ns
     out.since_ts_ns = since_ts(t, f, side)
     put_ip(t, f, side, out.local_ip)
     put_ip(t, f, 1 - side, out.remote_ip)
@@ -171,44 +177,56 @@ cdef void _put_socket(Tables* t, LiveFlow* f, int side, SocketRecord* out) noexc
     out.pad0 = 0
 
 
-cdef uint32_t _sockets(
-    Tables* t, uint32_t record, int64_t at_ns, const Host* host, SocketRecord* out, Py_ssize_t room, Py_ssize_t* count
+cdef inline int _put_open(
+    Tables* t, LiveFlow* f, int64_t at_ns, const Host* host, SocketRecord* out
 ) noexcept nogil:
-    # Most records are over or somebody else's; that shows in the first line of each.
-    cdef LiveFlow* f
-    cdef Before before
-    cdef bint wanted[2]
+    # Write the open ends of a record, the client's first; how many they are.
+    cdef int n = 0
     cdef int side
-    while record < t.flow_pool.used and count[0] + 2 <= room:
+    for side in range(2):
+        if _is_open(t, f, side) and _is_of(t, f, side, host):
+            _put_socket(t, f, side, at_ns, &out[n])
+            n += 1
+    return n
+
+
+cdef int _put_open_ahead(Tables* t, LiveFlow* f, int64_t at_ns, const Host* host, SocketRecord* out) noexcept nogil:
+    cdef Before before
+    cdef int n
+    _look_ahead(t, f, at_ns, &before)
+    n = _put_open(t, f, at_ns, host, out)
+    _put_back(t, f, &before)
+    return n
+
+
+cdef Py_ssize_t _sockets(Tables* t, int64_t at_ns, const Host* host, SocketRecord* out) noexcept nogil:
+    # Most records are over or somebody else's, which shows in the first line of each; few have a timer to look after.
+    cdef LiveFlow* f
+    cdef uint32_t record
+    cdef Py_ssize_t n = 0
+    for record in range(1, t.flow_pool.used):
         f = &t.flows[record]
-        record += 1
-        for side in range(2):
-            wanted[side] = _is_open(t, f, side) and _is_of(t, f, side, host)
-        if not (wanted[0] or wanted[1]) or not f.origin:
+        if not f.origin or not (_is_open(t, f, 0) or _is_open(t, f, 1)):
             continue
-        _look_ahead(t, f, at_ns, &before)
-        for side in range(2):
-            if wanted[side] and _is_open(t, f, side):
-                _put_socket(t, f, side, &out[count[0]])
-                count[0] += 1
-        _put_back(t, f, &before)
-    return record if record < t.flow_pool.used else 0
+        if _can_expire(t, f, at_ns):
+            n += _put_open_ahead(t, f, at_ns, host, &out[n])
+        else:
+            n += _put_open(t, f, at_ns, host, &out[n])
+    return n
 
 
-def sockets(LiveTable table not None, uint32_t start, int64_t at_ns, int ip_version, const uint8_t[::1] ip, out):
+def sockets(LiveTable table not None, int64_t at_ns, int ip_version, const uint8_t[::1] ip, out):
     """Write the ends that are in a state at `at_ns`, neither over nor waiting for a first segment. Changes nothing.
 
     Args:
         table: the live connections.
-        start: the record to begin with: 1, or where the last call left off.
         at_ns: the instant, not before the last segment.
         ip_version: 4 or 6 for the ends of one host; 0 for everybody's.
         ip: its address, uint8 of shape (16,); not looked at for everybody's.
-        out: SOCKET_DTYPE, shape (at least 2,).
+        out: SOCKET_DTYPE, room for two rows of each live connection.
 
     Returns:
-        (0 when all records were visited, else the record to go on with; how many rows were written, the client's
-        before the server's of one connection).
+        How many rows were written, the client's before the server's of one connection.
 
     Raises:
         TypeError, ValueError: `ip` or `out` does not fit, or there is no free Closing to work with.
@@ -218,17 +236,19 @@ def sockets(LiveTable table not None, uint32_t start, int64_t at_ns, int ip_vers
     cdef SocketRecord[::1] rows = out
     cdef Tables* t = &table.c
     cdef Host host
-    cdef Py_ssize_t count = 0
-    if rows.shape[0] < 2 or ip.shape[0] != 16:
-        raise ValueError(f"expected at least 2 rows and 16 bytes, got {rows.shape[0]} and {ip.shape[0]}")
+    cdef Py_ssize_t n
+    if rows.shape[0] < 2 * <Py_ssize_t>t.slots_used or ip.shape[0] != 16:
+        raise ValueError(f"expected {2 * t.slots_used} rows and 16 bytes, got {rows.shape[0]} and {ip.shape[0]}")
     if not _has_room_to_look_ahead(t):
         raise ValueError("no room: the tracker must grow its arrays first")
+    if rows.shape[0] == 0:
+        return 0
     host.ip_version = ip_version
     host.v4 = <uint32_t>ip[12] << 24 | <uint32_t>ip[13] << 16 | <uint32_t>ip[14] << 8 | ip[15]
     memcpy(host.v6, &ip[0], 16)
     with nogil:
-        start = _sockets(t, start if start else 1, at_ns, &host, &rows[0], rows.shape[0], &count)
-    return start, count
+        n = _sockets(t, at_ns, &host, &rows[0])
+    return n
 
 
 cdef int _check(const Tables* t) noexcept nogil:

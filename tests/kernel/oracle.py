@@ -4,9 +4,10 @@
     python tests/kernel/compare.py OUT
 
 makes two hosts (network.py), lets them do what scenarios.py has, and writes into the folder OUT, for `client` and
-`server`: NAME.pcap (what that host's device saw), NAME.table (its socket table, sockdiag.py, several times a second)
-and NAME.counters.json (its counters of /proc/net/netstat and snmp at the end). The test runs it for about a minute; for
-the long way, ask for `--seconds 300`. compare.py then holds the tracker against it.
+`server`: NAME.pcap (what that host's device saw), NAME.table (its socket table, sockdiag.py, several times a second),
+NAME.closed (when its application closed which socket) and NAME.counters.json (its counters of /proc/net/netstat and
+snmp at the end). compare.py then holds the tracker against it. test_kernel.py makes two such runs; see there for how to
+let it run for longer.
 
 Needs root, iproute2, tcpdump and /dev/net/tun. Touches nothing but the namespaces that it makes itself, which end with
 it. Imports nothing of the package: the oracle must not know what it judges.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -64,6 +66,8 @@ def _counters() -> dict[str, int]:
 
 
 def _sample(path: Path, every_s: float, end_s: float) -> None:
+    with contextlib.suppress(OSError):  # on a busy machine a look must not wait half way: it would be of no instant
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     table = sockdiag.Table()
     with path.open("wb") as out:
         due = time.time()
@@ -85,7 +89,8 @@ def _host(host: Host, settings: Settings, channel: socket.socket) -> None:
     (start,) = struct.unpack("d", channel.recv(8))
     plan = scenarios.Plan(start, start + settings.seconds, settings.rate, settings.seed)
     sampler = _fork(_sample, settings.out / f"{host.name}.table", settings.sample_every_s, plan.end_s - 0.5)
-    asyncio.run(scenarios.client(plan) if host == CLIENT else scenarios.server(plan))
+    closed = asyncio.run(scenarios.client(plan) if host == CLIENT else scenarios.server(plan))
+    scenarios.write_closed(settings.out / f"{host.name}.closed", closed)
     os.waitpid(sampler, 0)
     time.sleep(FLUSH_S)
     tcpdump.send_signal(signal.SIGINT)
@@ -168,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--delay", type=float, default=0.02, help="seconds")
     parser.add_argument("--jitter", type=float, default=0.01, help="seconds at most on top of the delay, at random")
     parser.add_argument("--rate", type=float, default=40, help="connections a second")
-    parser.add_argument("--every", type=float, default=0.5, help="seconds between looks at the socket tables")
+    parser.add_argument("--every", type=float, default=0.35, help="seconds between looks at the socket tables")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     if lack := network.missing():
