@@ -13,6 +13,8 @@ from conntrack.detect.finding import Finding
 if TYPE_CHECKING:
     import numpy as np
 
+    from conntrack.explain.model import Story
+
 __all__ = ["CaptureSummary", "ConnectionCounts", "Report", "StateSeries"]
 
 
@@ -77,6 +79,8 @@ class Report:
         findings: the worst first.
         services: the busiest first, as detect.services.ServiceSummary.result gives them.
         flows: every connection (FLOW_DTYPE), only where it was asked to keep them.
+        chosen: the connections to show one by one, in the order of chosen.py (FLOW_DTYPE); None where none were kept.
+        stories: connections behind findings, segment by segment, where the capture was read a second time for them.
     """
 
     capture: CaptureSummary
@@ -85,3 +89,26 @@ class Report:
     series: StateSeries | None = None
     services: tuple[dict[str, Any], ...] = ()
     flows: np.ndarray[Any, Any] | None = None
+    chosen: np.ndarray[Any, Any] | None = None
+    stories: tuple[Story, ...] = ()
+
+    def to_html(self, *, epoch: bool = False) -> str:
+        """Return the report as one HTML page that needs nothing else: no network, no other file (report/html.py).
+
+        The ladders of connections are in it if the report was made with `analyze(..., ladders=True)`.
+
+        Args:
+            epoch: times in unix seconds instead of dates.
+
+        Raises:
+            ModuleNotFoundError: jinja2 is not installed.
+        """
+        from conntrack.report.html import render_html
+
+        return render_html(self, epoch=epoch)
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook's cell: in a frame of its own, which can reach nothing of the notebook."""
+        from conntrack.report.html import render_frame
+
+        return render_frame(self)
