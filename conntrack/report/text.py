@@ -15,6 +15,7 @@ from conntrack.report.format import (
     clock,
     count,
     duration,
+    evidence_text,
     instant,
     path_text,
     printable,
@@ -84,7 +85,7 @@ class _Page:
         for key, value in finding.evidence.items():
             if value is None:
                 continue
-            label, text = _evidence(key, value, epoch=self._epoch)
+            label, text = evidence_text(key, value, epoch=self._epoch)
             self._wrap(text, indent=4, label=label)
         self._bullets("But:", finding.caveats)
         self._bullets("Next:", finding.next_steps)
@@ -199,35 +200,3 @@ class _Page:
 def _handshake(service: dict[str, Any]) -> str:
     median_s = service["handshake_p50_s"]
     return "" if median_s is None else duration(round(median_s * 1e9))
-
-
-def _evidence(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
-    """Return the name and the value of a piece of evidence for people; the unit at the end of its name decides."""
-    if key.endswith("_ts_ns") and isinstance(value, int):
-        return _words(key.removesuffix("_ts_ns")) + " at", instant(value, epoch=epoch)
-    if key.endswith("_s") and not key.endswith("_per_s") and isinstance(value, (int, float)):
-        return _words(key.removesuffix("_s")), duration(round(value * 1e9))
-    if key.endswith("_bytes") and isinstance(value, int):
-        return _words(key.removesuffix("_bytes")), bytes_text(value)
-    if "ratio" in key.split("_") and isinstance(value, (int, float)):
-        return _words(key), f"{value * 100:.3g} %"
-    return _words(key), _plain(value, grouped="port" not in key.split("_"))
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ")
-
-
-def _plain(value: Any, *, grouped: bool = True) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return f"{value:,}" if grouped else str(value)
-        case float():
-            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-        case dict():
-            return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
-        case list() | tuple():
-            return ", ".join(_plain(inner, grouped=grouped) for inner in value)
-    return str(value).replace("_", " ")
