@@ -1,0 +1,182 @@
+"use strict";
+/* States over time: one chart for the clients' ends and one for the servers', that zoom together. uPlot draws them. */
+
+const charts = (() => {
+  const series = DATA.series;
+  if (!series || !series.steps) return { redraw() {}, zoomTo() {} };
+  const SIDES = ["client", "server"];
+  const HEIGHT = 240;
+  const start = DATA.origin + series.first;
+  const end = start + Math.max(series.steps - 1, 1) * series.step;
+  const plots = new Map();
+  let group = series.groups[0];
+  let range = [start, end];
+  let moving = false;
+
+  /** A colour of the style sheet as the canvas needs it: resolved for the theme. */
+  function color(name) {
+    const probe = document.body.appendChild(document.createElement("i"));
+    probe.style.color = `var(--${name})`;
+    const value = getComputedStyle(probe).color;
+    probe.remove();
+    return value;
+  }
+
+  /** The instants of a series: each step, or of a reduced one (report/packed.py) two for each stretch. */
+  function instants(length) {
+    const times = new Float64Array(length);
+    const stretches = length / 2;
+    for (let i = 0; i < length; i++) {
+      let step = i;
+      if (length < series.steps) {
+        const stretch = Math.floor(i / 2);
+        const from = Math.floor((stretch * series.steps) / stretches);
+        const to = Math.floor(((stretch + 1) * series.steps) / stretches);
+        step = i % 2 ? (from + to) / 2 : from;
+      }
+      times[i] = start + step * series.step;
+    }
+    return times;
+  }
+
+  /** Where a finding lies; at least two pixels, so that an instant is seen too. */
+  function span(plot, finding) {
+    const left = plot.valToPos(DATA.origin + finding.first, "x", true);
+    const right = plot.valToPos(DATA.origin + finding.last, "x", true);
+    return [left, Math.max(right - left, 2)];
+  }
+
+  function shade(plot) {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    DATA.findings.forEach((finding, at) => {
+      const [left, width] = span(plot, finding);
+      ctx.globalAlpha = 0.07;
+      ctx.fillStyle = color(finding.severity);
+      ctx.fillRect(left, bbox.top, width, bbox.height);
+      ctx.globalAlpha = 1;
+      ctx.fillRect(left, bbox.top, devicePixelRatio, bbox.height);
+      ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+      ctx.textBaseline = "top";
+      const row = at % 8;
+      ctx.fillText(String(at + 1), Math.max(left, bbox.left) + 4 * devicePixelRatio, bbox.top + (2 + 12 * row) * devicePixelRatio);
+    });
+    ctx.restore();
+  }
+
+  function zoom(from, to) {
+    const least = Math.max(series.step * 2, 0.02);
+    const wide = Math.min(Math.max(to - from, least), end - start);
+    from = Math.min(Math.max(from, start), end - wide);
+    range = [from, from + wide];
+    moving = true;
+    for (const plot of plots.values()) plot.setScale("x", { min: range[0], max: range[1] });
+    moving = false;
+    document.getElementById("zoom-out").disabled = range[0] <= start && range[1] >= end;
+  }
+
+  function draw(side) {
+    const figure = document.getElementById(`chart-${side}`);
+    plots.get(side)?.destroy();
+    plots.delete(side);
+    figure.replaceChildren();
+    const names = Object.keys(group[side]);
+    if (!names.length) {
+      figure.append(make("p", { className: "faint", textContent: `No ${side}'s end was in any of these states.` }));
+      return;
+    }
+    const columns = names.map((name) => unpack(group[side][name]));
+    const axis = { stroke: () => color("faint"), grid: { stroke: () => color("line"), width: 1 }, ticks: { stroke: () => color("line"), width: 1 }, font: "12px system-ui, sans-serif" };
+    const clock = (seconds) => (seconds === null ? "" : clockText(seconds - DATA.origin, { digits: series.step < 1 ? 2 : 0 }));
+    const plot = new uPlot(
+      {
+        title: side === "client" ? "Clients" : "Servers",
+        width: figure.clientWidth,
+        height: HEIGHT,
+        tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+        scales: { x: { min: range[0], max: range[1] }, y: { range: (_, __, most) => [0, Math.max(most * 1.05, 1)] } },
+        axes: [
+          { ...axis, ...(DATA.epoch ? { values: (_, splits) => splits.map(clock), space: 120 } : {}) },
+          { ...axis, size: 64, incrs: [1, 2, 5, ...[1, 2, 3, 4, 5, 6, 7, 8].flatMap((n) => [1, 2, 5].map((m) => m * 10 ** n))], values: (_, splits) => splits.map(count) },
+        ],
+        series: [
+          { label: DATA.epoch ? "time" : "UTC", value: (_, seconds) => clock(seconds) },
+          ...names.map((name) => ({ label: name, stroke: () => color(name), width: 1.5, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }), value: (_, number) => (number === null ? "" : count(number)) })),
+        ],
+        cursor: { sync: { key: "states" }, drag: { x: true, y: false }, points: { size: 6 } },
+        hooks: {
+          drawAxes: [shade],
+          setScale: [
+            (changed, key) => {
+              if (key === "x" && !moving && changed.status) zoom(changed.scales.x.min, changed.scales.x.max);
+            },
+          ],
+        },
+      },
+      [instants(columns[0].length), ...columns],
+      figure,
+    );
+    plots.set(side, plot);
+  }
+
+  function redraw() {
+    for (const side of SIDES) draw(side);
+    zoom(...range);
+  }
+
+  function key(event) {
+    const [from, to] = range;
+    const wide = to - from;
+    const moves = {
+      "+": [from + wide / 4, to - wide / 4],
+      "=": [from + wide / 4, to - wide / 4],
+      "-": [from - wide / 2, to + wide / 2],
+      ArrowLeft: [from - wide / 4, to - wide / 4],
+      ArrowRight: [from + wide / 4, to + wide / 4],
+      0: [start, end],
+    };
+    if (!(event.key in moves) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    zoom(...moves[event.key]);
+  }
+
+  const select = document.getElementById("group");
+  series.groups.forEach((each, at) => select.append(make("option", { value: at, textContent: each.name })));
+  select.parentElement.hidden = series.groups.length < 2;
+  select.addEventListener("change", () => {
+    group = series.groups[select.value];
+    redraw();
+  });
+  const marks = document.getElementById("marks");
+  DATA.findings.slice(0, 12).forEach((finding) => {
+    const button = make("button", { type: "button", className: finding.severity, textContent: finding.name, title: `Zoom to: ${finding.name}` });
+    button.addEventListener("click", () => zoomTo(finding));
+    marks.append(button);
+  });
+  document.getElementById("zoom-out").addEventListener("click", () => zoom(start, end));
+  for (const side of SIDES) document.getElementById(`chart-${side}`).addEventListener("keydown", key);
+
+  function zoomTo(finding) {
+    const room = Math.max((finding.last - finding.first) * 0.2, series.step * 5);
+    const at = series.groups.findIndex((each) => each.name === finding.subject);
+    if (at > 0 && select.value !== String(at)) {
+      select.value = at;
+      group = series.groups[at];
+      redraw();
+    }
+    zoom(DATA.origin + finding.first - room, DATA.origin + finding.last + room);
+  }
+
+  let width = 0;
+  new ResizeObserver(() => {
+    const figure = document.getElementById("chart-client");
+    if (figure.clientWidth && figure.clientWidth !== width) {
+      width = figure.clientWidth;
+      for (const plot of plots.values()) plot.setSize({ width, height: HEIGHT });
+    }
+  }).observe(document.getElementById("charts"));
+  return { redraw, zoomTo, range: () => range };
+})();
