@@ -21,7 +21,7 @@ from conntrack.cli.reading import (
     truncated_option,
 )
 from conntrack.errors import ConntrackError
-from conntrack.report import FORMATS, SUFFIXES
+from conntrack.report import STORY_FORMATS, STORY_SUFFIXES
 from conntrack.states import NO_TIME_NS
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class NotFoundError(ConntrackError):
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(FORMATS),
+    type=click.Choice(STORY_FORMATS),
     help="Text for people (default), or one JSON document with every segment.",
 )
 @output_option
@@ -78,7 +78,7 @@ def command(
     """
     if (flow_id is None) == (between is None):
         raise click.UsageError("name a connection by one of --flow ID and --between A:P B:P")
-    chosen = choose_format(format_, output_path, SUFFIXES, terminal="text", piped="text")
+    chosen = choose_format(format_, output_path, STORY_SUFFIXES, terminal="text", piped="text")
     check_profile(profile)
 
     from conntrack.explain import StoryTeller

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from functools import cache
 from importlib.resources import files
@@ -50,6 +51,9 @@ _SPARK_POINTS = 240
 _SPARK_WIDTH, _SPARK_HEIGHT = 240, 24
 _FRAME_HEIGHT = 720
 _SECOND_NS = 10**9
+_SPELLINGS = {state.name.lower().replace("_", " "): state.name for state in TcpState if "_" in state.name}
+_SPELLINGS |= {"synack": "SYN+ACK", "syn": "SYN", "rst": "RST", "fin": "FIN", "rfc6191": "RFC 6191"}
+_SPELLED = re.compile(r"\b(" + "|".join(sorted(_SPELLINGS, key=len, reverse=True)) + r")\b")
 
 
 def render_html(report: Report, *, epoch: bool = False) -> str:
@@ -86,7 +90,7 @@ def render_frame(report: Report) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("conntrack.report", "page"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -94,6 +98,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment
 
 
 @cache
@@ -145,7 +151,7 @@ class _Page:
             "findings": findings,
             "findings_left": len(report.findings) - len(findings),
             "sparks": self._sparks(report.series),
-            "step": None if report.series is None else duration(report.series.step_ns),
+            "step": None if report.series is None else f"{report.series.step_ns / _SECOND_NS:g}",
             "states": self._states(),
             "services": self._services(),
             "total": report.connections.total,
@@ -168,11 +174,13 @@ class _Page:
         for key, value in finding.evidence.items():
             if value is not None:
                 label, text = evidence_text(key, value, epoch=self._epoch)
-                evidence.append((label, text, glossary.EVIDENCE.get(key)))
+                if key.endswith("_ts_ns") and isinstance(value, int):
+                    text = self._moment(value)[1]
+                evidence.append((_label(label), text, glossary.EVIDENCE.get(key)))
         return {
             "number": number,
             "severity": finding.severity,
-            "kind": words(finding.kind),
+            "kind": _label(words(finding.kind)),
             "subject": finding.subject,
             "since": self._moment(finding.first_ts_ns),
             "until": self._moment(finding.last_ts_ns),
@@ -276,7 +284,7 @@ class _Page:
         evidence = [glossary.EVIDENCE[key] for key in sorted(used) if key in glossary.EVIDENCE]
         sections = [
             ("In general", list(glossary.GENERAL)),
-            ("Evidence of these findings", evidence),
+            ("Evidence of these findings", [term._replace(name=_label(term.name)) for term in evidence]),
             ("States", list(glossary.STATES)),
             ("Services", list(glossary.SERVICES)),
             ("The table of connections", list(glossary.TABLE)),
@@ -300,7 +308,7 @@ class _Page:
             "flags": [words((flag.name or "").lower()) for flag in FlowFlag],
             "findings": [
                 {
-                    "name": printable(f"{number}  {words(finding.kind)}  {finding.subject}"),
+                    "name": printable(f"{number} {_label(words(finding.kind))} {finding.subject}"),
                     "severity": finding.severity,
                     "first": (finding.first_ts_ns - self._origin_s * _SECOND_NS) / _SECOND_NS,
                     "last": (finding.last_ts_ns - self._origin_s * _SECOND_NS) / _SECOND_NS,
@@ -340,6 +348,11 @@ class _Page:
             return unix_seconds(ts_ns), unix_seconds(ts_ns)[:-3]
         full = rfc3339(ts_ns)
         return full, f"{full[:10]} {full[11:26].rstrip('0').rstrip('.')}"
+
+
+def _label(text: str) -> str:
+    """Return words of ours with the states and flags in them spelled as everywhere: "CLOSE_WAIT leak"."""
+    return _SPELLED.sub(lambda found: _SPELLINGS[found[0]], text)
 
 
 def _handshake(seconds: float | None) -> str:

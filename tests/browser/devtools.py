@@ -36,7 +36,9 @@ ARGUMENTS = (
 
 def find_chromium() -> str | None:
     """Return the path of a Chromium, or None."""
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    return next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
 
 
 class Browser:

@@ -99,7 +99,7 @@ const charts = (() => {
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
         scales: { x: { min: range[0], max: range[1] }, y: { range: (_, __, most) => [0, Math.max(most * 1.05, 1)] } },
         axes: [
-          { ...axis, ...(DATA.epoch ? { values: (_, splits) => splits.map(clock), space: 120 } : {}) },
+          { ...axis, space: DATA.epoch ? 110 : 80, values: ticks },
           { ...axis, size: 64, incrs: [1, 2, 5, ...[1, 2, 3, 4, 5, 6, 7, 8].flatMap((n) => [1, 2, 5].map((m) => m * 10 ** n))], values: (_, splits) => splits.map(count) },
         ],
         series: [
@@ -120,6 +120,18 @@ const charts = (() => {
       figure,
     );
     plots.set(side, plot);
+  }
+
+  /** Ticks as the time of day in UTC, as fine as they are apart, with the date where a day begins; or unix seconds. */
+  function ticks(_plot, splits, _axis, _space, apart) {
+    return splits.map((seconds, at) => {
+      const text = clockText(seconds - DATA.origin, { date: !DATA.epoch, digits: apart < 0.01 ? 3 : apart < 1 ? 2 : 0 });
+      if (DATA.epoch) return text;
+      const [date, time] = text.split(" ");
+      const clock = apart < 60 ? time : time.slice(0, 5);
+      const first = at === 0 || date !== clockText(splits[at - 1] - DATA.origin, { date: true, digits: 0 }).slice(0, 10);
+      return first ? `${clock}\n${date}` : clock;
+    });
   }
 
   function redraw() {

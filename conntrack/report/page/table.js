@@ -32,7 +32,7 @@ const table = (() => {
     server_payload_bytes: [plain("server_payload_bytes"), (row) => bytesText(column.server_payload_bytes[row]), "number"],
     segments: [both("packets"), (row) => count(both("packets")(row)), "number"],
     retransmits: [both("retransmits"), (row) => String(both("retransmits")(row) || ""), "number"],
-    ended: [plain("end_reason"), (row) => DATA.ends[column.end_reason[row]], ""],
+    ended: [plain("end_reason"), (row) => DATA.ends[column.end_reason[row]], "word"],
     signs: [plain("signs"), signs, ""],
   };
   const WORDS = ["client", "server", "client_state", "server_state", "ended", "signs"];
