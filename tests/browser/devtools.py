@@ -7,11 +7,13 @@ start. https://chromedevtools.github.io/devtools-protocol/ has the methods.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +33,10 @@ ARGUMENTS = (
     "--no-first-run",
     "--force-color-profile=srgb",
     "--hide-scrollbars",
+    "--disable-features=IsolateSandboxedIframes",  # a frame is then asked as the page is, not over a session of its own
 )
+LAUNCH = "import os, sys; n = sys.argv; os.dup2(int(n[1]), 3); os.dup2(int(n[2]), 4); os.execv(n[3], n[3:])"
+"""It reads commands from descriptor 3 and writes answers to 4."""
 
 
 def find_chromium() -> str | None:
@@ -45,17 +50,14 @@ class Browser:
     """A running Chromium with a profile of its own in `folder`; a context manager."""
 
     def __init__(self, program: str, folder: Path) -> None:
-        ours_in, theirs_out = os.pipe()
-        theirs_in, ours_out = os.pipe()
-        # It reads commands from descriptor 3 and writes to 4; /bin/sh puts them there after everything else is closed.
-        move = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        command = ["/bin/sh", "-c", move, "sh", program, *ARGUMENTS, f"--user-data-dir={folder}", "about:blank"]
+        ours_in, out = os.pipe()
+        in_, ours_out = os.pipe()
+        theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (in_, out)]  # out of the way of 3 and 4
+        command = [sys.executable, "-c", LAUNCH, *map(str, theirs), program, *ARGUMENTS, f"--user-data-dir={folder}"]
         with (folder / "stderr.txt").open("wb") as log:
-            self._process = subprocess.Popen(
-                command, pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        os.close(theirs_in)
-        os.close(theirs_out)
+            self._process = subprocess.Popen(command, pass_fds=theirs, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        for fd in (in_, out, *theirs):
+            os.close(fd)
         self._in, self._out = ours_in, ours_out
         self._pending = b""
         self._last = 0
@@ -163,6 +165,7 @@ class Tab:
 
     def complaints(self) -> list[str]:
         """Return everything that went wrong so far: errors, exceptions, violations of the policy, other issues."""
+        self.call("Page.bringToFront")  # what is behind draws no frames
         self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))")
         found = [str(each["exceptionDetails"]) for each in self._mine("Runtime.exceptionThrown")]
         found += [str(each["args"]) for each in self._mine("Runtime.consoleAPICalled")]
@@ -170,9 +173,12 @@ class Tab:
         return found + [str(each["issue"]) for each in self._mine("Audits.issueAdded")]
 
     def requests(self) -> list[str]:
-        """Return the addresses that were asked for, other than the page itself and data in it."""
-        urls = [each["request"]["url"] for each in self._mine("Network.requestWillBeSent")]
-        return [url for url in urls[1:] if not url.startswith("data:")]
+        """Return the addresses that were asked for, without the page, data in it, and what its policy stopped."""
+        stopped = {
+            each["requestId"] for each in self._mine("Network.loadingFailed") if each.get("blockedReason") == "csp"
+        }
+        sent = [each for each in self._mine("Network.requestWillBeSent") if each["requestId"] not in stopped]
+        return [each["request"]["url"] for each in sent[1:] if not each["request"]["url"].startswith("data:")]
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """Write what is seen, or the whole page, as PNG."""
