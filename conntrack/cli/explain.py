@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conntrack.cli.errors import debug_option
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
@@ -40,7 +41,7 @@ class NotFoundError(ConntrackError):
     """There is no such connection in the capture (exit code 2)."""
 
 
-@click.command("explain", short_help="One connection, segment by segment.")
+@click.command("explain", short_help="One connection, segment by segment.", epilog=examples("explain"))
 @captures_argument
 @click.option("--flow", "flow_id", metavar="ID", type=click.IntRange(1), help="The connection with this flow_id.")
 @click.option(

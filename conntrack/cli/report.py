@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conntrack.cli.errors import ExitCode, debug_option, say
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
@@ -34,7 +35,7 @@ __all__ = ["command"]
 _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, which needs numpy; a test compares them
 
 
-@click.command("report", short_help="Findings, then counts by state, services and time.")
+@click.command("report", short_help="Findings, then counts by state, services and time.", epilog=examples("report"))
 @captures_argument
 @click.option(
     "--format",

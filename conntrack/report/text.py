@@ -116,16 +116,19 @@ class _Page:
         shown = services[:_SERVICES_SHOWN]
         self._heading("Services" + (f": the {len(shown)} busiest" if len(services) > len(shown) else ""))
         rows = [[row["service"], *(count(row[key]) for key in _SERVICE_COUNTS), _handshake(row)] for row in shown]
-        self._table(["service", *_SERVICE_COUNTS, "handshake"], rows)
+        notes = [_states_at_end(row["server_states"]) for row in shown]
+        self._table(["service", *_SERVICE_COUNTS, "handshake"], rows, notes)
 
-    def _table(self, headings: list[str], rows: list[list[str]]) -> None:
-        """Align numbers below their headings; give up columns from the right until the lines fit."""
+    def _table(self, headings: list[str], rows: list[list[str]], notes: list[str]) -> None:
+        """Align numbers below their headings; give up columns from the right until the lines fit; a note after each."""
         widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
         while len(widths) > 1 and 2 * len(widths) + sum(widths) > self._width:
             widths.pop()
-        for row in (headings, *rows):
+        for row, note in zip((headings, *rows), ("", *notes), strict=True):
             name, *numbers = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))
             self._add("  ".join(["", name.strip().ljust(widths[0]), *numbers]))
+            if note:
+                self._wrap(note, indent=4)
 
     def _series(self, series: StateSeries | None) -> None:
         """One line for each end and state that ever occurred: its peak, when, and how it went."""
@@ -195,6 +198,13 @@ class _Page:
 
     def _add(self, line: str) -> None:
         self._lines.append(line)
+
+
+def _states_at_end(states: dict[str, int]) -> str:
+    """Return in which states a service's ends are as the capture ends, the most first; CLOSED is told only alone."""
+    left = [(number, state) for state, number in states.items() if state != "CLOSED"]
+    told = ", ".join(f"{state} {count(number)}" for number, state in sorted(left, key=lambda item: -item[0]))
+    return f"at the end {told or 'all CLOSED'}"
 
 
 def _handshake(service: dict[str, Any]) -> str:
