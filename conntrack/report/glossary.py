@@ -110,7 +110,11 @@ TABLE = (
     Term(
         "start, duration", "time of the first segment, and from the first to the last.", "Silence after it is not in."
     ),
-    Term("bytes", "payload that each end sent, retransmissions included.", "Headers are not in it."),
+    Term(
+        "bytes → and ←",
+        "payload that the client sent, and that the server sent, retransmissions included.",
+        "Headers are not in it.",
+    ),
     Term("segments", "what both ends sent, with and without payload."),
     Term(
         "retransmitted",

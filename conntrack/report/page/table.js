@@ -33,7 +33,7 @@ const table = (() => {
     segments: [both("packets"), (row) => count(both("packets")(row)), "number"],
     retransmits: [both("retransmits"), (row) => String(both("retransmits")(row) || ""), "number"],
     ended: [plain("end_reason"), (row) => DATA.ends[column.end_reason[row]], "word"],
-    signs: [plain("signs"), signs, ""],
+    signs: [plain("signs"), signs, "word"],
   };
   const WORDS = ["client", "server", "client_state", "server_state", "ended", "signs"];
 
