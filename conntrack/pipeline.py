@@ -16,8 +16,7 @@ import numpy as np
 
 from conntrack.capture import open_capture
 from conntrack.core.abi import FLOW_DTYPE
-from conntrack.detect import DetectOptions, ServiceSummary, find_all, make_detectors, run
-from conntrack.detect import StateSeries as SeriesCounter
+from conntrack.detect import DETECTORS, Detection, DetectOptions
 from conntrack.explain import SecondLook, find_tuples
 from conntrack.report.chosen import Chosen, put_first
 from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
@@ -156,16 +155,13 @@ class Analysis:
     """
 
     def __init__(self, options: DetectOptions | None = None, *, choose: bool = False) -> None:
-        options = options or DetectOptions()
+        self._detection = Detection(DETECTORS, options)
         self._chosen = Chosen() if choose else None
-        self._detectors = make_detectors(options)
-        self._series = SeriesCounter(options)
-        self._services = ServiceSummary()
         self._states = np.zeros((2, len(TcpState)), np.int64)
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
-        run([*self._detectors, self._series, self._services], flows)
+        self._detection.feed(flows)
         if self._chosen is not None:
             self._chosen.feed(flows)
         for counts, field in zip(self._states, ("client_state", "server_state"), strict=True):
@@ -178,14 +174,14 @@ class Analysis:
         client_states, server_states = (
             {state.name: int(counts[state]) for state in TcpState} for counts in self._states
         )
-        findings = tuple(find_all(self._detectors, info.last_ts_ns or 0))
+        findings = tuple(self._detection.findings(info.last_ts_ns or 0))
         behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
         return Report(
             capture=_summary(info, interrupted),
             connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
             findings=findings,
-            series=_series(self._series.result()),
-            services=tuple(self._services.result()),
+            series=_series(self._detection.series()),
+            services=tuple(self._detection.services()),
             flows=flows,
             chosen=None if self._chosen is None else put_first(self._chosen.result(), behind),
         )
