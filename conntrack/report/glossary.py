@@ -204,7 +204,7 @@ EVIDENCE = {
     "gap_ratio": Term(
         "gap ratio", "share of all payload that this is.", "It is the capture that lost it, not the network."
     ),
-    "given_up": Term("given up", "targets that answered, and the client went no further: it only looked."),
+    "given_up": Term("given up", "targets that answered, and the client ended it with a RST: it only looked."),
     "growth_per_min": Term("growth per min", "new leaking ends a minute, from the first to the end of the capture."),
     "half_open_peak": Term("half open peak", "most half-open connections at one instant."),
     "half_open_peak_ts_ns": Term("half open peak at", "when that was, to within the step of the count."),
