@@ -321,24 +321,21 @@ class _Page:
             "series": self._series(),
         }
 
-    def _series(self) -> dict[str, Any] | None:
+    def _series(self) -> list[dict[str, Any]]:
+        """Return the series that the charts choose from, that of all connections first."""
         series = self._report.series
-        if series is None:
-            return None
-        states = list(series.client.values()) + list(series.server.values())
-        return {
-            "first": (series.first_ts_ns - self._origin_s * _SECOND_NS) / _SECOND_NS,
-            "step": series.step_ns / _SECOND_NS,
-            "steps": len(states[0]) if states else 0,
-            "groups": [self._group("all connections", series, _POINTS)],
-        }
+        return [] if series is None else [self._group("all connections", series, _POINTS)]
 
     def _group(self, name: str, series: StateSeries, points: int) -> dict[str, Any]:
+        ends = {"client": series.client, "server": series.server}
         return {
             "name": printable(name),
+            "first": (series.first_ts_ns - self._origin_s * _SECOND_NS) / _SECOND_NS,
+            "step": series.step_ns / _SECOND_NS,
+            "steps": max((len(counts) for states in ends.values() for counts in states.values()), default=0),
             **{
                 end: {state: pack(np.array(reduced(counts, points))) for state, counts in states.items()}
-                for end, states in (("client", series.client), ("server", series.server))
+                for end, states in ends.items()
             },
         }
 

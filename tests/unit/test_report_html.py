@@ -191,7 +191,7 @@ def test_what_the_findings_say_stands_in_the_page(report: Report, text: str) -> 
     assert "SYN flood" in text and "CLOSE_WAIT leak" in text
     data = data_of(text)
     assert data["findings"][1]["ids"] == list(report.findings[1].flow_ids)
-    assert data["series"]["steps"] == 107
+    assert data["series"][0]["steps"] == 107
 
 
 def test_unix_seconds_on_request(report: Report) -> None:

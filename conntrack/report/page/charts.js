@@ -2,14 +2,14 @@
 /* States over time: one chart for the clients' ends and one for the servers', that zoom together. uPlot draws them. */
 
 const charts = (() => {
-  const series = DATA.series;
-  if (!series || !series.steps) return { redraw() {}, zoomTo() {} };
+  const [whole] = DATA.series;
+  if (!whole) return { redraw() {}, zoomTo() {} };
   const SIDES = ["client", "server"];
   const HEIGHT = 240;
-  const start = DATA.origin + series.first;
-  const end = start + Math.max(series.steps - 1, 1) * series.step;
+  const start = DATA.origin + whole.first;
+  const end = start + Math.max(whole.steps - 1, 1) * whole.step;
   const plots = new Map();
-  let group = series.groups[0];
+  let group = whole;
   let range = [start, end];
   let moving = false;
 
@@ -22,19 +22,20 @@ const charts = (() => {
     return value;
   }
 
-  /** The instants of a series: each step, or of a reduced one (report/packed.py) two for each stretch. */
+  /** The instants of the group's series: each step, or of reduced ones (report/packed.py) two for each stretch. */
   function instants(length) {
+    const { first, step, steps } = group;
     const times = new Float64Array(length);
     const stretches = length / 2;
     for (let i = 0; i < length; i++) {
-      let step = i;
-      if (length < series.steps) {
+      let at = i;
+      if (length < steps) {
         const stretch = Math.floor(i / 2);
-        const from = Math.floor((stretch * series.steps) / stretches);
-        const to = Math.floor(((stretch + 1) * series.steps) / stretches);
-        step = i % 2 ? (from + to) / 2 : from;
+        const from = Math.floor((stretch * steps) / stretches);
+        const to = Math.floor(((stretch + 1) * steps) / stretches);
+        at = i % 2 ? (from + to) / 2 : from;
       }
-      times[i] = start + step * series.step;
+      times[i] = DATA.origin + first + at * step;
     }
     return times;
   }
@@ -68,7 +69,7 @@ const charts = (() => {
   }
 
   function zoom(from, to) {
-    const least = Math.max(series.step * 2, 0.02);
+    const least = Math.max(whole.step * 2, 0.02);
     const wide = Math.min(Math.max(to - from, least), end - start);
     from = Math.min(Math.max(from, start), end - wide);
     range = [from, from + wide];
@@ -90,7 +91,7 @@ const charts = (() => {
     }
     const columns = names.map((name) => unpack(group[side][name]));
     const axis = { stroke: () => color("faint"), grid: { stroke: () => color("line"), width: 1 }, ticks: { stroke: () => color("line"), width: 1 }, font: "12px system-ui, sans-serif" };
-    const clock = (seconds) => (seconds === null ? "" : clockText(seconds - DATA.origin, { digits: series.step < 1 ? 2 : 0 }));
+    const clock = (seconds) => (seconds === null ? "" : clockText(seconds - DATA.origin, { digits: whole.step < 1 ? 2 : 0 }));
     const plot = new uPlot(
       {
         title: side === "client" ? "Clients" : "Servers",
@@ -156,10 +157,10 @@ const charts = (() => {
   }
 
   const select = document.getElementById("group");
-  series.groups.forEach((each, at) => select.append(make("option", { value: at, textContent: each.name })));
-  select.parentElement.hidden = series.groups.length < 2;
+  DATA.series.forEach((each, at) => select.append(make("option", { value: at, textContent: each.name })));
+  select.parentElement.hidden = DATA.series.length < 2;
   select.addEventListener("change", () => {
-    group = series.groups[select.value];
+    group = DATA.series[select.value];
     redraw();
   });
   const marks = document.getElementById("marks");
@@ -172,11 +173,11 @@ const charts = (() => {
   for (const side of SIDES) document.getElementById(`chart-${side}`).addEventListener("keydown", key);
 
   function zoomTo(finding) {
-    const room = Math.max((finding.last - finding.first) * 0.2, series.step * 5);
-    const at = series.groups.findIndex((each) => each.name === finding.subject);
+    const room = Math.max((finding.last - finding.first) * 0.2, whole.step * 5);
+    const at = DATA.series.findIndex((each) => each.name === finding.subject);
     if (at > 0 && select.value !== String(at)) {
       select.value = at;
-      group = series.groups[at];
+      group = DATA.series[at];
       redraw();
     }
     zoom(DATA.origin + finding.first - room, DATA.origin + finding.last + room);
