@@ -131,6 +131,8 @@ class _Page:
         self._by_id = {int(flow_id): at for at, flow_id in enumerate(self._rows["flow_id"])}
         self._origin_s = (report.capture.first_ts_ns or 0) // _SECOND_NS
         self._signs = signs_of(self._rows)
+        self._stories = {story.flow_id: story for story in report.stories}
+        self._told: set[int] = set()  # those that an earlier finding has
 
     def _chosen(self) -> Rows:
         behind = [flow_id for finding in self._findings for flow_id in finding.flow_ids]
@@ -169,7 +171,7 @@ class _Page:
 
     def _finding(self, number: int, finding: Finding) -> dict[str, Any]:
         known = [self._by_id[flow_id] for flow_id in finding.flow_ids if flow_id in self._by_id]
-        told = {story.flow_id: story for story in self._report.stories}
+        told = [flow_id for flow_id in finding.flow_ids if flow_id in self._stories]
         evidence = []
         for key, value in finding.evidence.items():
             if value is not None:
@@ -177,7 +179,7 @@ class _Page:
                 if key.endswith("_ts_ns") and isinstance(value, int):
                     text = self._moment(value)[1]
                 evidence.append((_label(label), text, glossary.EVIDENCE.get(key)))
-        return {
+        values = {
             "number": number,
             "severity": finding.severity,
             "kind": _label(words(finding.kind)),
@@ -193,8 +195,11 @@ class _Page:
             "in_table": len(known),
             "rows": [self._row(at) for at in known[:_FINDING_ROWS]],
             "unknown": [flow_id for flow_id in finding.flow_ids if flow_id not in self._by_id],
-            "ladders": [ladder(told[flow_id]) for flow_id in finding.flow_ids if flow_id in told],
+            "ladders": [ladder(self._stories[flow_id]) for flow_id in told if flow_id not in self._told],
+            "told_above": [flow_id for flow_id in told if flow_id in self._told],
         }
+        self._told.update(told)
+        return values
 
     # --- Counts -------------------------------------------------------------------------------------------------------
 

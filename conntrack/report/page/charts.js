@@ -47,23 +47,32 @@ const charts = (() => {
     return [left, Math.max(right - left, 2)];
   }
 
-  function shade(plot) {
+  const LANE = 14;
+  const lanes = Math.min(DATA.findings.length, 8);
+
+  /** Mark the findings above the plot, each with its number; and behind it, those that are not most of what is seen. */
+  function mark(plot) {
     const { ctx, bbox } = plot;
+    const unit = devicePixelRatio;
+    const above = lanes * LANE * unit;
     ctx.save();
     ctx.beginPath();
-    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.rect(bbox.left, bbox.top - above, bbox.width, bbox.height + above);
     ctx.clip();
+    ctx.font = `${11 * unit}px system-ui, sans-serif`;
+    ctx.textBaseline = "middle";
+    ctx.textAlign = "left";
     DATA.findings.forEach((finding, at) => {
       const [left, width] = span(plot, finding);
-      ctx.globalAlpha = 0.07;
+      const top = bbox.top - above + (at % 8) * LANE * unit;
       ctx.fillStyle = color(finding.severity);
-      ctx.fillRect(left, bbox.top, width, bbox.height);
+      ctx.globalAlpha = 0.1;
+      if (width < bbox.width / 2) ctx.fillRect(left, bbox.top, width, bbox.height);
+      ctx.globalAlpha = 0.2;
+      ctx.fillRect(left, top, width, (LANE - 2) * unit);
       ctx.globalAlpha = 1;
-      ctx.fillRect(left, bbox.top, devicePixelRatio, bbox.height);
-      ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
-      ctx.textBaseline = "top";
-      const row = at % 8;
-      ctx.fillText(String(at + 1), Math.max(left, bbox.left) + 4 * devicePixelRatio, bbox.top + (2 + 12 * row) * devicePixelRatio);
+      ctx.fillRect(left, top, 2 * unit, (LANE - 2) * unit);
+      ctx.fillText(String(at + 1), Math.max(left, bbox.left) + 5 * unit, top + (LANE / 2 - 0.5) * unit);
     });
     ctx.restore();
   }
@@ -96,7 +105,8 @@ const charts = (() => {
       {
         title: side === "client" ? "Clients" : "Servers",
         width: figure.clientWidth,
-        height: HEIGHT,
+        height: HEIGHT + lanes * LANE,
+        padding: [lanes * LANE + 6, null, null, null],
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
         scales: { x: { min: range[0], max: range[1] }, y: { range: (_, __, most) => [0, Math.max(most * 1.05, 1)] } },
         axes: [
@@ -109,7 +119,7 @@ const charts = (() => {
         ],
         cursor: { sync: { key: "states" }, drag: { x: true, y: false }, points: { size: 6 } },
         hooks: {
-          drawAxes: [shade],
+          drawAxes: [mark],
           setScale: [
             (changed, key) => {
               if (key === "x" && !moving && changed.status) zoom(changed.scales.x.min, changed.scales.x.max);
@@ -188,7 +198,7 @@ const charts = (() => {
     const figure = document.getElementById("chart-client");
     if (figure.clientWidth && figure.clientWidth !== width) {
       width = figure.clientWidth;
-      for (const plot of plots.values()) plot.setSize({ width, height: HEIGHT });
+      for (const plot of plots.values()) plot.setSize({ width, height: HEIGHT + lanes * LANE });
     }
   }).observe(document.getElementById("charts"));
   return { redraw, zoomTo, range: () => range };
