@@ -136,8 +136,8 @@ def survey(
         attempts: OUT, shape (n,), keys of a Tally by service with columns Attempt.
 
     Returns:
-        (done, count, n_attempts, packets, payload, first): as many rows as there was room for in `keys` and `table`;
-        segments and distinct payload bytes of these, and when the first of them began.
+        (done, count, n_attempts, packets, payload, first, last): as many rows as there was room for in `keys` and `table`;
+        segments and distinct payload bytes of these, and when the first of them began and the last ended.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
@@ -158,7 +158,8 @@ def survey(
     cdef Py_ssize_t done = n
     cdef uint64_t packets = 0
     cdef uint64_t payload = 0
-    cdef uint64_t first = FAR
+    cdef int64_t first = (<uint64_t>-1) >> 1
+    cdef int64_t last = -first
     cdef Py_ssize_t i
     with nogil:
         for i in range(n):
@@ -185,7 +186,8 @@ def survey(
                 counts[number] += 1
             packets += rows[i].client_packets + rows[i].server_packets
             payload += rows[i].client_unique_bytes + rows[i].server_unique_bytes
-            first = min(first, <uint64_t>rows[i].first_ts_ns)
+            first = min(first, rows[i].first_ts_ns)
+            last = max(last, rows[i].last_ts_ns)
             begun = min(<uint64_t>rows[i].syn_ts_ns, <uint64_t>rows[i].synack_ts_ns)
             traits[i] = _traits(&rows[i], begun, &limits)
             if begun != FAR and number >= 0:
@@ -193,4 +195,4 @@ def survey(
                     &grid, number, begun, _outcome(&rows[i], begun, traits[i], wait_ns)
                 )
                 n_attempts += 1
-    return done, count, n_attempts, packets, payload, first
+    return done, count, n_attempts, packets, payload, first, last

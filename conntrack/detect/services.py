@@ -28,8 +28,8 @@ class ServiceSummary:
 
     def __init__(self) -> None:
         self._sums = np.zeros((1024, len(_SUMS)), np.int64)
-        self._fates = Tally(1, coarsenings=0)  # by service and what became of the connection
-        self._handshakes = Tally(1, coarsenings=0)  # by service and cell of the histogram
+        self._fates = Tally((1,))  # by service and what became of the connection
+        self._handshakes = Tally((1,))  # by service and cell of the histogram
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
