@@ -71,9 +71,7 @@ class _Account:
         self.spans = _Spans(ladder_ns)
         self._ladder_ns = ladder_ns
 
-    def add(
-        self, words: np.ndarray, cells: np.ndarray, begun: np.ndarray, over: np.ndarray, step_ns: int
-    ) -> None:
+    def add(self, words: np.ndarray, cells: np.ndarray, begun: np.ndarray, over: np.ndarray, step_ns: int) -> None:
         """Take in spans (cells are states) of the hosts that `words` name, one for each."""
         if self.given_up or not len(words):
             return

@@ -24,7 +24,7 @@ from conntrack.detect.finding import Finding
 from conntrack.report import glossary
 from conntrack.report.chosen import MOST_ROWS, ORDER, SIGNS, choose, put_first, signs_of
 from conntrack.report.format import bytes_text, clock, count, duration, evidence_text, path_text, printable, words
-from conntrack.report.model import Report, StateSeries
+from conntrack.report.model import GroupSeries, Report, StateSeries
 from conntrack.report.packed import pack, pack_rows, reduced
 from conntrack.report.rungs import ladder
 from conntrack.report.verdict import verdict
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["render_frame", "render_html"]
 
 Rows = np.ndarray[Any, Any]
+Counts = dict[str, list[int]]
 
 _SCRIPTS = ("uplot/uPlot.iife.min.js", "data.js", "charts.js", "table.js", "page.js")
 _STYLES = ("uplot/uPlot.min.css", "page.css")
@@ -47,6 +48,8 @@ _FINDING_ROWS = 5
 _FINDINGS = 100
 _POINTS = 2_000
 """Of the series of all connections: one a pixel of a wide screen, and what is there before any reduction."""
+_GROUP_POINTS = 400
+"""Of the series of a service or a host."""
 _SPARK_POINTS = 240
 _SPARK_WIDTH, _SPARK_HEIGHT = 240, 24
 _FRAME_HEIGHT = 720
@@ -154,6 +157,7 @@ class _Page:
             "findings_left": len(report.findings) - len(findings),
             "sparks": self._sparks(report.series),
             "step": None if report.series is None else f"{report.series.step_ns / _SECOND_NS:g}",
+            "hosts_left_out": self._hosts_left_out(),
             "states": self._states(),
             "services": self._services(),
             "total": report.connections.total,
@@ -242,6 +246,13 @@ class _Page:
             for row in self._report.services
         ]
 
+    def _hosts_left_out(self) -> str:
+        groups = self._report.group_series
+        if groups is None or (groups.clients_counted and groups.unproven_clients_counted):
+            return ""
+        which = "Hosts" if not groups.clients_counted else "Hosts that never got past a handshake"
+        return f"{which} are not among them as clients: there are too many."
+
     def _sparks(self, series: StateSeries | None) -> list[dict[str, Any]]:
         """Return a line for each end and state that ever occurred: its peak, when, and the points of a small chart."""
         if series is None:
@@ -314,6 +325,7 @@ class _Page:
             "findings": [
                 {
                     "name": printable(f"{number} {_label(words(finding.kind))} {finding.subject}"),
+                    "subject": printable(finding.subject),
                     "severity": finding.severity,
                     "first": (finding.first_ts_ns - self._origin_s * _SECOND_NS) / _SECOND_NS,
                     "last": (finding.last_ts_ns - self._origin_s * _SECOND_NS) / _SECOND_NS,
@@ -327,21 +339,41 @@ class _Page:
         }
 
     def _series(self) -> list[dict[str, Any]]:
-        """Return the series that the charts choose from, that of all connections first."""
-        series = self._report.series
-        return [] if series is None else [self._group("all connections", series, _POINTS)]
+        """Return what the charts choose from: all connections first, then services, then hosts."""
+        series, groups = self._report.series, self._report.group_series
+        if series is None:
+            return []
+        both = [("Clients", series.client), ("Servers", series.server)]
+        found = [self._chart("", "all connections", series, both, _POINTS)]
+        if groups is not None:
+            services = dict(groups.services)
+            others = groups.services_total - len(services)
+            if groups.services_rest and others:
+                services[count(others, "other service")] = groups.services_rest
+            for kind, named, title in (
+                ("Services", services, "The server's ends"),
+                ("Hosts", groups.hosts, "All ends of the host"),
+            ):
+                for name, states in named.items():
+                    found.append(self._chart(kind, name, groups, [(title, states)], _GROUP_POINTS))
+        return found
 
-    def _group(self, name: str, series: StateSeries, points: int) -> dict[str, Any]:
-        ends = {"client": series.client, "server": series.server}
+    def _chart(
+        self, kind: str, name: str, grid: StateSeries | GroupSeries, ends: list[tuple[str, Counts]], points: int
+    ) -> dict[str, Any]:
         return {
+            "kind": kind,
             "name": printable(name),
-            "first": (series.first_ts_ns - self._origin_s * _SECOND_NS) / _SECOND_NS,
-            "step": series.step_ns / _SECOND_NS,
-            "steps": max((len(counts) for states in ends.values() for counts in states.values()), default=0),
-            **{
-                end: {state: pack(np.array(reduced(counts, points))) for state, counts in states.items()}
-                for end, states in ends.items()
-            },
+            "first": (grid.first_ts_ns - self._origin_s * _SECOND_NS) / _SECOND_NS,
+            "step": grid.step_ns / _SECOND_NS,
+            "steps": max((len(counts) for _, states in ends for counts in states.values()), default=0),
+            "ends": [
+                {
+                    "title": title,
+                    "states": {state: pack(np.array(reduced(counts, points))) for state, counts in states.items()},
+                }
+                for title, states in ends
+            ],
         }
 
     def _moment(self, ts_ns: int) -> tuple[str, str]:

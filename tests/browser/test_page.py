@@ -57,8 +57,8 @@ def test_it_loads_in_silence_and_asks_for_nothing(browser: Browser, page: str, d
 
 
 def test_charts_are_drawn_and_zoom_together(tab: Tab) -> None:
-    for side in ("client", "server"):
-        assert inked(tab, f"#chart-{side}") > 20
+    for at in (1, 2):
+        assert inked(tab, f"#chart-{at}") > 20
     whole = tab.run("charts.range()")
     tab.run("document.querySelector('#marks button').click()")
     near = tab.run("charts.range()")
@@ -68,10 +68,26 @@ def test_charts_are_drawn_and_zoom_together(tab: Tab) -> None:
     assert tab.run("charts.range()") == whole
 
 
+def test_a_finding_shows_the_series_of_its_service(tab: Tab, report: Report) -> None:
+    tab.run("document.querySelector('#marks button').click()")
+    assert tab.run("document.getElementById('group').selectedOptions[0].innerText") == "10.9.0.2:443"
+    assert tab.run("document.getElementById('chart-2').hidden")
+    label = tab.run("document.getElementById('chart-1').getAttribute('aria-label')")
+    assert "The server's ends, 10.9.0.2:443" in label and "SYN_RECEIVED" in label and "CLOSE_WAIT" not in label
+    assert inked(tab, "#chart-1") > 20
+    assert report.group_series is not None
+    peak = max(report.group_series.services["10.9.0.2:443"]["SYN_RECEIVED"])
+    shown = "Math.max(...unpack(DATA.series.find((each) => each.name === '10.9.0.2:443').ends[0].states.SYN_RECEIVED))"
+    assert tab.run(shown) == peak == 193
+    tab.run("group.value = 0; group.dispatchEvent(new Event('change'))")
+    assert not tab.run("document.getElementById('chart-2').hidden")
+    assert tab.complaints() == []
+
+
 def test_a_chart_obeys_the_mouse_and_the_keys(tab: Tab) -> None:
-    tab.run("document.getElementById('chart-server').scrollIntoView({block: 'center'})")
+    tab.run("document.getElementById('chart-2').scrollIntoView({block: 'center'})")
     left, top = tab.run(
-        "(() => { const box = document.querySelector('#chart-server .u-over').getBoundingClientRect();"
+        "(() => { const box = document.querySelector('#chart-2 .u-over').getBoundingClientRect();"
         " return [box.left, box.top]; })()"
     )
     whole = tab.run("charts.range()")
@@ -79,7 +95,7 @@ def test_a_chart_obeys_the_mouse_and_the_keys(tab: Tab) -> None:
         tab.call("Input.dispatchMouseEvent", type=kind, x=left + x, y=top + 50, button="left", buttons=1, clickCount=1)
     near = tab.run("charts.range()")
     assert near[1] - near[0] < 0.5 * (whole[1] - whole[0])
-    tab.run("document.getElementById('chart-client').focus()")
+    tab.run("document.getElementById('chart-1').focus()")
     tab.press("ArrowRight")
     moved = tab.run("charts.range()")
     assert moved[0] > near[0] and moved[1] - moved[0] == pytest.approx(near[1] - near[0])
@@ -176,7 +192,7 @@ def test_everything_can_be_reached_with_tab_alone(tab: Tab) -> None:
     for _ in range(80):
         reached.add(tab.run("document.activeElement.id || document.activeElement.className"))
         tab.press("Tab")
-    assert {"skip", "theme", "help-button", "script show", "chart-client", "chart-server", "filter"} <= reached
+    assert {"skip", "theme", "help-button", "script show", "chart-1", "chart-2", "filter"} <= reached
 
 
 def test_dark_follows_the_system_until_it_is_chosen(browser: Browser, page: str) -> None:
@@ -186,7 +202,7 @@ def test_dark_follows_the_system_until_it_is_chosen(browser: Browser, page: str)
     assert tab.run(background) == dark
     tab.press("t")
     assert (tab.run(background), tab.run("theme.innerText")) == (light, "Theme: light")
-    assert inked(tab, "#chart-server") > 20
+    assert inked(tab, "#chart-2") > 20
     tab.press("t")
     assert (tab.run(background), tab.run("theme.innerText")) == (dark, "Theme: dark")
     tab.press("t")

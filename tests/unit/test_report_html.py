@@ -27,7 +27,7 @@ from conntrack.pipeline import flow_batches
 from conntrack.report import glossary
 from conntrack.report.chosen import SIGNS
 from conntrack.report.html import render_html
-from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
+from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.states import TcpState
 from conntrack.tracker import Tracker
 
@@ -127,13 +127,17 @@ def test_a_hundred_thousand_connections_make_less_than_two_megabytes() -> None:
     rows["last_ts_ns"] += random.integers(0, 10**11, n)
     counts = {state.name: random.integers(0, n, 2_000).tolist() for state in TcpState}
     series = StateSeries(int(rows["first_ts_ns"].min()), 2 * 10**9, counts, counts)
+    groups = {f"10.0.0.{each}:80": counts for each in range(11)}
+    group_series = GroupSeries(series.first_ts_ns, series.step_ns, groups, counts, 99, groups)
     totals = dict.fromkeys(counts, 0) | {"ESTABLISHED": n}
     capture = CaptureSummary(("a.pcap",), 1, n, n, int(rows["first_ts_ns"].min()), int(rows["last_ts_ns"].max()))
     findings = tuple(
         Finding("syn_flood", f"10.0.0.{each}:80", "critical", 0, 1, n, n, flow_ids=tuple(range(1, 101)))
         for each in range(100)
     )
-    text = render_html(Report(capture, ConnectionCounts(n, totals, totals), findings, series, flows=rows))
+    connections = ConnectionCounts(n, totals, totals)
+    report = Report(capture, connections, findings, series, flows=rows, group_series=group_series)
+    text = render_html(report)
     assert len(text.encode()) < 2_000_000
     assert "10,000 of 100,000 connections are in this table" in text
     assert "The other 90,000 are counted above" in text

@@ -1,10 +1,10 @@
 "use strict";
-/* States over time: one chart for the clients' ends and one for the servers', that zoom together. uPlot draws them. */
+/* States over time, of all connections (two charts, that zoom together) or of one service or host. uPlot draws them. */
 
 const charts = (() => {
   const [whole] = DATA.series;
-  if (!whole) return { redraw() {}, zoomTo() {} };
-  const SIDES = ["client", "server"];
+  if (!whole || !document.getElementById("charts")) return { redraw() {}, zoomTo() {} };
+  const FIGURES = ["chart-1", "chart-2"];
   const HEIGHT = 240;
   const start = DATA.origin + whole.first;
   const end = start + Math.max(whole.steps - 1, 1) * whole.step;
@@ -88,22 +88,25 @@ const charts = (() => {
     document.getElementById("zoom-out").disabled = range[0] <= start && range[1] >= end;
   }
 
-  function draw(side) {
-    const figure = document.getElementById(`chart-${side}`);
-    plots.get(side)?.destroy();
-    plots.delete(side);
+  function draw(id, ends) {
+    const figure = document.getElementById(id);
+    plots.get(id)?.destroy();
+    plots.delete(id);
     figure.replaceChildren();
-    const names = Object.keys(group[side]);
+    figure.hidden = !ends;
+    if (!ends) return;
+    const names = Object.keys(ends.states);
     if (!names.length) {
-      figure.append(make("p", { className: "faint", textContent: `No ${side}'s end was in any of these states.` }));
+      figure.append(make("p", { className: "faint", textContent: `${ends.title}: none was in any of these states.` }));
       return;
     }
-    const columns = names.map((name) => unpack(group[side][name]));
+    figure.setAttribute("aria-label", `Chart: ${ends.title}, ${group.name}, by state over time: ${names.join(", ")}`);
+    const columns = names.map((name) => unpack(ends.states[name]));
     const axis = { stroke: () => color("faint"), grid: { stroke: () => color("line"), width: 1 }, ticks: { stroke: () => color("line"), width: 1 }, font: "12px system-ui, sans-serif" };
     const clock = (seconds) => (seconds === null ? "" : clockText(seconds - DATA.origin, { digits: whole.step < 1 ? 2 : 0 }));
     const plot = new uPlot(
       {
-        title: side === "client" ? "Clients" : "Servers",
+        title: ends.title,
         width: figure.clientWidth,
         height: HEIGHT + lanes * LANE,
         padding: [lanes * LANE + 6, null, null, null],
@@ -130,7 +133,7 @@ const charts = (() => {
       [instants(columns[0].length), ...columns],
       figure,
     );
-    plots.set(side, plot);
+    plots.set(id, plot);
   }
 
   /** Ticks as the time of day in UTC, as fine as they are apart, with the date where a day begins; or unix seconds. */
@@ -146,7 +149,7 @@ const charts = (() => {
   }
 
   function redraw() {
-    for (const side of SIDES) draw(side);
+    FIGURES.forEach((id, at) => draw(id, group.ends[at]));
     zoom(...range);
   }
 
@@ -167,7 +170,11 @@ const charts = (() => {
   }
 
   const select = document.getElementById("group");
-  DATA.series.forEach((each, at) => select.append(make("option", { value: at, textContent: each.name })));
+  let list = select;
+  DATA.series.forEach((each, at) => {
+    if (each.kind && list.label !== each.kind) select.append((list = make("optgroup", { label: each.kind })));
+    list.append(make("option", { value: at, textContent: each.name }));
+  });
   select.parentElement.hidden = DATA.series.length < 2;
   select.addEventListener("change", () => {
     group = DATA.series[select.value];
@@ -180,7 +187,7 @@ const charts = (() => {
     marks.append(button);
   });
   document.getElementById("zoom-out").addEventListener("click", () => zoom(start, end));
-  for (const side of SIDES) document.getElementById(`chart-${side}`).addEventListener("keydown", key);
+  for (const id of FIGURES) document.getElementById(id).addEventListener("keydown", key);
 
   function zoomTo(finding) {
     const room = Math.max((finding.last - finding.first) * 0.2, whole.step * 5);
@@ -195,7 +202,7 @@ const charts = (() => {
 
   let width = 0;
   new ResizeObserver(() => {
-    const figure = document.getElementById("chart-client");
+    const figure = document.getElementById("chart-1");
     if (figure.clientWidth && figure.clientWidth !== width) {
       width = figure.clientWidth;
       for (const plot of plots.values()) plot.setSize({ width, height: HEIGHT + lanes * LANE });
