@@ -43,12 +43,12 @@ _SCRIPTS = ("uplot/uPlot.iife.min.js", "data.js", "charts.js", "table.js", "page
 _STYLES = ("uplot/uPlot.min.css", "page.css")
 _STATIC_ROWS = 100
 """Rows of the table that are there without JavaScript."""
-_FINDING_ROWS = 5
+_FINDING_ROWS = 3
 """Rows under a finding; all of them are in the table."""
 _FINDINGS = 100
-_POINTS = 2_000
-"""Of the series of all connections: one a pixel of a wide screen, and what is there before any reduction."""
-_GROUP_POINTS = 400
+_POINTS = 1_600
+"""Of the series of all connections: one for each pixel of a wide screen, or two for a zoom."""
+_GROUP_POINTS = 200
 """Of the series of a service or a host."""
 _SPARK_POINTS = 240
 _SPARK_WIDTH, _SPARK_HEIGHT = 240, 24

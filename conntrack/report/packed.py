@@ -24,11 +24,11 @@ _SECOND_NS = 10**9
 
 
 def pack(values: Array) -> dict[str, str]:
-    """Return an array as {"t": type, "d": base64}: u1, u2 or u4 for whole numbers that fit, else f8; f8 for reals.
+    """Return an array as {"t": type, "d": base64}: u1, u2 or u4 for whole numbers that fit, else f8; reals as they are.
 
     Whole numbers of 2^53 and more lose their last digits, as every number in JavaScript does.
     """
-    kind = "f8"
+    kind = "f4" if values.dtype == np.float32 else "f8"
     if values.dtype.kind in "ui" and values.min(initial=0) >= 0:
         highest = int(values.max(initial=0))
         kind = next((name for name, bits in (("u1", 8), ("u2", 16), ("u4", 32)) if highest < 1 << bits), "f8")
@@ -39,8 +39,8 @@ def pack(values: Array) -> dict[str, str]:
 def pack_rows(flows: Array, origin_s: int) -> dict[str, Any]:
     """Return `flows` (FLOW_DTYPE, shape (n,)) as columns for the table, with their addresses as a list of strings.
 
-    Times are seconds since `origin_s` (unix seconds); NaN stands for what is not known. Addresses come in the order of
-    their bytes, so that their numbers sort as they do.
+    Times are seconds since `origin_s` (unix seconds), lengths of time have the 7 digits of a float32; NaN stands for
+    what is not known. Addresses come in the order of their bytes, so that their numbers sort as they do.
     """
     ends: Array = np.concatenate([_tagged(flows, "client"), _tagged(flows, "server")])
     distinct, which = np.unique(ends, return_inverse=True)
@@ -54,8 +54,8 @@ def pack_rows(flows: Array, origin_s: int) -> dict[str, Any]:
         "server_ip": which[len(flows) :].astype(np.uint32),
         "server_port": flows["server_port"],
         "start": (first - origin_s * _SECOND_NS) / _SECOND_NS,
-        "duration": np.round((flows["last_ts_ns"] - first) / _SECOND_NS, 6),
-        "handshake": np.round(_handshake(flows), 6),
+        "duration": ((flows["last_ts_ns"] - first) / _SECOND_NS).astype(np.float32),
+        "handshake": _handshake(flows).astype(np.float32),
         "signs": signs_of(flows),
         **{
             name: flows[name]
