@@ -97,12 +97,7 @@ class StateSeries:
             return {"step_s": 1.0, "first_ts_ns": None, "client": empty, "server": dict(empty)}
         step_ns = _step_ns(self._last_ts_ns - self._first_ts_ns)
         first, last = self._first_ts_ns // step_ns, -(-self._last_ts_ns // step_ns)
-        factor = step_ns // _GRID_NS[self._level]
-        counts = np.cumsum(self._changes, axis=1)
-        ticks = np.arange(first, last + 1) * factor - self._first_tick
-        values = np.zeros((len(counts), len(ticks)), np.int64)
-        if counts.shape[1]:
-            values = np.where(ticks >= 0, counts[:, np.clip(ticks, 0, counts.shape[1] - 1)], 0)
+        values = self._values(np.arange(first, last + 1), step_ns)
         named: dict[str, Any] = {
             side: {state.name: values[number * len(TcpState) + state].tolist() for state in COUNTED_STATES}
             for number, side in enumerate(_SIDES)
@@ -113,31 +108,41 @@ class StateSeries:
         """Return the same for the services and the hosts with the most ends at once, `most` of each.
 
         {"step_s", "first_ts_ns", "services": [{"name", "states": {state: [count, ...]}}, ...], "hosts": [the same],
-        "services_total", "clients", "unproven_clients"}: `services_total` is how many services there are; the last two
-        say whether the hosts of clients that got past a handshake, and of those that never did, could be counted. The
-        step may be coarser than that of `result`. `services` are endpoint words by number (uint64, shape (k, 3)).
+        "services_rest": {state: [count, ...]} of the servers' ends of all other services, "services_total", "clients",
+        "unproven_clients"}: `services_total` is how many services there are; the last two say whether the hosts of
+        clients that got past a handshake, and of those that never did, could be counted. The step may be coarser than
+        that of `result`. `services` are endpoint words by number (uint64, shape (k, 3)).
         """
         told = {"services_total": len(services), **self._breakdown.told}
         if self._last_ts_ns < self._first_ts_ns:
-            return {"step_s": 1.0, "first_ts_ns": None, "services": [], "hosts": [], **told}
+            return {"step_s": 1.0, "first_ts_ns": None, "services": [], "services_rest": {}, "hosts": [], **told}
         natural_ns = _step_ns(self._last_ts_ns - self._first_ts_ns)
         least_ns = self._breakdown.step_ns(_GROUPS_NS)
         step_ns = next(s for s in _all_steps_ns() if s >= natural_ns and s % least_ns == 0)
         ticks = np.arange(self._first_ts_ns // step_ns, -(-self._last_ts_ns // step_ns) + 1)
 
-        def named(found: list[tuple[str, np.ndarray]]) -> list[dict[str, Any]]:
-            return [
-                {"name": name, "states": {s.name: values[s].tolist() for s in COUNTED_STATES if values[s].any()}}
-                for name, values in found
-            ]
+        def states(values: np.ndarray) -> dict[str, list[int]]:
+            return {state.name: values[state].tolist() for state in COUNTED_STATES if values[state].any()}
 
+        top = self._breakdown.top_services(services, most, ticks, step_ns)
+        hosts = self._breakdown.top_hosts(services, most, ticks, step_ns)
+        rest = self._values(ticks, step_ns)[len(TcpState) :] - sum(values for _, values in top)
         return {
             "step_s": step_ns / 1e9,
             "first_ts_ns": int(ticks[0]) * step_ns,
-            "services": named(self._breakdown.top_services(services, most, ticks, step_ns)),
-            "hosts": named(self._breakdown.top_hosts(services, most, ticks, step_ns)),
+            "services": [{"name": name, "states": states(values)} for name, values in top],
+            "services_rest": states(rest),
+            "hosts": [{"name": name, "states": states(values)} for name, values in hosts],
             **told,
         }
+
+    def _values(self, ticks: np.ndarray, step_ns: int) -> np.ndarray:
+        """Return the counts at `ticks` of `step_ns`, a multiple of the grid's: int64, shape (22, len(ticks))."""
+        at = ticks * (step_ns // _GRID_NS[self._level]) - self._first_tick
+        counts = np.cumsum(self._changes, axis=1)
+        if not counts.shape[1]:
+            return np.zeros((len(counts), len(ticks)), np.int64)
+        return np.where(at >= 0, counts[:, np.clip(at, 0, counts.shape[1] - 1)], 0)
 
     def _follow_span(self) -> None:
         """Make the grid as coarse as the result will be: finer instants hold many more states that nobody will see."""
