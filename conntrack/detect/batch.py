@@ -44,7 +44,8 @@ class Batch:
         """Return which rows have any of `traits` and a service with a number: int64, shape (m,)."""
         if not self._any & traits:
             return self._notable[:0]
-        return self._notable[(self._notable_traits & np.uint32(traits)) != 0]
+        chosen: np.ndarray = self._notable[(self._notable_traits & np.uint32(traits)) != 0]
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from conntrack.core.keys import endpoint_words, hash_words
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Batch
 from conntrack.detect.columns import FAR_NS, words_endpoint, words_ip
-from conntrack.detect.counting import NO_GROUP, KeyIndex, Tally, ticks_of
+from conntrack.detect.counting import KeyIndex, Tally, ticks_of
 from conntrack.states import TcpState
 
 __all__ = ["Breakdown"]
@@ -161,18 +161,19 @@ class Breakdown:
     def top_hosts(
         self, services: np.ndarray, most: int, ticks: np.ndarray, step_ns: int
     ) -> list[tuple[str, np.ndarray]]:
-        """Return the hosts with the most ends at once: those at its services, and those of its connections elsewhere."""
-        keys, parts = [], []
+        """Return the hosts with the most ends at once: those of its services, and those of its own connections."""
+        keys: list[np.ndarray] = []
+        parts = []
         words = services.copy()
         words[:, 2] &= ~np.uint64(0xFFFF)
-        for named, spans in (
+        for host_words, spans in (
             (words, self._services),
             (self._proven.index.keys, self._proven.spans),
             (self._unproven.index.keys, self._unproven.spans),
         ):
             groups, *rest = spans.events(step_ns)
-            parts.append((groups + sum(map(len, keys)), *rest))
-            keys.append(named)
+            parts.append((groups + sum(len(named) for named in keys), *rest))
+            keys.append(host_words)
         names = np.concatenate(keys)
         _, first, number = np.unique(hash_words(np.ascontiguousarray(names)), return_index=True, return_inverse=True)
         groups, at, states, changes = (np.concatenate(columns) for columns in zip(*parts, strict=True))

@@ -2,9 +2,9 @@
 
 Three containers, all plain numpy arrays inside (no Python object per key), all exact in the sense written on each:
 `KeyIndex` numbers keys densely, `Tally` counts by (group, tick of time, column), `LowestPerGroup` keeps the smallest
-values of each group. (`distinct.py` counts distinct values, `occupancy.py` spans of keys that cannot be numbered.) Feeding the same things in any order, in any split, or to two containers that are then merged,
-gives the same answer: sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union
-alone.
+values of each group. (`distinct.py` counts distinct values, `occupancy.py` spans of keys that cannot be numbered.)
+Feeding the same things in any order, in any split, or to two containers that are then merged, gives the same answer:
+sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union alone.
 
 Read `Tally` first: why instants on a grid stay exact when the grid is made coarser is what the detectors rest on.
 """

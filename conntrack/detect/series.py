@@ -108,9 +108,10 @@ class StateSeries:
         """Return the same for the services and the hosts with the most ends at once, `most` of each.
 
         {"step_s", "first_ts_ns", "services": [{"name", "states": {state: [count, ...]}}, ...], "hosts": [the same],
-        "services_rest": {state: [count, ...]} of the servers' ends of all other services, "services_total", "clients", "unproven_clients"}: `services_total` is how many services there are; the last two
-        say whether the hosts of clients that got past a handshake, and of those that never did, could be counted. The
-        step may be coarser than that of `result`. `services` are endpoint words by number (uint64, shape (k, 3)).
+        "services_rest": {state: [count, ...]} of the servers' ends of all other services, "services_total", "clients",
+        "unproven_clients"}: `services_total` is how many services there are; the last two say whether the hosts of
+        clients that got past a handshake, and of those that never did, could be counted. The step may be coarser than
+        that of `result`. `services` are endpoint words by number (uint64, shape (k, 3)).
         """
         told = {"services_total": len(services), **self._breakdown.told}
         if self._last_ts_ns < self._first_ts_ns:

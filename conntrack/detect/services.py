@@ -1,7 +1,7 @@
 """What each service did, in one row: connections, states, handshake times, resets, refusals. Judges nothing.
 
-About 200 bytes a service. Handshake times are counted in a histogram of 8 cells an octave, so quantiles are within 9 % and merge
-exactly.
+About 200 bytes a service. Handshake times are counted in a histogram of 8 cells an octave, so quantiles are within 9 %
+and merge exactly.
 """
 
 from __future__ import annotations

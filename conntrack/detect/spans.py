@@ -39,5 +39,5 @@ def state_spans(
 def time_wait_spans(
     flows: np.ndarray, time_wait_ns: int
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Return (rows, key, start, end) of the clients' ends that were in TIME_WAIT, and of the servers': see the core's."""
+    """Return (rows, key, start, end) of clients' ends that were in TIME_WAIT, and of servers': see the core's."""
     return spans.time_wait_spans(flows, TcpState.TIME_WAIT, time_wait_ns)
