@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conntrack.cli.errors import debug_option, say
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
@@ -38,7 +39,7 @@ _FEW = 1_024
 """Fewer rows than this are kept until there are more: a call for each of many instants costs more than their rows."""
 
 
-@click.command("sockets", short_help="What ss -tan showed at an instant.")
+@click.command("sockets", short_help="What ss -tan showed at an instant.", epilog=examples("sockets"))
 @captures_argument
 @click.option(
     "--at",

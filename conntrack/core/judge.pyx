@@ -15,7 +15,7 @@ Sides are 0 for the client and 1 for the server; X is `side`, Y is `1 - side`.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP
-from .copies cimport behind_last, note_id, note_payload
+from .copies cimport RECENT_IDS, behind_last, note_id, note_payload
 from .handshake cimport judge_syn, judge_syn_ack
 from .life cimport (
     ACTIVE_OPEN, EVENT_RST, LETTER_RST, LINGERS, OPENING, OVER, PASSIVE, RECEIVED, RESET_BY, RESET_WHEN, SEEN, SENT,
@@ -165,6 +165,8 @@ cdef inline void _count(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
     if f.packets[side] != <uint32_t>0xFFFFFFFF:
         f.packets[side] += 1
     note_payload(f, s, side)
+    if 0 < behind_last(f, s, side) < RECENT_IDS:        # a late original: its copies must find it
+        trouble_of(t, f)
     note_id(t, f, s, side)
     f.header_bytes[side] += header
     if f.header_bytes[side] < header:

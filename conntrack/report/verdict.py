@@ -85,6 +85,59 @@ def _time_wait_buildup(finding: Finding, epoch: bool) -> str:
     return f"{finding.subject} runs out of ports{service}: {count(finding.peak)}{budget} in TIME_WAIT at the peak."
 
 
+def _accept_queue_overflow(finding: Finding, epoch: bool) -> str:
+    return (
+        f"{finding.subject} does not accept fast enough: its accept queue was full for "
+        f"{count(finding.count, 'connection')}."
+    )
+
+
+def _unanswered_syn(finding: Finding, epoch: bool) -> str:
+    attempts = count(finding.evidence.get("attempts", finding.count), "attempt")
+    return f"{finding.subject} does not answer: {count(finding.count)} of {attempts} to connect got nothing back."
+
+
+def _connection_refused(finding: Finding, epoch: bool) -> str:
+    attempts = count(finding.evidence.get("attempts", finding.count), "attempt")
+    return f"{finding.subject} refuses connections: {count(finding.count)} of {attempts}."
+
+
+def _port_scan(finding: Finding, epoch: bool) -> str:
+    return f"{finding.subject} scans: {count(finding.count, 'target')} tried in vain."
+
+
+def _fin_wait_2_stuck(finding: Finding, epoch: bool) -> str:
+    return (
+        f"The peers of {finding.subject} do not close: {count(finding.peak, 'connection')} in FIN_WAIT_2 at the peak."
+    )
+
+
+def _last_ack_stuck(finding: Finding, epoch: bool) -> str:
+    return f"Peers of {finding.subject} are gone: {count(finding.peak, 'connection')} in LAST_ACK at the peak."
+
+
+def _reset_storm(finding: Finding, epoch: bool) -> str:
+    when = clock(finding.first_ts_ns, epoch=epoch)
+    return f"Connections of {finding.subject} are cut: {count(finding.count)} open ones reset ({when})."
+
+
+def _zero_window_stall(finding: Finding, epoch: bool) -> str:
+    return f"{finding.subject} reads too slowly: {count(finding.count, 'connection')} stalled with a window of 0."
+
+
+def _one_sided_capture(finding: Finding, epoch: bool) -> str:
+    return f"The capture has one direction only of {count(finding.count, 'connection')}."
+
+
+def _capture_loss(finding: Finding, epoch: bool) -> str:
+    return f"The capture lost segments of {count(finding.count, 'connection')}."
+
+
+def _duplicate_frames(finding: Finding, epoch: bool) -> str:
+    copies = count(finding.evidence.get("copies", finding.count), "frame")
+    return f"The capture has {copies} twice, of {count(finding.count, 'connection')}."
+
+
 def _any_kind(finding: Finding, epoch: bool) -> str:
     kind = finding.kind.replace("_", " ")
     return f"{finding.subject}: {kind}, {count(finding.count, 'connection')}, {count(finding.peak)} at the peak."
@@ -94,4 +147,15 @@ _SENTENCES: dict[str, Callable[[Finding, bool], str]] = {
     "syn_flood": _syn_flood,
     "close_wait_leak": _close_wait_leak,
     "time_wait_buildup": _time_wait_buildup,
+    "accept_queue_overflow": _accept_queue_overflow,
+    "reset_storm": _reset_storm,
+    "unanswered_syn": _unanswered_syn,
+    "connection_refused": _connection_refused,
+    "zero_window_stall": _zero_window_stall,
+    "fin_wait_2_stuck": _fin_wait_2_stuck,
+    "last_ack_stuck": _last_ack_stuck,
+    "port_scan": _port_scan,
+    "one_sided_capture": _one_sided_capture,
+    "capture_loss": _capture_loss,
+    "duplicate_frames": _duplicate_frames,
 }

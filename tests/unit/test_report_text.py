@@ -130,3 +130,17 @@ def test_evidence_reads_by_the_unit_in_its_name() -> None:
     for value in ("2 h", "2.00 MB", "3.12 %", "33.3", "60999", "1,000,000", "yes", "accept starvation"):
         assert any(line.endswith(f" {value}") for line in text.splitlines()), value
     assert "peak at" in text and "2025-11-21T12:00:00.000000000Z" in text
+
+
+def test_services_say_what_is_left_of_them() -> None:
+    row = dict.fromkeys(("connections", "established", "refused", "reset", "unanswered"), 1_000)
+    services = (
+        row | {"service": "10.0.0.2:80", "handshake_p50_s": 0.012, "server_states": {"CLOSED": 9, "CLOSE_WAIT": 1_234}},
+        row | {"service": "[2001:db8::2]:443", "handshake_p50_s": None, "server_states": {"CLOSED": 1_000}},
+    )
+    lines = render_text(replace(report(), services=services), width=100).splitlines()
+    at = lines.index("Services")
+    assert lines[at + 2].split() == ["10.0.0.2:80", *["1,000"] * 5, "12.0", "ms"]
+    assert lines[at + 3] == "    at the end CLOSE_WAIT 1,234"
+    assert lines[at + 4].split() == ["[2001:db8::2]:443", *["1,000"] * 5]
+    assert lines[at + 5] == "    at the end all CLOSED"
