@@ -25,9 +25,9 @@ _ALONE, _REPEATED, _SYNS, _LAST = 2, 3, 4, 5
 class UnansweredSyn:
     """Finds services that answer nobody, for the whole capture or from some moment on.
 
-    From the first unanswered SYN to the last, more than `unanswered_ratio_min` of the attempts got no answer; at least one of
-    them repeated its SYN, or there are `unanswered_min` clients; and no more than `syn_once_ratio` were tried only once
-    where there are `syn_window_syns`. More than `host_services_max` such services of a host are one finding of the
+    From the first unanswered SYN to the last, more than `unanswered_ratio_min` of the attempts got no answer; at least
+    one of them repeated its SYN, or there are `unanswered_min` clients; and no more than `syn_once_ratio` were tried
+    only once where there are `syn_window_syns`. More than `host_services_max` such services are one finding of their
     host. Severity: info. A service that is down has better witnesses than a capture.
     """
 
@@ -46,11 +46,13 @@ class UnansweredSyn:
         flows, services = batch.rows, batch.services[rows]
         syn, syns = flows["syn_ts_ns"][rows], flows["client_syns"][rows].astype(np.int64)
         self._cases.add(services, flows["flow_id"][rows], syn, ended(flows["closed_ts_ns"][rows]))
-        alone = syns <= 1
+        last = flows["last_ts_ns"][rows]
+        # SYNs within a moment of each other are no repetition of a TCP that waits for an answer.
+        alone = (syns <= 1) | (last - syn < ns_of(self.options.handshake_wait_s / 2))
         self._cases.note(services[alone], syn[alone], _ALONE)
         self._cases.note(services[~alone], syn[~alone], _REPEATED)
         self._cases.note(services, syn, _SYNS, syns)
-        self._cases.note(services, flows["last_ts_ns"][rows], _LAST)
+        self._cases.note(services, last, _LAST)
         self._clients.add(services, hash_words(endpoint_words(flows, client=True, picks=rows)[:, :2].copy()))
 
     def merge(self, other: UnansweredSyn, services: np.ndarray) -> None:
