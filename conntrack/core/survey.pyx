@@ -50,7 +50,9 @@ cdef inline bint _lingered(uint64_t acked, uint64_t peer_fin_taken, uint64_t sin
     return acked != FAR and end >= acked + least
 
 
-cdef inline bint _ignored(uint64_t fin, uint64_t acked, uint64_t peer_fin_taken, uint32_t fins, uint32_t least) noexcept nogil:
+cdef inline bint _ignored(
+    uint64_t fin, uint64_t acked, uint64_t peer_fin_taken, uint32_t fins, uint32_t least,
+) noexcept nogil:
     return fin != FAR and acked == FAR and peer_fin_taken <= fin and fins > least
 
 
@@ -111,13 +113,14 @@ cdef inline uint32_t _traits(const FlowRecord* row, uint64_t begun, const Limits
 
 cdef inline int _outcome(const FlowRecord* row, uint64_t begun, uint32_t traits, uint64_t wait) noexcept nogil:
     if not traits & NEVER_OPEN:
-        return LATE if <uint64_t>row.established_ts_ns != FAR and <uint64_t>row.established_ts_ns >= begun + wait else IN_TIME
+        return LATE if FAR > <uint64_t>row.established_ts_ns >= begun + wait else IN_TIME
     return TURNED_AWAY if traits & REFUSED else FAILED
 
 
 def survey(
     flows, limits_ns, uint32_t fins, uint64_t step_ns, int64_t[::1] counts, int64_t[::1] services, uint32_t[::1] traits,
-    uint64_t[::1] attempts, uint64_t seed, Py_ssize_t limit, uint64_t[:, ::1] keys, int32_t[::1] table, Py_ssize_t count,
+    uint64_t[::1] attempts, uint64_t seed, Py_ssize_t limit, uint64_t[:, ::1] keys, int32_t[::1] table,
+    Py_ssize_t count,
 ):
     """Write each row's service and traits, and what its handshake counts for.
 
@@ -134,7 +137,7 @@ def survey(
         seed, limit, keys, table, count: as in keys.intern, of width 3.
 
     Returns:
-        (done, count, n_attempts, packets, payload, first, last): as many rows as there was room for in `keys` and `table`;
+        (done, count, n_attempts, packets, payload, first, last): as many rows as `keys` and `table` had room for;
         segments and distinct payload bytes of these, and when the first of them began and the last ended.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
@@ -143,7 +146,7 @@ def survey(
     cdef Py_ssize_t size = table.shape[0]
     if size < 2 or size & (size - 1) or not 0 <= 2 * count <= size or count > keys.shape[0] or keys.shape[1] != 3:
         raise ValueError(f"{count} keys do not go into {keys.shape[0]} places and {size} slots")
-    if counts.shape[0] < keys.shape[0] or services.shape[0] < n or traits.shape[0] < n or attempts.shape[0] < n or not step_ns:
+    if counts.shape[0] < keys.shape[0] or min(services.shape[0], traits.shape[0], attempts.shape[0]) < n or not step_ns:
         raise ValueError(f"expected room for {n} rows, and a step")
     cdef uint64_t wait_ns = limits_ns[0]
     cdef Limits limits = Limits(wait_ns, limits_ns[1], limits_ns[2], fins)

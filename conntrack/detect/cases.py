@@ -87,7 +87,8 @@ class Cases:
         """Yield those of `groups` subjects that have `least` cases or more up to the end of the capture."""
         counts = self.tally.totals(16, groups)[BEGUN] if groups else np.empty(0, np.int64)
         for group in np.flatnonzero(counts >= max(least, 1)):
-            series = Series(self.tally, int(group), end_ts_ns)
+            # What happens in the last step is counted at the instant after it.
+            series = Series(self.tally, int(group), end_ts_ns + self.tally.step_ns - 1)
             ticks, begun = series.events(BEGUN)
             if int(begun.sum()) < least or not len(ticks):
                 continue

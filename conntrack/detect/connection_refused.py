@@ -18,9 +18,9 @@ __all__ = ["ConnectionRefused"]
 class ConnectionRefused:
     """Finds services that refuse connections (RFC 9293 section 3.5.2, group 1: a RST to a SYN for a closed port).
 
-    From the first refusal to the last, `refused_ratio_min` of the attempts were refused. Services with a single refusal
-    are told if there are at most `lone_subjects_max` of them; more are a scan. More than `host_services_max` services
-    of a host are one finding of the host. Severity: info.
+    From the first refusal to the last, more than `refused_ratio_min` of the attempts were refused. Services with one
+    refusal are told if there are at most `lone_subjects_max` of them; more are a scan. More than `host_services_max`
+    services of a host are one finding of the host. Severity: info.
     """
 
     kind = "connection_refused"
@@ -54,7 +54,7 @@ class ConnectionRefused:
     def _finding(self, case: Case, background: Background) -> Finding | None:
         during = background.attempts_of(case.group, case.first_ts_ns, case.last_begun_ts_ns)
         attempts = max(sum(during.values()), case.count)
-        if case.count < self.options.refused_ratio_min * attempts:
+        if case.count <= self.options.refused_ratio_min * attempts:
             return None
         before = background.attempts_of(case.group, 0, case.first_ts_ns - 1)
         clients, clients_by = self._clients.count(case.group)

@@ -19,15 +19,15 @@ from conntrack.detect.options import DetectOptions
 
 __all__ = ["UnansweredSyn"]
 
-_ALONE, _REPEATED, _SYNS = 2, 3, 4
+_ALONE, _REPEATED, _SYNS, _LAST = 2, 3, 4, 5
 
 
 class UnansweredSyn:
     """Finds services that answer nobody, for the whole capture or from some moment on.
 
-    From the first unanswered attempt to the last, `unanswered_ratio_min` of the attempts got no answer; at least one of
-    them repeated its SYN, or there are `unanswered_min` clients; and no more than `syn_once_ratio` were tried only once
-    where there are `syn_window_syns`. More than `host_services_max` such services of a host are one finding of the
+    From the first unanswered SYN to the last, more than `unanswered_ratio_min` of the attempts got no answer; at least
+    one of them repeated its SYN, or there are `unanswered_min` clients; and no more than `syn_once_ratio` were tried
+    only once where there are `syn_window_syns`. More than `host_services_max` such services are one finding of their
     host. Severity: info. A service that is down has better witnesses than a capture.
     """
 
@@ -46,10 +46,13 @@ class UnansweredSyn:
         flows, services = batch.rows, batch.services[rows]
         syn, syns = flows["syn_ts_ns"][rows], flows["client_syns"][rows].astype(np.int64)
         self._cases.add(services, flows["flow_id"][rows], syn, ended(flows["closed_ts_ns"][rows]))
-        alone = syns <= 1
+        last = flows["last_ts_ns"][rows]
+        # SYNs within a moment of each other are no repetition of a TCP that waits for an answer.
+        alone = (syns <= 1) | (last - syn < ns_of(self.options.handshake_wait_s / 2))
         self._cases.note(services[alone], syn[alone], _ALONE)
         self._cases.note(services[~alone], syn[~alone], _REPEATED)
         self._cases.note(services, syn, _SYNS, syns)
+        self._cases.note(services, last, _LAST)
         self._clients.add(services, hash_words(endpoint_words(flows, client=True, picks=rows)[:, :2].copy()))
 
     def merge(self, other: UnansweredSyn, services: np.ndarray) -> None:
@@ -74,9 +77,10 @@ class UnansweredSyn:
             return None
         if alone > options.syn_once_ratio * unanswered and unanswered >= options.syn_window_syns:
             return None
-        during = background.attempts_of(case.group, case.first_ts_ns, case.last_begun_ts_ns)
+        last_syn_ts_ns = int(series.events(_LAST)[0].max(initial=0)) * series.step_ns
+        during = background.attempts_of(case.group, case.first_ts_ns, last_syn_ts_ns)
         attempts = max(sum(during.values()), case.count)
-        if unanswered < options.unanswered_ratio_min * attempts:
+        if unanswered <= options.unanswered_ratio_min * attempts:
             return None
         before = background.attempts_of(case.group, 0, case.first_ts_ns - 1)
         answered_before = before[Attempt.IN_TIME] + before[Attempt.LATE]

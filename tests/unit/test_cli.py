@@ -107,7 +107,7 @@ def test_json_has_the_promised_keys(leak: str, capfd: pytest.CaptureFixture[str]
     assert document["capture"]["files"] == [leak]
     assert document["capture"]["tcp_segments"] == document["capture"]["packets"] == 12 * 5 + 7
     assert document["connections"]["server_states"]["CLOSE_WAIT"] == 12
-    assert [finding["kind"] for finding in document["findings"]] == ["close_wait_leak"]
+    assert [finding["kind"] for finding in document["findings"]] == ["close_wait_leak", "fin_wait_2_stuck"]
     assert document["findings"][0]["subject"] == "10.0.0.2:80"
 
 

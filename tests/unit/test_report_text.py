@@ -65,7 +65,8 @@ def finding(kind: str, severity: Any = "critical", subject: str = "10.0.0.2:80",
         ),
         (
             report(finding("reset_storm"), finding("syn_flood", "warning"), finding("port_scan", "info")),
-            "10.0.0.2:80: reset storm, 5,000 connections, 4,000 at the peak. 2 more findings (1 warning, 1 info).",
+            "Connections of 10.0.0.2:80 are cut: 5,000 open ones reset (12:00:00). "
+            "2 more findings (1 warning, 1 info).",
         ),
         (
             report(faults=("a.pcap: cut",), interrupted=True),
