@@ -14,8 +14,7 @@ import numpy as np
 
 from conntrack.capture import open_capture
 from conntrack.core.abi import FLOW_DTYPE
-from conntrack.detect import DetectOptions, ServiceSummary, find_all, make_detectors, run
-from conntrack.detect import StateSeries as SeriesCounter
+from conntrack.detect import DETECTORS, Detection, DetectOptions
 from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
 from conntrack.states import TcpState
 from conntrack.tracker import Tracker
@@ -110,15 +109,12 @@ class Analysis:
     """
 
     def __init__(self, options: DetectOptions | None = None) -> None:
-        options = options or DetectOptions()
-        self._detectors = make_detectors(options)
-        self._series = SeriesCounter(options)
-        self._services = ServiceSummary()
+        self._detection = Detection(DETECTORS, options)
         self._states = np.zeros((2, len(TcpState)), np.int64)
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
-        run([*self._detectors, self._series, self._services], flows)
+        self._detection.feed(flows)
         for counts, field in zip(self._states, ("client_state", "server_state"), strict=True):
             counts += np.bincount(flows[field], minlength=len(TcpState))
 
@@ -132,9 +128,9 @@ class Analysis:
         return Report(
             capture=_summary(info, interrupted),
             connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
-            findings=tuple(find_all(self._detectors, info.last_ts_ns or 0)),
-            series=_series(self._series.result()),
-            services=tuple(self._services.result()),
+            findings=tuple(self._detection.findings(info.last_ts_ns or 0)),
+            series=_series(self._detection.series()),
+            services=tuple(self._detection.services()),
             flows=flows,
         )
 

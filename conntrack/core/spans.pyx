@@ -51,7 +51,7 @@ cdef struct SilentEnd:  # an end that is silent in CLOSE_WAIT
     uint8_t is_client
     uint8_t never_sent   # not one byte from this end on the whole connection
     uint8_t spoke        # payload since the peer's FIN
-    uint8_t pending_syn  # a new SYN came onto the 4-tuple
+    uint8_t stale        # the client's new SYN came onto the 4-tuple
     uint8_t midstream    # not seen from its start, or its state is assumed
     uint8_t pad0[3]
 
@@ -260,6 +260,7 @@ cdef inline bint _silent(
 ) noexcept nogil:
     cdef uint64_t[3] peer
     cdef uint64_t start = side.peer_fin_taken
+    cdef bint stale = not client and row.flags & FLAG_PENDING_SYN and side.fin == FAR  # a new SYN met this one
     if start == FAR or side.fin < start + age:
         return False
     cdef uint64_t end = min(side.fin, min(<uint64_t>row.reset_ts_ns, <uint64_t>row.closed_ts_ns))
@@ -268,7 +269,7 @@ cdef inline bint _silent(
     cdef uint64_t quiet = row.half_close_payload_ts_ns
     if quiet == FAR or quiet < start:
         quiet = start
-    if end < quiet + age:
+    if end < quiet + age and not stale:
         return False
     words_of(row, client, out.subject)
     words_of(row, not client, peer)
@@ -279,7 +280,7 @@ cdef inline bint _silent(
     out.is_client = client
     out.never_sent = (row.client_payload_bytes if client else row.server_payload_bytes) == 0
     out.spoke = quiet > start
-    out.pending_syn = row.flags & FLAG_PENDING_SYN != 0
+    out.stale = stale
     out.midstream = (
         row.flags & FLAG_MIDSTREAM != 0
         or (row.client_state_evidence if client else row.server_state_evidence) == ASSUMED
@@ -287,27 +288,32 @@ cdef inline bint _silent(
     return True
 
 
-def silent_ends(flows, uint8_t close_wait, uint64_t age_ns):
-    """Return the ends that sent nothing in CLOSE_WAIT for `age_ns`, or are in it: SILENT_DTYPE, shape (m,).
+def silent_ends(flows, const int64_t[::1] picks not None, uint8_t close_wait, uint64_t age_ns):
+    """Return the ends that sent nothing in CLOSE_WAIT for `age_ns`, or are in it: SILENT_DTYPE, shape (k,).
+
+    A server's end that the client's next SYN found in it is among them whatever its age.
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
+        picks: which rows, int64, shape (m,).
         close_wait: number of the state.
         age_ns: how long silence must last.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    found = np.empty((2 * total + 1) * sizeof(SilentEnd), np.uint8)
+    if picks.shape[0] and not 0 <= np.min(picks) <= np.max(picks) < total:
+        raise IndexError(f"picks are not all in the {total} rows")
+    found = np.empty((2 * picks.shape[0] + 1) * sizeof(SilentEnd), np.uint8)
     cdef uint8_t[::1] room = found
     cdef SilentEnd* ends = <SilentEnd*>&room[0]
     cdef Py_ssize_t i
     cdef Py_ssize_t n = 0
     cdef End side
     with nogil:
-        for i in range(total):
-            side = _server(&rows[i])
-            n += _silent(&ends[n], &rows[i], &side, False, close_wait, age_ns)
-            side = _client(&rows[i])
-            n += _silent(&ends[n], &rows[i], &side, True, close_wait, age_ns)
+        for i in range(picks.shape[0]):
+            side = _server(&rows[picks[i]])
+            n += _silent(&ends[n], &rows[picks[i]], &side, False, close_wait, age_ns)
+            side = _client(&rows[picks[i]])
+            n += _silent(&ends[n], &rows[picks[i]], &side, True, close_wait, age_ns)
     return found[: n * <Py_ssize_t>sizeof(SilentEnd)].copy().view(SILENT_DTYPE)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from conntrack.core.spans import add_spans
+from conntrack.detect.batch import Batch
 from conntrack.detect.columns import FAR_NS, Side, ns_of
 from conntrack.detect.counting import ticks_of
 from conntrack.detect.options import DetectOptions
@@ -47,8 +48,9 @@ class StateSeries:
         self._first_ts_ns = FAR_NS
         self._last_ts_ns = NO_TIME_NS
 
-    def feed(self, flows: np.ndarray) -> None:
-        """Take in connections (FLOW_DTYPE, shape (n,)), each once, when it is final."""
+    def feed(self, batch: Batch) -> None:
+        """Take in a batch."""
+        flows = batch.rows
         if len(flows) == 0:
             return
         self._first_ts_ns = min(self._first_ts_ns, int(flows["first_ts_ns"].min()))
@@ -59,7 +61,7 @@ class StateSeries:
             factor = self._cover(low, high)
             add_spans(self._changes, cells, begun, over, FAR_NS // step_ns, self._first_tick, factor)
 
-    def merge(self, other: StateSeries) -> None:
+    def merge(self, other: StateSeries, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
         self._first_ts_ns = min(self._first_ts_ns, other._first_ts_ns)
         self._last_ts_ns = max(self._last_ts_ns, other._last_ts_ns)

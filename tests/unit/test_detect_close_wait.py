@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import detected
 import numpy as np
 import pytest
 from flow_rows import at, completed, flows, many, stuck_in_close_wait
 
 from conntrack.detect.close_wait import CloseWaitLeak
-from conntrack.detect.options import DetectOptions
 from conntrack.states import EndReason, FlowFlag, TcpState
 
 END = at(600)
 
 
 def found(rows, end=END, **options):
-    detector = CloseWaitLeak(DetectOptions(**options))
-    detector.feed(rows)
-    return detector.findings(end)
+    return detected.found(CloseWaitLeak, rows, end, **options)
 
 
 def one(rows, end=END, **options):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import detected
 import numpy as np
 import pytest
 from flow_rows import T0, T0_NS, at, completed, flow, flows, many
 
-from conntrack.detect.options import DetectOptions
 from conntrack.detect.spans import time_wait_spans
 from conntrack.detect.time_wait import TimeWaitBuildup
 from conntrack.states import FlowFlag, TcpState
@@ -15,9 +15,7 @@ END = at(600)
 
 
 def found(rows, end=END, **options):
-    detector = TimeWaitBuildup(DetectOptions(**options))
-    detector.feed(rows)
-    return detector.findings(end)
+    return detected.found(TimeWaitBuildup, rows, end, **options)
 
 
 def spans(row, side):
