@@ -263,6 +263,8 @@ cdef inline bint _silent(
     cdef bint stale = not client and row.flags & FLAG_PENDING_SYN and side.fin == FAR  # a new SYN met this one
     if start == FAR or side.fin < start + age:
         return False
+    if <uint64_t>(row.server_fin_acked_ts_ns if client else row.client_fin_acked_ts_ns) == FAR:
+        return False  # nothing shows that it took the FIN
     cdef uint64_t end = min(side.fin, min(<uint64_t>row.reset_ts_ns, <uint64_t>row.closed_ts_ns))
     if side.state != close_wait:
         end = min(end, side.since)

@@ -12,6 +12,10 @@ from conntrack.detect.quality import SUBJECT, Whole
 
 __all__ = ["CaptureLoss"]
 
+_KEEP_ALIVES = 2
+"""A keep-alive repeats the last byte before the capture began (RFC 9293 section 3.8.4): up to one of each end, which the
+peer acknowledges and nobody lost."""
+
 
 class CaptureLoss:
     """Tells that the capture lost segments: `capture_loss_ratio_min` of the payload, or of the connections, has gaps.
@@ -28,9 +32,12 @@ class CaptureLoss:
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
         rows = batch.having(Trait.GAPS)
-        if rows.size:
-            gaps = sum(int(batch.rows[f"{side}_gap_bytes"][rows].sum()) for side in ("client", "server"))
-            self._whole.add(batch, rows, gap_bytes=gaps)
+        if not rows.size:
+            return
+        gaps = sum(batch.rows[f"{side}_gap_bytes"][rows].astype(np.int64) for side in ("client", "server"))
+        lost = gaps > _KEEP_ALIVES
+        if lost.any():
+            self._whole.add(batch, rows[lost], gap_bytes=int(gaps[lost].sum()))
 
     def merge(self, other: CaptureLoss, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours."""

@@ -6,8 +6,9 @@ anything with words of its own (`Subjects`: hosts, endpoints). Judges nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,15 +16,17 @@ from conntrack.core.keys import endpoint_words
 from conntrack.detect.batch import Background
 from conntrack.detect.columns import words_endpoint, words_ip
 from conntrack.detect.counting import KeyIndex, LowestPerGroup, Tally
-from conntrack.detect.episodes import Series
+from conntrack.detect.episodes import Series, running_sum
+from conntrack.detect.finding import Finding
 from conntrack.states import NO_TIME_NS
 
-__all__ = ["BEGUN", "OVER", "Case", "Cases", "Subjects", "ended"]
+__all__ = ["BEGUN", "OVER", "Case", "Cases", "Subjects", "ended", "of_hosts"]
 
 BEGUN, OVER = 0, 1
 """Columns of every Cases; a detector's own ones begin at 2."""
 _GRID_NS = 10**8
 _FLOW_IDS = 100
+_PORTS_NAMED = 10
 _FAR_NS = 1 << 62
 
 
@@ -138,3 +141,49 @@ class Subjects:
         words = self._index.keys[number]
         at = np.flatnonzero((background.services == words[:3]).all(axis=1)) if not words[3] else np.empty(0)
         return int(background.of_service[at[0]]) if at.size else None
+
+
+def of_hosts(
+    found: Iterable[tuple[Case, Finding | None]], background: Background, most: int, ratio: str
+) -> list[Finding]:
+    """Return findings of services; where more than `most` are of one host, one finding of the host in their place.
+
+    Its count, peak, times and connections are those of all of them together, exactly; `ratio` is the name of the
+    evidence that says which share of the attempts they are.
+    """
+    by_host: dict[bytes, list[tuple[Case, Finding]]] = defaultdict(list)
+    for case, finding in found:
+        if finding is not None:
+            by_host[background.services[case.group, :2].tobytes()].append((case, finding))
+    told = []
+    for pairs in by_host.values():
+        findings = [finding for _, finding in pairs]
+        told += findings if len(pairs) <= most else [_of_host([case for case, _ in pairs], findings, background, ratio)]
+    return told
+
+
+def _of_host(cases: list[Case], findings: list[Finding], background: Background, ratio: str) -> Finding:
+    events = [(case.series.events(BEGUN), case.series.events(OVER)) for case in cases]
+    ticks = np.concatenate([part[0] for begun_over in events for part in begun_over])
+    changes = np.concatenate([part for begun, over in events for part in (begun[1], -over[1])])
+    words = background.services[cases[0].group]
+    count = sum(finding.count for finding in findings)
+    attempts = sum(finding.evidence["attempts"] for finding in findings)
+    ranked = sorted(findings, key=lambda finding: (-finding.count, int(finding.subject.rpartition(":")[2])))
+    evidence = {
+        "attempts": attempts,
+        ratio: round(count / attempts, 4),
+        "services": len(findings),
+        "ports": [int(finding.subject.rpartition(":")[2]) for finding in ranked[:_PORTS_NAMED]],
+        "answered_before": sum(finding.evidence["answered_before"] for finding in findings),
+    }
+    return replace(
+        ranked[0],
+        subject=words_ip(words[0], words[1], int(words[2]) >> 16),
+        first_ts_ns=min(finding.first_ts_ns for finding in findings),
+        last_ts_ns=max(finding.last_ts_ns for finding in findings),
+        count=count,
+        peak=max(1, int(running_sum(ticks, changes)[1].max())),
+        evidence=evidence,
+        flow_ids=tuple(sorted(flow_id for finding in findings for flow_id in finding.flow_ids)[:_FLOW_IDS]),
+    )

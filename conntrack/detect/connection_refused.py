@@ -7,7 +7,7 @@ import numpy as np
 from conntrack.core.keys import endpoint_words, hash_words
 from conntrack.core.survey import Attempt, Trait
 from conntrack.detect.batch import Background, Batch
-from conntrack.detect.cases import Case, Cases
+from conntrack.detect.cases import Case, Cases, of_hosts
 from conntrack.detect.distinct import Distinct
 from conntrack.detect.finding import Finding, few_lone_ones, worst_first
 from conntrack.detect.options import DetectOptions
@@ -19,7 +19,8 @@ class ConnectionRefused:
     """Finds services that refuse connections (RFC 9293 section 3.5.2, group 1: a RST to a SYN for a closed port).
 
     From the first refusal to the last, `refused_ratio_min` of the attempts were refused. Services with a single refusal
-    are told if there are at most `lone_subjects_max` of them; more are a scan. Severity: info.
+    are told if there are at most `lone_subjects_max` of them; more are a scan. More than `host_services_max` services of
+    a host are one finding of the host. Severity: info.
     """
 
     kind = "connection_refused"
@@ -46,7 +47,8 @@ class ConnectionRefused:
     def findings(self, background: Background) -> list[Finding]:
         """Return the services that refuse."""
         cases = self._cases.with_least(1, len(background.services), background.end_ts_ns)
-        found = [self._finding(case, background) for case in cases]
+        told = [(case, self._finding(case, background)) for case in cases]
+        found = of_hosts(told, background, self.options.host_services_max, "refused_ratio")
         return worst_first(few_lone_ones(found, self.options.lone_subjects_max))[: self.options.subjects_max]
 
     def _finding(self, case: Case, background: Background) -> Finding | None:

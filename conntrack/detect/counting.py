@@ -295,11 +295,13 @@ class LowestPerGroup:
 
     def of(self, group: int) -> np.ndarray:
         """Return the smallest values of a group, ascending, uint64."""
-        return self._values[self._range(group)]
+        chosen = self._range(group)
+        return self._values[chosen]
 
     def words_of(self, group: int) -> np.ndarray:
         """Return the words that came with them, uint64, shape (n, width)."""
-        return self._words[self._range(group)]
+        chosen = self._range(group)
+        return self._words[chosen]
 
     def _range(self, group: int) -> slice:
         self._settle()

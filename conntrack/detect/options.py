@@ -44,9 +44,10 @@ class DetectOptions:
             most of it).
         syn_cookie_ratio: share of abandoned SYN+ACKs that the server sent only once, from which on it answers with
             cookies: 0.9 (ours; a server without cookies repeats them 5 times).
-        unanswered_min: attempts without any answer that make a finding where none of them repeated its SYN: 3 (ours).
+        unanswered_min: clients without any answer that make a finding where none of them repeated its SYN: 3 (ours).
         unanswered_ratio_min, refused_ratio_min: share of a service's attempts, from the first to the last one without
             an answer or refused, from which on the service is at fault and not the client or the network: 0.5 (ours).
+        host_services_max: services of one host that are told one by one when they do not answer or refuse: 3 (ours).
         lone_subjects_max: services that are found for a single connection each, past which they are a scan and left
             out: 10 (ours; half of scan_targets_min).
         accept_queue_min, accept_queue_ratio_min: connections whose SYN+ACK was repeated after the client's ACK, and
@@ -109,6 +110,7 @@ class DetectOptions:
     unanswered_min: int = 3
     unanswered_ratio_min: float = 0.5
     refused_ratio_min: float = 0.5
+    host_services_max: int = 3
     lone_subjects_max: int = 10
     accept_queue_min: int = 3
     accept_queue_ratio_min: float = 0.3

@@ -1,7 +1,7 @@
 """unanswered_syn: a service whose clients send SYN after SYN and get nothing back: down, filtered, or overloaded.
 
-Only clients that show themselves to be real are believed: they repeat their SYN (RFC 6298 section 2: after a second), or
-several come. SYNs of which most are tried once are a scan or a flood, and told there.
+Only clients that show themselves to be real are believed: they repeat their SYN (RFC 6298 section 2: after a second),
+or several come. Crowds of SYNs of which most are tried once are a scan or a flood, and told there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from conntrack.core.keys import endpoint_words, hash_words
 from conntrack.core.survey import Attempt, Trait
 from conntrack.detect.batch import Background, Batch
-from conntrack.detect.cases import Case, Cases, ended
+from conntrack.detect.cases import Case, Cases, ended, of_hosts
 from conntrack.detect.columns import ns_of
 from conntrack.detect.distinct import Distinct
 from conntrack.detect.finding import Finding, few_lone_ones, worst_first
@@ -26,8 +26,9 @@ class UnansweredSyn:
     """Finds services that answer nobody, for the whole capture or from some moment on.
 
     From the first unanswered attempt to the last, `unanswered_ratio_min` of the attempts got no answer; at least one of
-    them repeated its SYN, or there are `unanswered_min`; and less than `syn_once_ratio` were tried only once where there
-    are `syn_window_syns`. Severity: info. A service that is down has better witnesses than a capture.
+    them repeated its SYN, or there are `unanswered_min` clients; and no more than `syn_once_ratio` were tried only once
+    where there are `syn_window_syns`. More than `host_services_max` such services of a host are one finding of the host.
+    Severity: info. A service that is down has better witnesses than a capture.
     """
 
     kind = "unanswered_syn"
@@ -59,7 +60,8 @@ class UnansweredSyn:
     def findings(self, background: Background) -> list[Finding]:
         """Return the services that answer nobody."""
         cases = self._cases.with_least(1, len(background.services), background.end_ts_ns)
-        found = [self._finding(case, background) for case in cases]
+        told = [(case, self._finding(case, background)) for case in cases]
+        found = of_hosts(told, background, self.options.host_services_max, "unanswered_ratio")
         return worst_first(few_lone_ones(found, self.options.lone_subjects_max))[: self.options.subjects_max]
 
     def _finding(self, case: Case, background: Background) -> Finding | None:
@@ -67,7 +69,8 @@ class UnansweredSyn:
         settled = background.end_ts_ns - ns_of(options.syn_retry_wait_s)
         alone, repeated = series.total(_ALONE, 0, settled), series.total(_REPEATED)
         unanswered = alone + repeated
-        if not repeated and unanswered < options.unanswered_min:
+        clients, clients_by = self._clients.count(case.group)
+        if not repeated and clients < options.unanswered_min:
             return None
         if alone > options.syn_once_ratio * unanswered and unanswered >= options.syn_window_syns:
             return None
@@ -77,7 +80,6 @@ class UnansweredSyn:
             return None
         before = background.attempts_of(case.group, 0, case.first_ts_ns - 1)
         answered_before = before[Attempt.IN_TIME] + before[Attempt.LATE]
-        clients, clients_by = self._clients.count(case.group)
         subject = background.name(case.group)
         port = subject.rpartition(":")[2]
         caveats = [
@@ -107,7 +109,7 @@ class UnansweredSyn:
             next_steps=(
                 f"On the server: ss -tln '( sport = :{port} )' (does anything listen?)",
                 f"On the server: nft list ruleset | grep -w {port}; nstat -az TcpExtListenDrops TcpExtTCPReqQFullDrop",
-                f"On the server: tcpdump -ni any 'tcp port {port} and tcp[tcpflags] & tcp-syn != 0' (do the SYNs arrive?)",
+                f"On the server: tcpdump -ni any 'tcp port {port} and tcp[13] & 2 != 0' (do the SYNs arrive?)",
             ),
             flow_ids=case.flow_ids,
         )

@@ -125,4 +125,4 @@ def test_an_ipv6_pair_reads_as_ipv6():
 
 def test_nothing_fed_is_nothing_found():
     assert found(flows()) == []
-    assert TimeWaitBuildup().findings(END) == []
+    assert found(flows(), END) == []
