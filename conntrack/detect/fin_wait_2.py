@@ -45,10 +45,12 @@ class FinWait2Stuck:
             acked, since = flows[f"{side}_fin_acked_ts_ns"][rows], flows[f"{side}_since_ts_ns"][rows]
             left = np.where(since > acked, since, NO_TIME_NS)
             end = ended(flows[f"{peer}_fin_received_ts_ns"][rows], left, flows["closed_ts_ns"][rows])
-            stuck = (acked != NO_TIME_NS) & (end - age_ns >= acked)
+            # A peer that still sends is no fault: the half-close is in use.
+            waits = np.maximum(acked, flows["half_close_payload_ts_ns"][rows])
+            stuck = (acked != NO_TIME_NS) & (end - age_ns >= waits)
             if stuck.any():
                 groups = self._subjects.of(flows, rows[stuck], client=side == "client")
-                self._cases.add(groups, flows["flow_id"][rows[stuck]], acked[stuck], end[stuck])
+                self._cases.add(groups, flows["flow_id"][rows[stuck]], waits[stuck], end[stuck])
 
     def merge(self, other: FinWait2Stuck, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
