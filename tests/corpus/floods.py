@@ -5,8 +5,7 @@ from __future__ import annotations
 import socket
 
 from actors import answer, load, serve
-from network import forged_syn
-from stage import SERVER, Expected, Scenario, Scene, Work
+from stage import SERVER, Expected, Scenario, Scene, Work, forged_syn
 
 __all__ = ["SCENARIOS"]
 

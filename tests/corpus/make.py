@@ -16,10 +16,9 @@ import derived
 import floods
 import honest
 import leaks
-import network
 import ports
 import queues
-from stage import Scenario, make
+from stage import Scenario, make, missing
 
 __all__ = ["SCENARIOS", "main"]
 
@@ -33,7 +32,7 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         print(__doc__, file=sys.stderr)
         return 2
-    if lack := network.missing():
+    if lack := missing():
         print(f"corpus: {lack}", file=sys.stderr)
         return 2
     folder, names = Path(arguments[0]).resolve(), arguments[1:]

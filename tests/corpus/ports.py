@@ -86,16 +86,15 @@ SCENARIOS = [
         "time_wait_client",
         _asks_and_closes(rate=430, until_s=63),
         _answers,
-        (Expected("time_wait_buildup", CLIENT.ipv4, ("critical",), side="client"),),
+        (Expected("time_wait_buildup", CLIENT.ipv4, side="client"),),
         seconds=66,
         sysctls=({"net/ipv4/tcp_tw_reuse": "0"}, {}),
         look_every_s=3,
     ),
     Scenario(
-        "ports_exhausted",
+        "ports_exhausted",  # the wire does not say how few ports there are: found when the options do
         _asks_and_closes(rate=150, until_s=92),
         _answers,
-        (Expected("time_wait_buildup", CLIENT.ipv4, ("critical",), side="client"),),
         sysctls=({"net/ipv4/tcp_tw_reuse": "0", "net/ipv4/ip_local_port_range": "40000 41999"}, {}),
         look_every_s=2,
     ),

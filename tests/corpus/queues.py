@@ -1,4 +1,4 @@
-"""Accept queues that are full: the program is slower than its clients, and the kernel turns them away without a word."""
+"""Accept queues that are full: the program is slower than its clients, whom the kernel turns away without a word."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 A scenario is two coroutines, one for each end of the path; everything else is here. All scenarios that are asked for
 happen at the same time, each on hosts of its own, so that the corpus takes as long as the longest one. The label holds
 what the generating side knows: what the scenario says of itself, both socket tables over time (sockdiag) and the
-counters at the end. Only where the path is bad does a relay (network.py) carry the packets. Knows no fault, no detector and no tracker.
+counters at the end. Only where the path is bad does a relay (network.py) carry the packets. Knows no fault, no
+detector and no tracker.
 """
 
 from __future__ import annotations
@@ -29,9 +30,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "kernel"))
 
 import network
 import sockdiag
-from network import CLIENT, SERVER, Host, Journey, Relay
+from network import CLIENT, HOLE, SERVER, Host, Journey, Relay, forged_syn, missing
 
-__all__ = ["CLIENT", "SERVER", "Expected", "Scenario", "Scene", "make"]
+__all__ = [
+    "CLIENT",
+    "HOLE",
+    "SERVER",
+    "Expected",
+    "Journey",
+    "Scenario",
+    "Scene",
+    "Work",
+    "forged_syn",
+    "make",
+    "missing",
+]
 
 READY_S = 30.0
 """Most time a host may take to come up, while all others do too."""
@@ -220,7 +233,7 @@ def _plug_in(host: Host) -> None:
         "link set tcp0 up",
         f"route add 10.77.0.0/16 via {CLIENT.ipv4}"
         if host == SERVER
-        else f"neighbour add {network.HOLE[0]} lladdr 02:00:00:00:00:66 dev tcp0",
+        else f"neighbour add {HOLE[0]} lladdr 02:00:00:00:00:66 dev tcp0",
     ):
         subprocess.run(["ip", *command.split()], check=True)
 
