@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from conntrack.times import rfc3339, unix_seconds
 
-__all__ = ["bytes_text", "clock", "count", "duration", "instant", "path_text", "printable", "sparkline"]
+__all__ = ["bytes_text", "clock", "count", "duration", "instant", "path_text", "percent", "printable", "sparkline"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = ".:-=+*#@"
@@ -33,6 +33,11 @@ def bytes_text(number: int) -> str:
         size /= 1000
         del units[0]
     return f"{size:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f} {units[0]}"
+
+
+def percent(ratio: float) -> str:
+    """Return a share with three digits: "0.2 %", "99.8 %"; "100 %" only of all."""
+    return f"{min(ratio * 100, 99.9) if ratio < 1 else 100:.3g} %"
 
 
 def duration(ns: int) -> str:
