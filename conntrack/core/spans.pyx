@@ -96,17 +96,36 @@ cdef inline void _add(Found* found, const Grid* grid, int64_t cell, uint64_t beg
     found.high = max(found.high, end if end < found.far else begin)
 
 
+cdef inline void _add_last(
+    Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
+    uint64_t time_wait, int64_t base, uint64_t last,
+) noexcept nogil:
+    # The last state: until the connection was closed or, when replaced or evicted, its record ended.
+    cdef uint8_t state = min(end.state, <uint8_t>MOST)
+    cdef uint64_t over = row.closed_ts_ns
+    if counted >> state & 1 and end.since < FAR:
+        if state == states[WAIT]:
+            over = min(over, end.since + time_wait)
+        elif over == FAR and row.end_reason != OPEN_AT_END:
+            over = row.last_ts_ns
+        _add(found, grid, base + state, last, tick_of(grid, over))
+
+
 cdef inline void _add_end(
     Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
     uint64_t time_wait, int64_t base, bint server,
 ) noexcept nogil:
+    # Most connections are short: where no instant lies between the first state and the last, only that one counts.
+    cdef uint64_t last = tick_of(grid, end.since)
+    if end.since < FAR and tick_of(grid, min(end.opening, <uint64_t>row.first_ts_ns)) == last:
+        _add_last(found, grid, row, end, states, counted, time_wait, base, last)
+        return
     cdef bint active = end.fin < end.peer_fin_taken
     cdef bint crossed = end.peer_fin_taken < end.fin_acked
     cdef uint64_t opened = row.established_ts_ns
     if row.flags & FLAG_MIDSTREAM:
         opened = min(opened, <uint64_t>row.first_ts_ns)
     cdef uint64_t finished = max(end.fin_acked, end.peer_fin_taken) if active else end.fin_acked
-    cdef uint64_t last = tick_of(grid, end.since)
     cdef uint64_t established = tick_of(grid, opened)
     cdef uint64_t first = tick_of(grid, min(end.fin, end.peer_fin_taken))
     cdef uint64_t second = tick_of(grid, min(end.fin_acked, end.peer_fin_taken) if active else end.fin)
@@ -118,15 +137,7 @@ cdef inline void _add_end(
     _add(found, grid, base + states[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
     if active and closed < last:
         _add(found, grid, base + states[WAIT], closed, min(last, tick_of(grid, finished + time_wait)))
-    # The last state: until the connection was closed or, when replaced or evicted, its record ended.
-    cdef uint8_t state = min(end.state, <uint8_t>MOST)
-    cdef uint64_t over = row.closed_ts_ns
-    if counted >> state & 1 and end.since < FAR:
-        if state == states[WAIT]:
-            over = min(over, end.since + time_wait)
-        elif over == FAR and row.end_reason != OPEN_AT_END:
-            over = row.last_ts_ns
-        _add(found, grid, base + state, last, tick_of(grid, over))
+    _add_last(found, grid, row, end, states, counted, time_wait, base, last)
 
 
 def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uint64_t time_wait_ns, uint64_t step_ns):
@@ -212,19 +223,19 @@ cdef inline bint _time_wait(
     return start[0] < FAR and end[0] > start[0]
 
 
-def time_wait_spans(flows, bint client, uint8_t time_wait, uint64_t time_wait_ns):
-    """Return the rows whose end was in TIME_WAIT, whose it was, and from when to when: (rows, key, start, end).
+def time_wait_spans(flows, uint8_t time_wait, uint64_t time_wait_ns):
+    """Return the rows whose client's end was in TIME_WAIT, and those whose server's end was.
 
     It begins when the own FIN is acknowledged and the peer's FIN taken, whichever is later, at the end whose FIN was
     sent before it took the peer's (RFC 9293 section 3.6). It ends with the row's next state, or after `time_wait_ns`.
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
-        client: the client's end, else the server's.
         time_wait: number of the state.
         time_wait_ns: how long it lasts unless the row says less.
 
     Returns:
+        For the client's end and for the server's (rows, key, start, end):
         rows: int64, shape (m,).
         key: uint64, what `hash_words` says of the words of the service, at the client's end with those of the client
             and port 0 after them.
@@ -233,26 +244,31 @@ def time_wait_spans(flows, bint client, uint8_t time_wait, uint64_t time_wait_ns
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    picks, keys, starts, ends = (np.empty(total + 1, dtype) for dtype in (np.int64, np.uint64, np.uint64, np.uint64))
-    cdef int64_t[::1] pick = picks
-    cdef uint64_t[::1] key = keys
-    cdef uint64_t[::1] start = starts
-    cdef uint64_t[::1] end = ends
+    picks = np.empty((2, total + 1), np.int64)
+    times = np.empty((2, 3, total + 1), np.uint64)
+    cdef int64_t[:, ::1] pick = picks
+    cdef uint64_t[:, :, ::1] time = times
     cdef uint64_t[6] words
-    cdef Py_ssize_t i
-    cdef Py_ssize_t n = 0
-    cdef End side
+    cdef Py_ssize_t[2] n
+    cdef Py_ssize_t i, m
+    cdef int side
+    cdef End end
+    n[0] = n[1] = 0
     with nogil:
         for i in range(total):
-            side = _client(&rows[i]) if client else _server(&rows[i])
-            if _time_wait(&rows[i], &side, time_wait, time_wait_ns, &start[n], &end[n]):
-                words_of(&rows[i], False, words)
-                words_of(&rows[i], True, &words[3])
-                words[5] &= ~<uint64_t>0xFFFF
-                pick[n] = i
-                key[n] = hash_of(words, 6 if client else 3, 0)
-                n += 1
-    return picks[:n], keys[:n], starts[:n], ends[:n]
+            if rows[i].client_fin_ts_ns == rows[i].server_fin_ts_ns and <uint64_t>rows[i].client_fin_ts_ns == FAR:
+                continue
+            for side in range(2):
+                end = _server(&rows[i]) if side else _client(&rows[i])
+                m = n[side]
+                if _time_wait(&rows[i], &end, time_wait, time_wait_ns, &time[side, 1, m], &time[side, 2, m]):
+                    words_of(&rows[i], False, words)
+                    words_of(&rows[i], True, &words[3])
+                    words[5] &= ~<uint64_t>0xFFFF
+                    pick[side, m] = i
+                    time[side, 0, m] = hash_of(words, 3 if side else 6, 0)
+                    n[side] += 1
+    return [(picks[side, : n[side]], *times[side, :, : n[side]]) for side in range(2)]
 
 
 cdef inline bint _silent(

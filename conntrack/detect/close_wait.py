@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from conntrack.core.keys import hash_words
 from conntrack.core.spans import SILENT_DTYPE, silent_ends
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
@@ -59,10 +60,18 @@ class CloseWaitLeak:
         kept = np.concatenate([np.empty(0, SILENT_DTYPE), *self._kept])
         ends = np.minimum(kept["end"], background.end_ts_ns)
         kept = kept[(ends >= kept["quiet"] + self._age_ns) | (kept["stale"] != 0)]
-        kept = kept[np.lexsort((kept["flow_id"], *kept["subject"].T, kept["is_client"]))]
-        names = np.concatenate([kept["subject"], kept["is_client"][:, None].astype(np.uint64)], axis=1)
-        bounds = 1 + np.flatnonzero((names[1:] != names[:-1]).any(axis=1))
-        found = [self._finding(part, background) for part in np.split(kept, bounds) if len(part)]
+        names = hash_words(np.column_stack([kept["subject"], kept["is_client"]]))
+        order = np.lexsort((kept["flow_id"], names))
+        starts = np.flatnonzero(np.concatenate(([True], np.diff(names[order]) != 0))[: len(order)])
+        found = []
+        if len(order):
+            # One that still leaks or met a SYN is told; those that were closed in the end only where there are many.
+            telling = ((kept["end"] >= background.end_ts_ns) | (kept["stale"] != 0))[order]
+            telling = np.add.reduceat(telling.astype(np.int64), starts) > 0
+            counts = np.diff(starts, append=len(order))
+            telling |= counts >= self.options.close_wait_warning_count
+            parts = zip(starts[telling], counts[telling], strict=True)
+            found = [self._finding(kept[order[start : start + count]], background) for start, count in parts]
         return worst_first(found)[: self.options.subjects_max]
 
     def _finding(self, kept: np.ndarray, background: Background) -> Finding | None:

@@ -32,6 +32,8 @@ _TICK_SHIFT = np.uint64(_COLUMN_BITS)
 _MAX_TICK = (1 << _TICK_BITS) - 1
 _NO_KEY = ~np.uint64(0)
 _PIECE = 1 << 18
+_WAITING = 1 << 16  # values that wait before the lowest are chosen
+_PENDING = 1 << 20  # keys that wait before they are counted: 8 MB
 
 
 def ticks_of(times_ns: np.ndarray, step_ns: int) -> np.ndarray:
@@ -143,11 +145,19 @@ class Tally:
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._slots = _no_slots(1 << 10)
         self._used = 0
+        self._new: list[np.ndarray] = []
+        self._new_rows = 0
         self._sorted: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def step_ns(self) -> int:
-        """The step that what was fed so far calls for, nanoseconds: that of the keys that `add_keys` takes."""
+        """The step that what was fed so far calls for, nanoseconds."""
+        self._settle()
+        return self._step_ns
+
+    @property
+    def feed_step_ns(self) -> int:
+        """The step of the keys that `add_keys` takes now, nanoseconds; what waits may call for a coarser one."""
         return self._step_ns
 
     def add(
@@ -171,28 +181,29 @@ class Tally:
 
     def add_keys(self, keys: np.ndarray, counts: np.ndarray | None = None, step_ns: int | None = None) -> None:
         """Count keys that the core has packed (uint64, shape (n,)) at `step_ns`, ours by default; see `add`."""
-        self._sorted = None
         if step_ns is not None:
             keys = _coarser(keys, self._step_ns // step_ns)
-        while len(keys):
-            room = len(self._slots) // 2
-            done, self._used = accumulate(keys, counts, self._seed, self._slots, self._used, room)
-            keys, counts = keys[done:], None if counts is None else counts[done:]
-            while self._used > self.limit and self._step_ns < self._last_step_ns:
-                self._coarsen()
-                keys = _coarser(keys, self._COARSER)
-            if self._used == room:
-                self._rebuild(*self._entries(), 4 * len(self._slots))
+        if len(keys):
+            self._sorted = None
+            if counts is None:
+                self._new.append(keys)
+                self._new_rows += len(keys)
+                if self._new_rows > _PENDING:
+                    self._settle()
+            else:
+                self._put(keys, counts)
 
     def merge(self, other: Tally, groups: np.ndarray) -> None:
         """Take in what `other` counted; `groups` turns its groups into ours (NO_GROUP drops them)."""
+        other._settle()
+        self._settle()
         keys, counts = other._entries()
         mine = groups[(keys >> _GROUP_SHIFT).astype(np.int64)] if len(keys) else np.empty(0, np.int64)
         kept = mine >= 0
         keys = (keys[kept] & ~(~np.uint64(0) << _GROUP_SHIFT)) | (mine[kept].astype(np.uint64) << _GROUP_SHIFT)
         while self._step_ns < other._step_ns:
             self._coarsen()
-        self.add_keys(keys, counts[kept], other._step_ns)
+        self._put(_coarser(keys, self._step_ns // other._step_ns), counts[kept])
 
     def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return (groups, ticks, columns, counts), int64 each, sorted by group, then tick, then column."""
@@ -204,6 +215,9 @@ class Tally:
     def totals(self, columns: int, groups: int) -> np.ndarray:
         """Return the sum over time by column and group, int64, shape (columns, groups)."""
         sums = np.zeros((columns, groups), np.int64)
+        for keys in self._new:  # as they wait: most tallies are asked for their totals and nothing else
+            cells = (keys & _COLUMN_MASK) * np.uint64(groups) + (keys >> _GROUP_SHIFT)
+            np.add.at(sums.reshape(-1), cells.view(np.int64), 1)
         keys, counts = self._entries()
         for start in range(0, len(keys), _PIECE):
             part = keys[start : start + _PIECE]
@@ -219,12 +233,34 @@ class Tally:
         ticks = ((keys >> _TICK_SHIFT) & _TICK_MASK).astype(np.int64)
         return ticks, (keys & _COLUMN_MASK).astype(np.int64), counts[first:last]
 
+    def _settle(self) -> None:
+        """Count what waits."""
+        if self._new:
+            keys = np.concatenate(self._new)
+            self._new, self._new_rows = [], 0
+            keys.sort()
+            starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+            self._put(keys[starts], np.diff(starts, append=len(keys)))
+
+    def _put(self, keys: np.ndarray, counts: np.ndarray) -> None:
+        self._sorted = None
+        while len(keys):
+            room = len(self._slots) // 2
+            done, self._used = accumulate(keys, counts, self._seed, self._slots, self._used, room)
+            keys, counts = keys[done:], counts[done:]
+            while self._used > self.limit and self._step_ns < self._last_step_ns:
+                self._coarsen()
+                keys = _coarser(keys, self._COARSER)
+            if self._used == room:
+                self._rebuild(*self._entries(), 4 * len(self._slots))
+
     def _entries(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (keys, counts), in no order."""
         used = self._slots[:, 0] != _NO_KEY
         return self._slots[used, 0], self._slots[used, 1].view(np.int64)
 
     def _in_order(self) -> tuple[np.ndarray, np.ndarray]:
+        self._settle()
         if self._sorted is None:
             keys, counts = self._entries()
             order = np.argsort(keys)
@@ -234,6 +270,7 @@ class Tally:
     def _coarsen(self) -> None:
         keys, counts = self._entries()
         self._rebuild(_coarser(keys, self._COARSER), counts, len(self._slots))
+        self._new = [_coarser(keys, self._COARSER) for keys in self._new]
         self._step_ns *= self._COARSER
 
     def _rebuild(self, keys: np.ndarray, counts: np.ndarray, size: int) -> None:
@@ -272,15 +309,20 @@ class LowestPerGroup:
         self._words = np.empty((0, width), np.uint64)
         self._new: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._new_rows = 0
+        self._bars = np.empty(0, np.uint64)  # by group: what is as high as this is not kept
 
     def add(self, groups: np.ndarray, values: np.ndarray, words: np.ndarray | None = None) -> None:
         """Take in values (uint64, shape (n,)) of groups (int64, shape (n,)) with words (uint64, shape (n, width))."""
         if len(groups) == 0:
             return
+        if len(self._bars):
+            low = np.flatnonzero(values < self._bars[np.minimum(groups, len(self._bars) - 1)])
+            if len(low) < len(groups):
+                groups, values, words = groups[low], values[low], None if words is None else words[low]
         words = np.empty((len(groups), 0), np.uint64) if words is None else words
         self._new.append((groups.copy(), values.astype(np.uint64), words))
         self._new_rows += len(groups)
-        if self._new_rows > max(1 << 16, len(self._groups)):
+        if self._new_rows > max(_WAITING, len(self._groups)):
             self._settle()
 
     def merge(self, other: LowestPerGroup, groups: np.ndarray) -> None:
@@ -328,3 +370,6 @@ class LowestPerGroup:
             self.most //= 2
             kept = rank < self.most
         self._groups, self._values, self._words = groups[kept], values[kept], words[order[kept]]
+        self._bars = np.full(int(self._groups[-1]) + 2, ~np.uint64(0))  # the last one stands for all groups beyond
+        full = rank[kept] == self.most - 1
+        self._bars[self._groups[full]] = self._values[full]

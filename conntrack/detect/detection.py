@@ -114,7 +114,7 @@ class Detection:
             part = rows[done:]
             looked, n_attempts, packets, payload_bytes, first = self._services.lend(
                 lambda *index: survey(
-                    part, *self._limits_ns, self.options.last_ack_fins_min, self._attempts.step_ns, *index,
+                    part, *self._limits_ns, self.options.last_ack_fins_min, self._attempts.feed_step_ns, *index,
                     self._of_service, services[done:], traits[done:], attempts,
                 ),
                 n - done,

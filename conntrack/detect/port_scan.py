@@ -89,15 +89,18 @@ class PortScan:
         pairs = self._pairs[self._pairs["ts_ns"] <= background.end_ts_ns]
         if not len(pairs):
             return []
-        pairs = pairs[np.lexsort((pairs["flow_id"], pairs["host"][:, 1], pairs["host"][:, 0]))]
-        new = (pairs["host"][1:] != pairs["host"][:-1]).any(axis=1)
-        found = [self._finding(part) for part in np.split(pairs, 1 + np.flatnonzero(new))]
-        return worst_first(found)[: self.options.subjects_max]
+        hosts = hash_words(np.ascontiguousarray(pairs["host"]))
+        order = np.argsort(hosts)
+        starts = np.flatnonzero(np.diff(hosts[order], prepend=~hosts[order[:1]]))
+        counts = np.diff(starts, append=len(order))
+        many = counts >= self.options.scan_targets_min / 2**self._level
+        parts = (order[start : start + count] for start, count in zip(starts[many], counts[many], strict=True))
+        return worst_first(self._finding(pairs[np.sort(part)]) for part in parts)[: self.options.subjects_max]
 
     def _push(self, pairs: np.ndarray) -> None:
         self._new.append(pairs)
         self._new_rows += len(pairs)
-        if self._new_rows > max(1 << 14, len(self._pairs) // 2):
+        if self._new_rows > _LIMIT:
             self._settle()
 
     def _settle(self) -> None:

@@ -77,7 +77,7 @@ class SynFlood:
         if not picks.size:
             return
         opened = (batch.traits[picks] & np.uint32(Trait.NEVER_OPEN) == 0).astype(np.uint8)
-        step_ns = self._grid.step_ns
+        step_ns = self._grid.feed_step_ns
         slow, again, repeats, behind = handshakes(
             batch.rows, picks, batch.services[picks], opened, self._wait_ns, self._timeout_ns, step_ns
         )

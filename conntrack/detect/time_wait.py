@@ -86,8 +86,9 @@ class _Ends:
         self._flow_ids = LowestPerGroup(_FLOW_IDS)
         self._sampled = np.uint64(max(1, least // (4 * _FLOW_IDS)))
 
-    def feed(self, flows: np.ndarray, time_wait_ns: int) -> None:
-        rows, keys, starts, ends = time_wait_spans(flows, self.side, time_wait_ns)
+    def feed(
+        self, flows: np.ndarray, rows: np.ndarray, keys: np.ndarray, starts: np.ndarray, ends: np.ndarray
+    ) -> None:
         self.occupancy.add(keys.copy(), starts, ends, _WAIT)
         ids = flows["flow_id"][rows]
         shown = np.flatnonzero(hash_words(ids[:, None]) % self._sampled == 0)
@@ -143,8 +144,8 @@ class TimeWaitBuildup:
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
-        self._clients.feed(batch.rows, self._time_wait_ns)
-        self._servers.feed(batch.rows, self._time_wait_ns)
+        for ends, spans in zip((self._clients, self._servers), time_wait_spans(batch.rows, self._time_wait_ns), strict=True):
+            ends.feed(batch.rows, *spans)
 
     def merge(self, other: TimeWaitBuildup, services: np.ndarray) -> None:
         """Take in what `other` was fed."""

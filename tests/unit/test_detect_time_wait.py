@@ -19,7 +19,7 @@ def found(rows, end=END, **options):
 
 
 def spans(row, side):
-    _, _, start, end = time_wait_spans(row, side, 60 * 10**9)
+    _, _, start, end = time_wait_spans(row, 60 * 10**9)[side == "server"]
     return [(round(s / 1e9 - T0, 6), round(e / 1e9 - T0, 6)) for s, e in zip(start, end, strict=True)]
 
 
