@@ -49,7 +49,8 @@ class DetectOptions:
             an answer or refused, from which on the service is at fault and not the client or the network: 0.5 (ours).
         host_services_max: services of one host that are told one by one when they do not answer or refuse: 3 (ours).
         lone_subjects_max: services that are found for a single connection each, past which they are a scan and left
-            out: 10 (ours; half of scan_targets_min).
+            out; and hosts of clients that only wait, past which only what they wait for is told: 10 (ours; half of
+            scan_targets_min).
         accept_queue_min, accept_queue_ratio_min: connections whose SYN+ACK was repeated after the client's ACK, and
             their share of the attempts meanwhile: 3 and 0.3 (ours: lost ACKs alone make the share as large as the loss,
             and a network that loses 30 % has another fault).
