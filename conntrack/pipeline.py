@@ -15,7 +15,7 @@ import numpy as np
 from conntrack.capture import open_capture
 from conntrack.core.abi import FLOW_DTYPE
 from conntrack.detect import DETECTORS, Detection, DetectOptions
-from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
+from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.states import TcpState
 from conntrack.tracker import Tracker
 
@@ -130,6 +130,7 @@ class Analysis:
             connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
             findings=tuple(self._detection.findings(info.last_ts_ns or 0)),
             series=_series(self._detection.series()),
+            group_series=_group_series(self._detection.top_series()),
             services=tuple(self._detection.services()),
             flows=flows,
         )
@@ -142,6 +143,22 @@ def _series(result: dict[str, Any]) -> StateSeries | None:
         {state: counts for state, counts in result[end].items() if any(counts)} for end in ("client", "server")
     )
     return StateSeries(result["first_ts_ns"], round(result["step_s"] * 1e9), client, server)
+
+
+def _group_series(result: dict[str, Any]) -> GroupSeries | None:
+    if result["first_ts_ns"] is None:
+        return None
+    services, hosts = ({group["name"]: group["states"] for group in result[kind]} for kind in ("services", "hosts"))
+    return GroupSeries(
+        first_ts_ns=result["first_ts_ns"],
+        step_ns=round(result["step_s"] * 1e9),
+        services=services,
+        services_rest=result["services_rest"],
+        services_total=result["services_total"],
+        hosts=hosts,
+        clients_counted=result["clients"],
+        unproven_clients_counted=result["unproven_clients"],
+    )
 
 
 def _summary(info: CaptureInfo, interrupted: bool) -> CaptureSummary:

@@ -62,6 +62,8 @@ SILENT_DTYPE = np.asarray(<SilentEnd[:1]> &_silent_end).dtype
 
 
 cdef struct Found:
+    int64_t* rows
+    int64_t row
     int64_t* cells
     uint64_t* begun
     uint64_t* over
@@ -88,6 +90,7 @@ cdef inline End _server(const FlowRecord* row) noexcept nogil:
 cdef inline void _add(Found* found, const Grid* grid, int64_t cell, uint64_t begin, uint64_t end) noexcept nogil:
     if begin >= end or begin >= found.far:  # most states of a short connection hold no instant of the grid
         return
+    found.rows[found.n] = found.row
     found.cells[found.n] = cell
     found.begun[found.n] = begin
     found.over[found.n] = end
@@ -141,7 +144,7 @@ cdef inline void _add_end(
 
 
 def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uint64_t time_wait_ns, uint64_t step_ns):
-    """Return the spans of time that hold an instant of a grid: (cells, begun, over, low, high).
+    """Return the spans of time that hold an instant of a grid: (rows, cells, begun, over, low, high).
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
@@ -151,6 +154,7 @@ def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uin
         step_ns: the instants are its multiples, and ticks count them.
 
     Returns:
+        rows: int64, shape (m,): which row it is of.
         cells: int64, shape (m,): the state, and 11 more for the server's end.
         begun, over: uint64, shape (m,): first tick in that state, first tick past it (2**63 // step_ns or more: none).
         low, high: the lowest and highest of these ticks; low > high where there is none.
@@ -160,21 +164,24 @@ def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uin
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    cells, begun, over = (np.empty(SPANS * total + 1, dtype) for dtype in (np.int64, np.uint64, np.uint64))
+    picks, cells = np.empty(SPANS * total + 1, np.int64), np.empty(SPANS * total + 1, np.int64)
+    begun, over = np.empty(SPANS * total + 1, np.uint64), np.empty(SPANS * total + 1, np.uint64)
+    cdef int64_t[::1] pick = picks
     cdef int64_t[::1] cell = cells
     cdef uint64_t[::1] begin = begun
     cdef uint64_t[::1] end = over
-    cdef Found found = Found(&cell[0], &begin[0], &end[0], 0, <uint64_t>-1, 0, FAR // step_ns)
+    cdef Found found = Found(&pick[0], 0, &cell[0], &begin[0], &end[0], 0, <uint64_t>-1, 0, FAR // step_ns)
     cdef Grid grid = grid_of(step_ns)
     cdef End client, server
     cdef Py_ssize_t i
     with nogil:
         for i in range(total):
+            found.row = i
             client = _client(&rows[i])
             server = _server(&rows[i])
             _add_end(&found, &grid, &rows[i], &client, &states[0], counted, time_wait_ns, 0, False)
             _add_end(&found, &grid, &rows[i], &server, &states[0], counted, time_wait_ns, MOST + 1, True)
-    return cells[: found.n], begun[: found.n], over[: found.n], found.low, found.high
+    return picks[: found.n], cells[: found.n], begun[: found.n], over[: found.n], found.low, found.high
 
 
 def add_spans(

@@ -29,18 +29,16 @@ class Attempt(IntEnum):
 
 def survey(
     flows: _Array,
-    wait_ns: int,
-    close_wait_ns: int,
-    linger_ns: int,
+    limits_ns: tuple[int, int, int],
     fins: int,
     step_ns: int,
+    counts: _Array,
+    services: _Array,
+    traits: _Array,
+    attempts: _Array,
     seed: int,
     limit: int,
     keys: _Array,
     table: _Array,
     count: int,
-    counts: _Array,
-    services: _Array,
-    traits: _Array,
-    attempts: _Array,
-) -> tuple[int, int, int, int, int, int]: ...
+) -> tuple[int, int, int, int, int, int, int]: ...

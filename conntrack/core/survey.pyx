@@ -120,28 +120,26 @@ cdef inline int _outcome(const FlowRecord* row, uint64_t begun, uint32_t traits,
 
 
 def survey(
-    flows, uint64_t wait_ns, uint64_t close_wait_ns, uint64_t linger_ns, uint32_t fins, uint64_t step_ns,
-    uint64_t seed, Py_ssize_t limit, uint64_t[:, ::1] keys, int32_t[::1] table, Py_ssize_t count,
-    int64_t[::1] counts, int64_t[::1] services, uint32_t[::1] traits, uint64_t[::1] attempts,
+    flows, limits_ns, uint32_t fins, uint64_t step_ns, int64_t[::1] counts, int64_t[::1] services, uint32_t[::1] traits,
+    uint64_t[::1] attempts, uint64_t seed, Py_ssize_t limit, uint64_t[:, ::1] keys, int32_t[::1] table, Py_ssize_t count,
 ):
     """Write each row's service and traits, and what its handshake counts for.
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
-        wait_ns: a handshake that takes longer is late.
-        close_wait_ns: CLOSE_WAIT that lasts as long is notable.
-        linger_ns: as long a wait for the peer's FIN is.
+        limits_ns: three durations: a handshake that takes longer than the first is late; CLOSE_WAIT that lasts as long
+            as the second is notable; so is a wait for the peer's FIN as long as the third.
         fins: more FINs than this without an ACK are.
         step_ns: step of the grid of `attempts`.
-        seed, limit, keys, table, count: as in keys.intern, of width 3.
         counts: IN OUT, as many as `keys`: connections of each service.
         services: OUT, shape (n,), number of the server's endpoint; -1 past `limit`.
         traits: OUT, shape (n,), bits of Trait.
         attempts: OUT, shape (n,), keys of a Tally by service with columns Attempt.
+        seed, limit, keys, table, count: as in keys.intern, of width 3.
 
     Returns:
-        (done, count, n_attempts, packets, payload, first): as many rows as there was room for in `keys` and `table`;
-        segments and distinct payload bytes of these, and when the first of them began.
+        (done, count, n_attempts, packets, payload, first, last): as many rows as there was room for in `keys` and `table`;
+        segments and distinct payload bytes of these, and when the first of them began and the last ended.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
@@ -151,7 +149,8 @@ def survey(
         raise ValueError(f"{count} keys do not go into {keys.shape[0]} places and {size} slots")
     if counts.shape[0] < keys.shape[0] or services.shape[0] < n or traits.shape[0] < n or attempts.shape[0] < n or not step_ns:
         raise ValueError(f"expected room for {n} rows, and a step")
-    cdef Limits limits = Limits(wait_ns, close_wait_ns, linger_ns, fins)
+    cdef uint64_t wait_ns = limits_ns[0]
+    cdef Limits limits = Limits(wait_ns, limits_ns[1], limits_ns[2], fins)
     cdef Grid grid = grid_of(step_ns)
     cdef uint64_t mask = <uint64_t>size - 1
     cdef uint64_t[3] words
@@ -162,7 +161,8 @@ def survey(
     cdef Py_ssize_t done = n
     cdef uint64_t packets = 0
     cdef uint64_t payload = 0
-    cdef uint64_t first = FAR
+    cdef int64_t first = (<uint64_t>-1) >> 1
+    cdef int64_t last = -first
     cdef Py_ssize_t i
     with nogil:
         for i in range(n):
@@ -189,7 +189,8 @@ def survey(
                 counts[number] += 1
             packets += rows[i].client_packets + rows[i].server_packets
             payload += rows[i].client_unique_bytes + rows[i].server_unique_bytes
-            first = min(first, <uint64_t>rows[i].first_ts_ns)
+            first = min(first, rows[i].first_ts_ns)
+            last = max(last, rows[i].last_ts_ns)
             begun = min(<uint64_t>rows[i].syn_ts_ns, <uint64_t>rows[i].synack_ts_ns)
             traits[i] = _traits(&rows[i], begun, &limits)
             if begun != FAR and number >= 0:
@@ -197,4 +198,4 @@ def survey(
                     &grid, number, begun, _outcome(&rows[i], begun, traits[i], wait_ns)
                 )
                 n_attempts += 1
-    return done, count, n_attempts, packets, payload, first
+    return done, count, n_attempts, packets, payload, first, last

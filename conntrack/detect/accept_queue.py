@@ -122,7 +122,7 @@ class AcceptQueueOverflow:
             next_steps=(
                 f"ss -tln '( sport = :{port} )' (Recv-Q is the accept queue, Send-Q its limit)",
                 "nstat -az TcpExtListenOverflows TcpExtListenDrops (are they growing?)",
-                "sysctl net.core.somaxconn net.ipv4.tcp_abort_on_overflow; and the backlog that the program gives listen()",
+                "sysctl net.core.somaxconn net.ipv4.tcp_abort_on_overflow (and what does the program give listen()?)",
                 "Why does the program not call accept() fast enough: top -H -p PID, strace -f -e trace=accept4 -p PID",
             ),
             flow_ids=case.flow_ids,

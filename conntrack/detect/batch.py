@@ -24,19 +24,28 @@ class Batch:
         rows: FLOW_DTYPE, shape (n,), each of them final.
         services: int64, shape (n,): number of the server's endpoint, NO_GROUP past the limit of services.
         traits: uint32, shape (n,): bits of core.survey.Trait; 0 for most rows.
+        first_ts_ns, last_ts_ns: when the first began, and when the last segment was.
     """
 
-    def __init__(self, rows: np.ndarray, services: np.ndarray, traits: np.ndarray) -> None:
+    def __init__(
+        self, rows: np.ndarray, services: np.ndarray, traits: np.ndarray, first_ts_ns: int, last_ts_ns: int
+    ) -> None:
         self.rows = rows
+        self.first_ts_ns = first_ts_ns
         self.services = services
         self.traits = traits
-        self._notable = np.flatnonzero(traits)
+        self.last_ts_ns = last_ts_ns
+        notable = np.flatnonzero(traits)
+        self._notable = notable[services[notable] >= 0]
         self._notable_traits = traits[self._notable]
+        self._any = int(np.bitwise_or.reduce(self._notable_traits)) if len(self._notable) else 0
 
     def having(self, traits: int) -> np.ndarray:
         """Return which rows have any of `traits` and a service with a number: int64, shape (m,)."""
-        chosen = self._notable[(self._notable_traits & np.uint32(traits)) != 0]
-        return chosen[self.services[chosen] >= 0] if len(chosen) else chosen
+        if not self._any & traits:
+            return self._notable[:0]
+        chosen: np.ndarray = self._notable[(self._notable_traits & np.uint32(traits)) != 0]
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from conntrack.detect.quality import SUBJECT, Whole
 __all__ = ["CaptureLoss"]
 
 _KEEP_ALIVES = 2
-"""A keep-alive repeats the last byte before the capture began (RFC 9293 section 3.8.4): up to one of each end, which the
-peer acknowledges and nobody lost."""
+"""Bytes that may not be lost: a keep-alive repeats the last one before the capture began (RFC 9293 section 3.8.4), one
+of each end, and the peer acknowledges it."""
 
 
 class CaptureLoss:

@@ -1,4 +1,4 @@
-"""Rare rows by subject: how many, when, the most of them at once, and which connections. What most detectors count with.
+"""Rare rows by subject: how many, when, the most of them at once, which connections. What most detectors count with.
 
 A case is a connection with something notable from one time to another. Subjects are services by their number, or
 anything with words of its own (`Subjects`: hosts, endpoints). Judges nothing.
@@ -33,7 +33,8 @@ _FAR_NS = 1 << 62
 def ended(*times_ns: np.ndarray) -> np.ndarray:
     """Return the earliest of times (int64, shape (n,) each), those not known (NO_TIME_NS) left out; far if all are."""
     known = [np.where(times == NO_TIME_NS, _FAR_NS, times) for times in times_ns]
-    return np.minimum.reduce(known)
+    first: np.ndarray = np.minimum.reduce(known)
+    return first
 
 
 @dataclass(frozen=True, slots=True)

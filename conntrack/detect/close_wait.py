@@ -29,8 +29,8 @@ _PEERS_NAMED = 5
 class CloseWaitLeak:
     """Finds leaks of CLOSE_WAIT, by service for the server's end and by host for the client's.
 
-    An end leaks when it is in CLOSE_WAIT as the capture ends, it acknowledged the peer's FIN, and neither payload nor FIN
-    nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a
+    An end leaks when it is in CLOSE_WAIT as the capture ends, it acknowledged the peer's FIN, and neither payload nor
+    FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a
     finding only when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot), or
     when a client that comes back on the same port met one with its SYN and could not connect: always a warning.
 

@@ -19,8 +19,8 @@ class ConnectionRefused:
     """Finds services that refuse connections (RFC 9293 section 3.5.2, group 1: a RST to a SYN for a closed port).
 
     From the first refusal to the last, `refused_ratio_min` of the attempts were refused. Services with a single refusal
-    are told if there are at most `lone_subjects_max` of them; more are a scan. More than `host_services_max` services of
-    a host are one finding of the host. Severity: info.
+    are told if there are at most `lone_subjects_max` of them; more are a scan. More than `host_services_max` services
+    of a host are one finding of the host. Severity: info.
     """
 
     kind = "connection_refused"

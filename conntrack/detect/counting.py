@@ -2,9 +2,9 @@
 
 Three containers, all plain numpy arrays inside (no Python object per key), all exact in the sense written on each:
 `KeyIndex` numbers keys densely, `Tally` counts by (group, tick of time, column), `LowestPerGroup` keeps the smallest
-values of each group. (`distinct.py` counts distinct values, `occupancy.py` spans of keys that cannot be numbered.) Feeding the same things in any order, in any split, or to two containers that are then merged,
-gives the same answer: sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union
-alone.
+values of each group. (`distinct.py` counts distinct values, `occupancy.py` spans of keys that cannot be numbered.)
+Feeding the same things in any order, in any split, or to two containers that are then merged, gives the same answer:
+sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union alone.
 
 Read `Tally` first: why instants on a grid stay exact when the grid is made coarser is what the detectors rest on.
 """
@@ -126,22 +126,25 @@ class KeyIndex:
 class Tally:
     """Counts by (group, tick, column): 32 to 64 bytes for each distinct triple.
 
-    Exact at the ticks, whatever the step (see `ticks_of`). The step is the finest of the ladder `first_step_ns` times
-    1, 10, 100, ... at which no more than `limit` distinct triples exist: it depends on everything that was fed and on
+    Exact at the ticks, whatever the step (see `ticks_of`). The step is the finest of the ladder
+    at which no more than `limit` distinct triples exist: it depends on everything that was fed and on
     nothing else, because a coarser grid never has more triples, nor a part more than the whole.
 
     Args:
-        first_step_ns: the finest step, nanoseconds (1 where ticks are not times).
-        limit: most triples kept; a grid with more is made ten times coarser.
-        coarsenings: how often that may happen; past it, triples are kept without limit.
+        ladder_ns: the steps, nanoseconds, each a multiple of the one before; one number stands for it times 1, 10, 100,
+            ... 10**6. With a single one, triples are kept without limit (where ticks are not times).
+        limit: most triples kept; a grid with more is made coarser.
     """
 
     _COARSER = 10
+    _LEVELS = 7
 
-    def __init__(self, first_step_ns: int, limit: int = 1 << 21, coarsenings: int = 6) -> None:
+    def __init__(self, ladder_ns: int | tuple[int, ...], limit: int = 1 << 21) -> None:
         self.limit = limit
-        self._step_ns = first_step_ns
-        self._last_step_ns = first_step_ns * self._COARSER**coarsenings
+        if isinstance(ladder_ns, int):
+            ladder_ns = tuple(ladder_ns * self._COARSER**level for level in range(self._LEVELS))
+        self._ladder_ns = ladder_ns
+        self._step_ns = ladder_ns[0]
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._slots = _no_slots(1 << 10)
         self._used = 0
@@ -173,11 +176,24 @@ class Tally:
         """
         if len(groups) == 0:
             return
-        keys = np.clip(ticks_of(times_ns, self._step_ns), 0, _MAX_TICK).astype(np.uint64)
+        ticks = ticks_of(times_ns, self._step_ns)
+        keys = np.minimum(np.maximum(ticks, 0), _MAX_TICK).astype(np.uint64)
         keys <<= _TICK_SHIFT
         keys |= groups.view(np.uint64) << _GROUP_SHIFT
         keys |= np.uint64(column) if isinstance(column, int) else column
         self.add_keys(keys, counts)
+
+    def add_ticks(self, groups: np.ndarray, ticks: np.ndarray, columns: np.ndarray, step_ns: int) -> None:
+        """Count rows whose ticks are known (uint64, shape (n,), as the others), in a step of the ladder, one each.
+
+        The grid is no finer than `step_ns` from then on.
+        """
+        while self._step_ns < step_ns:
+            self._coarsen()
+        if self._step_ns > step_ns:
+            ticks = ticks_of(ticks, self._step_ns // step_ns)
+        ticks = np.minimum(ticks, np.uint64(_MAX_TICK))
+        self.add_keys(groups << _GROUP_SHIFT | ticks << _TICK_SHIFT | columns)
 
     def add_keys(self, keys: np.ndarray, counts: np.ndarray | None = None, step_ns: int | None = None) -> None:
         """Count keys that the core has packed (uint64, shape (n,)) at `step_ns`, ours by default; see `add`."""
@@ -248,9 +264,8 @@ class Tally:
             room = len(self._slots) // 2
             done, self._used = accumulate(keys, counts, self._seed, self._slots, self._used, room)
             keys, counts = keys[done:], counts[done:]
-            while self._used > self.limit and self._step_ns < self._last_step_ns:
-                self._coarsen()
-                keys = _coarser(keys, self._COARSER)
+            while self._used > self.limit and self._step_ns < self._ladder_ns[-1]:
+                keys = _coarser(keys, self._coarsen())
             if self._used == room:
                 self._rebuild(*self._entries(), 4 * len(self._slots))
 
@@ -267,11 +282,14 @@ class Tally:
             self._sorted = keys[order], counts[order]
         return self._sorted
 
-    def _coarsen(self) -> None:
+    def _coarsen(self) -> int:
+        """Go one step up the ladder; return the factor."""
+        step_ns = self._ladder_ns[self._ladder_ns.index(self._step_ns) + 1]
+        factor, self._step_ns = step_ns // self._step_ns, step_ns
         keys, counts = self._entries()
-        self._rebuild(_coarser(keys, self._COARSER), counts, len(self._slots))
-        self._new = [_coarser(keys, self._COARSER) for keys in self._new]
-        self._step_ns *= self._COARSER
+        self._rebuild(_coarser(keys, factor), counts, len(self._slots))
+        self._new = [_coarser(keys, factor) for keys in self._new]
+        return factor
 
     def _rebuild(self, keys: np.ndarray, counts: np.ndarray, size: int) -> None:
         self._slots = _no_slots(size)

@@ -53,9 +53,9 @@ class Distinct:
         self._settle()
         self._exact = min(self._exact, other._exact)
         for group, sketch in other._sketches.items():
-            mine = int(groups[group])
-            if mine != NO_GROUP:
-                self._sketches[mine] = _merged(self._sketches.get(mine), sketch)
+            number = int(groups[group])
+            if number != NO_GROUP:
+                self._sketches[number] = _merged(self._sketches.get(number), sketch)
         if len(other._groups):
             mine = groups[other._groups]
             self._new.append((mine[mine >= 0], other._values[mine >= 0]))

@@ -1,4 +1,4 @@
-"""What happened when, for one group of a Tally: levels, sums over windows, and the episode around a peak. Knows no TCP."""
+"""What happened when, for one group of a Tally: levels, sums over windows, the episode around a peak. Knows no TCP."""
 
 from __future__ import annotations
 

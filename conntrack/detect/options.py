@@ -56,8 +56,8 @@ class DetectOptions:
             their share of the attempts meanwhile: 3 and 0.3 (ours: lost ACKs alone make the share as large as the loss,
             and a network that loses 30 % has another fault).
         accept_queue_critical_count: 100 (ours: a backlog of 128, somaxconn before Linux 5.4, nearly once more).
-        scan_targets_min, scan_window_s: ports of one host, or hosts on one port, tried in vain within so long: 25 (NetScope
-            alarms at 25 ports) in 600 s (the longest window of Snort's port_scan).
+        scan_targets_min, scan_window_s: ports of one host, or hosts on one port, tried in vain within so long: 25
+            (NetScope alarms at 25 ports) in 600 s (the longest window of Snort's port_scan).
         sources_exact: distinct sources or targets counted exactly for each service or host; beyond, estimated to about
             2 % (distinct.py).
         close_wait_age_s: age in CLOSE_WAIT that counts as a leak: 60 s (ours: the time for which the peer's kernel
@@ -68,7 +68,8 @@ class DetectOptions:
             even few are a warning, and how few: 0.05 and 3 (ours: one socket of one connection is no trend).
         close_wait_starved_ratio: share of the leaking ends that never sent a byte, from which on the accept queue is
             suspected: 0.5 (ours).
-        stuck_ends_min: ends in FIN_WAIT_2 or LAST_ACK for long that are worth telling: 10 (as close_wait_warning_count).
+        stuck_ends_min: ends in FIN_WAIT_2 or LAST_ACK for long that are worth telling: 10 (as
+            close_wait_warning_count).
         orphans_max, orphans_warning_ratio: 65536, net.ipv4.tcp_max_orphans of a host with 16 GiB or so (Linux takes it
             from the memory), and the share of it that is a warning: 0.5 (ours).
         fin_wait_2_age_s: wait for the peer's FIN that counts as stuck: 60 s, Linux tcp_fin_timeout.
@@ -78,8 +79,8 @@ class DetectOptions:
         reset_storm_ratio_min: and the share of the service's connections that they are: 0.5 (ours).
         zero_windows_min: segments with a window of 0 from which a connection counts as stalled: 3 (ours: the persist
             timer probes after 0.2 s, 0.4 s, ..., each probe is answered with one).
-        zero_window_warning_count, zero_window_warning_ratio: connections of a service that are stalled, and their share:
-            10 and 0.5 (ours).
+        zero_window_warning_count, zero_window_warning_ratio: connections of a service that are stalled, and their
+            share: 10 and 0.5 (ours).
         one_sided_packets_min, one_sided_ratio_min: segments of one direction of a connection that count, and the share
             of connections: 3 and 0.1 (ours: a stray RST or keep-alive says nothing).
         capture_loss_ratio_min: share of the payload, or of the connections, with gaps: 0.001 (the 0.1 % of Zeek's

@@ -91,7 +91,7 @@ class ResetStorm:
                 "The peak is the number within the window, not at one instant.",
             ),
             next_steps=(
-                "On the server: journalctl --since ... (was the process restarted, killed, out of memory?); dmesg | tail"
+                "On the server: journalctl -e; dmesg | tail (was the process restarted, killed, out of memory?)"
                 if server
                 else "At the clients: do they time out, or close with SO_LINGER 0?",
                 "nstat -az TcpExtTCPAbortOnClose TcpExtTCPAbortOnData TcpExtTCPAbortOnMemory TcpOutRsts",

@@ -1,7 +1,7 @@
 """What each service did, in one row: connections, states, handshake times, resets, refusals. Judges nothing.
 
-About 200 bytes a service. Handshake times are counted in a histogram of 8 cells an octave, so quantiles are within 9 % and merge
-exactly.
+About 200 bytes a service. Handshake times are counted in a histogram of 8 cells an octave, so quantiles are within 9 %
+and merge exactly.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ServiceSummary:
 
     def __init__(self) -> None:
         self._sums = np.zeros((1024, len(_SUMS)), np.int64)
-        self._fates = Tally(1, coarsenings=0)  # by service and what became of the connection
-        self._handshakes = Tally(1, coarsenings=0)  # by service and cell of the histogram
+        self._fates = Tally((1,))  # by service and what became of the connection
+        self._handshakes = Tally((1,))  # by service and cell of the histogram
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""

@@ -86,9 +86,7 @@ class _Ends:
         self._flow_ids = LowestPerGroup(_FLOW_IDS)
         self._sampled = np.uint64(max(1, least // (4 * _FLOW_IDS)))
 
-    def feed(
-        self, flows: np.ndarray, rows: np.ndarray, keys: np.ndarray, starts: np.ndarray, ends: np.ndarray
-    ) -> None:
+    def feed(self, flows: np.ndarray, rows: np.ndarray, keys: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
         self.occupancy.add(keys.copy(), starts, ends, _WAIT)
         ids = flows["flow_id"][rows]
         shown = np.flatnonzero(hash_words(ids[:, None]) % self._sampled == 0)
@@ -144,7 +142,9 @@ class TimeWaitBuildup:
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
-        for ends, spans in zip((self._clients, self._servers), time_wait_spans(batch.rows, self._time_wait_ns), strict=True):
+        for ends, spans in zip(
+            (self._clients, self._servers), time_wait_spans(batch.rows, self._time_wait_ns), strict=True
+        ):
             ends.feed(batch.rows, *spans)
 
     def merge(self, other: TimeWaitBuildup, services: np.ndarray) -> None:

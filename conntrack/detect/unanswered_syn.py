@@ -27,8 +27,8 @@ class UnansweredSyn:
 
     From the first unanswered attempt to the last, `unanswered_ratio_min` of the attempts got no answer; at least one of
     them repeated its SYN, or there are `unanswered_min` clients; and no more than `syn_once_ratio` were tried only once
-    where there are `syn_window_syns`. More than `host_services_max` such services of a host are one finding of the host.
-    Severity: info. A service that is down has better witnesses than a capture.
+    where there are `syn_window_syns`. More than `host_services_max` such services of a host are one finding of the
+    host. Severity: info. A service that is down has better witnesses than a capture.
     """
 
     kind = "unanswered_syn"

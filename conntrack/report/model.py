@@ -13,7 +13,7 @@ from conntrack.detect.finding import Finding
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CaptureSummary", "ConnectionCounts", "Report", "StateSeries"]
+__all__ = ["CaptureSummary", "ConnectionCounts", "GroupSeries", "Report", "StateSeries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,36 @@ class StateSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupSeries:
+    """The same by service (the servers' ends) and by host (all of its ends), for those with the most at once.
+
+    Attributes:
+        first_ts_ns: the first instant.
+        step_ns: from one to the next, a second or more.
+        services, hosts: name to state to counts; the busiest first.
+        services_rest: state to counts, of the servers' ends of all other services together.
+        services_total: how many services there are.
+        clients_counted, unproven_clients_counted: whether the hosts of clients that got past a handshake, and of those
+            that never did, are among `hosts`; they are not once there are more than 65,536 of a kind.
+    """
+
+    first_ts_ns: int
+    step_ns: int
+    services: dict[str, dict[str, list[int]]]
+    services_rest: dict[str, list[int]]
+    services_total: int
+    hosts: dict[str, dict[str, list[int]]]
+    clients_counted: bool = True
+    unproven_clients_counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What `conntrack.analyze` returns.
 
     Attributes:
         findings: the worst first.
+        series, group_series: ends by state over time, of all connections and by service and host.
         services: the busiest first, as detect.services.ServiceSummary.result gives them.
         flows: every connection (FLOW_DTYPE), only where it was asked to keep them.
     """
@@ -83,5 +108,6 @@ class Report:
     connections: ConnectionCounts
     findings: tuple[Finding, ...]
     series: StateSeries | None = None
+    group_series: GroupSeries | None = None
     services: tuple[dict[str, Any], ...] = ()
     flows: np.ndarray[Any, Any] | None = None

@@ -21,7 +21,7 @@ from conntrack.report.format import (
     printable,
     sparkline,
 )
-from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
+from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.report.verdict import verdict
 
 __all__ = ["render_text"]
@@ -29,6 +29,7 @@ __all__ = ["render_text"]
 _SGR = {"critical": "1;31", "warning": "1;33", "info": "1;36", "heading": "1", "good": "1;32"}
 _FINDINGS_SHOWN = 10
 _SERVICES_SHOWN = 10
+_GROUPS_SHOWN = 3
 _FLOW_IDS_SHOWN = 10
 _SERVICE_COUNTS = ("connections", "established", "refused", "reset", "unanswered")
 _LABEL = 26
@@ -71,6 +72,7 @@ class _Page:
         self._connections(report.connections)
         self._services(report.services)
         self._series(report.series)
+        self._groups(report.group_series)
         self._capture(report.capture)
         return "\n".join(self._lines) + "\n"
 
@@ -143,11 +145,25 @@ class _Page:
         self._heading("States over time")
         self._span(series.first_ts_ns, last_ns)
         for end, state, counts in charts:
-            peak = max(counts)
-            at = clock(series.first_ts_ns + series.step_ns * counts.index(peak), epoch=self._epoch)
-            label = f"  {end} {state:12} {count(peak):>9} at {at}  "
-            room = self._width - len(label) - 1
-            self._add(f"{label}{sparkline(counts, room, ascii_only=self._ascii)}".rstrip())
+            self._chart(f"  {end} {state:12}", counts, series.first_ts_ns, series.step_ns)
+
+    def _groups(self, series: GroupSeries | None) -> None:
+        """The services with the most ends at once, where there are several: the peak of each state, and how it went."""
+        if series is None or series.services_total < 2:
+            return
+        shown = list(series.services.items())[:_GROUPS_SHOWN]
+        self._heading(f"States over time, by service: {len(shown)} of {count(series.services_total)}")
+        for name, states in shown:
+            self._add(f"  {name}")
+            for state, counts in states.items():
+                self._chart(f"    {state:15}", counts, series.first_ts_ns, series.step_ns)
+
+    def _chart(self, label: str, counts: list[int], first_ts_ns: int, step_ns: int) -> None:
+        peak = max(counts)
+        at = clock(first_ts_ns + step_ns * counts.index(peak), epoch=self._epoch)
+        label = f"{label} {count(peak):>9} at {at}  "
+        room = self._width - len(label) - 1
+        self._add(f"{label}{sparkline(counts, room, ascii_only=self._ascii)}".rstrip())
 
     def _capture(self, capture: CaptureSummary) -> None:
         self._heading("Capture")
