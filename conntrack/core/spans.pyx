@@ -17,7 +17,7 @@ from .expand cimport END_REPLACED, OPEN_AT_END
 from .grid cimport FAR, Grid, grid_of, tick_of
 from .keys cimport hash_of, words_of
 from .life cimport ASSUMED
-from .live cimport FLAG_MIDSTREAM, FLAG_PENDING_SYN
+from .live cimport FLAG_CAPTURE_LOSS, FLAG_MIDSTREAM, FLAG_PENDING_SYN
 
 from .abi import flow_bytes
 
@@ -285,6 +285,8 @@ cdef inline bint _silent(
     cdef uint64_t start = side.peer_fin_taken
     cdef bint replaced = row.end_reason == END_REPLACED  # a new connection was let in: this one was over, unseen
     cdef bint stale = not client and not replaced and row.flags & FLAG_PENDING_SYN and side.fin == FAR
+    if row.flags & FLAG_CAPTURE_LOSS:
+        stale = False  # the SYN+ACK that let the new connection in may be what the capture lost
     if start == FAR or side.fin < start + age:
         return False
     if <uint64_t>(row.server_fin_acked_ts_ns if client else row.client_fin_acked_ts_ns) == FAR:
