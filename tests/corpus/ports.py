@@ -98,5 +98,5 @@ SCENARIOS = [
         sysctls=({"net/ipv4/tcp_tw_reuse": "0", "net/ipv4/ip_local_port_range": "40000 41999"}, {}),
         look_every_s=2,
     ),
-    Scenario("time_wait_server", _many_clients, _closes_first, seconds=80, look_every_s=2),
+    Scenario("time_wait_server", _many_clients, _closes_first, seconds=80, look_every_s=0.5),
 ]
