@@ -13,11 +13,11 @@ import numpy as np
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from .abi cimport FlowRecord
-from .expand cimport OPEN_AT_END
+from .expand cimport END_REPLACED, OPEN_AT_END
 from .grid cimport FAR, Grid, grid_of, tick_of
 from .keys cimport hash_of, words_of
 from .life cimport ASSUMED
-from .live cimport FLAG_MIDSTREAM, FLAG_PENDING_SYN
+from .live cimport FLAG_CAPTURE_LOSS, FLAG_MIDSTREAM, FLAG_PENDING_SYN
 
 from .abi import flow_bytes
 
@@ -283,12 +283,17 @@ cdef inline bint _silent(
 ) noexcept nogil:
     cdef uint64_t[3] peer
     cdef uint64_t start = side.peer_fin_taken
-    cdef bint stale = not client and row.flags & FLAG_PENDING_SYN and side.fin == FAR  # a new SYN met this one
+    cdef bint replaced = row.end_reason == END_REPLACED  # a new connection was let in: this one was over, unseen
+    cdef bint stale = not client and not replaced and row.flags & FLAG_PENDING_SYN and side.fin == FAR
+    if row.flags & FLAG_CAPTURE_LOSS:
+        stale = False  # the SYN+ACK that let the new connection in may be what the capture lost
     if start == FAR or side.fin < start + age:
         return False
     if <uint64_t>(row.server_fin_acked_ts_ns if client else row.client_fin_acked_ts_ns) == FAR:
         return False  # nothing shows that it took the FIN
     cdef uint64_t end = min(side.fin, min(<uint64_t>row.reset_ts_ns, <uint64_t>row.closed_ts_ns))
+    if replaced:
+        end = min(end, <uint64_t>row.last_ts_ns)
     if side.state != close_wait:
         end = min(end, side.since)
     cdef uint64_t quiet = row.half_close_payload_ts_ns

@@ -8,7 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from .abi cimport FlowRecord
-from .expand cimport END_REFUSED, END_RESET
+from .expand cimport END_REFUSED, END_RESET, OPEN_AT_END
 from .grid cimport FAR, Grid, grid_of, tally_key
 from .keys cimport hash_of, words_of
 from .live cimport FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_ONE_SIDED, FLAG_PENDING_SYN
@@ -29,6 +29,7 @@ cpdef enum Trait:
     ONE_WAY = 1 << 10       # segments of one direction only, and not for want of an answer
     GAPS = 1 << 11          # acknowledged data is not in the capture
     COPIED = 1 << 12        # frames are in the capture twice
+    UNSERVED = 1 << 13      # open to the end, and the client's data arrived, but the server never sent any
 
 cpdef enum Attempt:  # columns of the count of handshakes begun
     IN_TIME
@@ -108,6 +109,9 @@ cdef inline uint32_t _traits(const FlowRecord* row, uint64_t begun, const Limits
         traits |= NO_WINDOW
     if row.client_duplicates | row.server_duplicates:
         traits |= COPIED
+    if not row.server_payload_bytes and row.client_payload_bytes and established != FAR:
+        if row.end_reason == OPEN_AT_END and server_fin == FAR and not row.client_retransmits:
+            traits |= UNSERVED
     return traits
 
 

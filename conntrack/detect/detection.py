@@ -116,12 +116,12 @@ class Detection:
         while done < n:
             kernel = partial(
                 survey, rows[done:], self._limits_ns, self.options.last_ack_fins_min, self._attempts.feed_step_ns,
-                self._of_service, services[done:], traits[done:], attempts,
+                self._of_service, services[done:], traits[done:], attempts[done:],
             )  # fmt: skip
             looked, n_attempts, packets, payload_bytes, first, last = self._services.lend(kernel, n - done)
-            done += looked
             self._make_room()
-            self._attempts.add_keys(attempts[:n_attempts])
+            self._attempts.add_keys(attempts[done : done + n_attempts])  # which keeps them: no place is used twice
+            done += looked
             self._packets += packets
             self._payload_bytes += payload_bytes
             first_ts_ns, last_ts_ns = min(first_ts_ns, first), max(last_ts_ns, last)

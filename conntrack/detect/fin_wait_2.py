@@ -24,7 +24,8 @@ _SIDES: tuple[tuple[Side, Side], ...] = (("client", "server"), ("server", "clien
 class FinWait2Stuck:
     """Finds services, and hosts for the client's end, with many ends that were in FIN_WAIT_2 for `fin_wait_2_age_s`.
 
-    Told from `stuck_ends_min`. Severity: info; warning where as many at once as `orphans_warning_ratio` of
+    Told from `stuck_ends_min`; of clients up to `lone_subjects_max` hosts, for where more wait the fault is a service's
+    (close_wait_leak has it). Severity: info; warning where as many at once as `orphans_warning_ratio` of
     net.ipv4.tcp_max_orphans (`orphans_max`), past which Linux resets new ones.
     """
 
@@ -45,10 +46,12 @@ class FinWait2Stuck:
             acked, since = flows[f"{side}_fin_acked_ts_ns"][rows], flows[f"{side}_since_ts_ns"][rows]
             left = np.where(since > acked, since, NO_TIME_NS)
             end = ended(flows[f"{peer}_fin_received_ts_ns"][rows], left, flows["closed_ts_ns"][rows])
-            stuck = (acked != NO_TIME_NS) & (end - age_ns >= acked)
+            # A peer that still sends is no fault: the half-close is in use.
+            waits = np.maximum(acked, flows["half_close_payload_ts_ns"][rows])
+            stuck = (acked != NO_TIME_NS) & (end - age_ns >= waits)
             if stuck.any():
                 groups = self._subjects.of(flows, rows[stuck], client=side == "client")
-                self._cases.add(groups, flows["flow_id"][rows[stuck]], acked[stuck], end[stuck])
+                self._cases.add(groups, flows["flow_id"][rows[stuck]], waits[stuck], end[stuck])
 
     def merge(self, other: FinWait2Stuck, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
@@ -59,7 +62,11 @@ class FinWait2Stuck:
         # An end that got there less than `fin_wait_2_age_s` before the capture ended shows nothing yet.
         least = self.options.stuck_ends_min
         cases = self._cases.with_least(least, len(self._subjects), background.end_ts_ns)
-        return worst_first(self._finding(case, background) for case in cases)[: self.options.subjects_max]
+        found = worst_first(self._finding(case, background) for case in cases)
+        clients = [one for one in found if one.evidence["side"] == "client" and one.severity == "info"]
+        if len(clients) > self.options.lone_subjects_max:  # the service that they all wait for is the one to tell
+            found = [one for one in found if one not in clients]
+        return found[: self.options.subjects_max]
 
     def _finding(self, case: Case, background: Background) -> Finding | None:
         options = self.options

@@ -19,6 +19,7 @@ __all__ = [
     "evidence_text",
     "instant",
     "path_text",
+    "percent",
     "printable",
     "sparkline",
     "words",
@@ -45,6 +46,11 @@ def bytes_text(number: int) -> str:
         size /= 1000
         del units[0]
     return f"{size:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f} {units[0]}"
+
+
+def percent(ratio: float) -> str:
+    """Return a share with three digits: "0.2 %", "99.8 %"; "100 %" only of all."""
+    return f"{min(ratio * 100, 99.9) if ratio < 1 else 100:.3g} %"
 
 
 def duration(ns: int) -> str:

@@ -7,6 +7,7 @@ shape of a Report and no detector: what each kind of finding is called is in ver
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 from conntrack.detect.finding import Finding
@@ -83,13 +84,12 @@ class _Page:
         since, until = (instant(ts_ns, epoch=self._epoch) for ts_ns in (finding.first_ts_ns, finding.last_ts_ns))
         self._wrap(f"since {since}", indent=2)
         self._wrap(f"until {until} ({length})", indent=2)
-        self._wrap(f"{count(finding.count, 'connection')}, {count(finding.peak)} at the peak", indent=2)
-        for key, value in finding.evidence.items():
-            if value is None:
-                continue
+        at_once = f", {count(finding.peak)} at the peak" if finding.peak > 1 else ""
+        self._wrap(f"{count(finding.count, 'connection')}{at_once}", indent=2)
+        for key, value in _told(finding.evidence):
             label, text = evidence_text(key, value, epoch=self._epoch)
             self._wrap(text, indent=4, label=label)
-        self._bullets("But:", finding.caveats)
+        self._bullets("How sure:", finding.caveats or ("Nothing in the capture speaks against it.",))
         self._bullets("Next:", finding.next_steps)
         if finding.flow_ids:
             shown = ", ".join(str(flow_id) for flow_id in finding.flow_ids[:_FLOW_IDS_SHOWN])
@@ -221,6 +221,15 @@ def _states_at_end(states: dict[str, int]) -> str:
     left = [(number, state) for state, number in states.items() if state != "CLOSED"]
     told = ", ".join(f"{state} {count(number)}" for number, state in sorted(left, key=lambda item: -item[0]))
     return f"at the end {told or 'all CLOSED'}"
+
+
+def _told(evidence: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the evidence that a person reads: no zero counts, and how a number was counted beside it."""
+    for key, value in evidence.items():
+        if value is None or (value == 0 and type(value) is int) or key.removesuffix("_by") != key:
+            continue
+        how = evidence.get(f"{key}_by")
+        yield key, value if how is None else f"{count(value)} ({how})"
 
 
 def _handshake(service: dict[str, Any]) -> str:

@@ -26,7 +26,6 @@ import socket
 import struct
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -54,17 +53,6 @@ class Settings(NamedTuple):
     seed: int
 
 
-def _counters() -> dict[str, int]:
-    """This namespace's counters: {"TcpExt.SyncookiesSent": 3, ...}."""
-    counters = {}
-    for name in ("netstat", "snmp"):
-        lines = Path("/proc/self/net", name).read_text().splitlines()
-        for names, values in zip(lines[::2], lines[1::2], strict=True):
-            group, *keys = names.replace(":", "").split()
-            counters.update({f"{group}.{key}": int(n) for key, n in zip(keys, values.split()[1:], strict=True)})
-    return counters
-
-
 def _sample(path: Path, every_s: float, end_s: float) -> None:
     with contextlib.suppress(OSError):  # on a busy machine a look must not wait half way: it would be of no instant
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -88,7 +76,7 @@ def _host(host: Host, settings: Settings, channel: socket.socket) -> None:
     os.close(device)
     (start,) = struct.unpack("d", channel.recv(8))
     plan = scenarios.Plan(start, start + settings.seconds, settings.rate, settings.seed)
-    sampler = _fork(_sample, settings.out / f"{host.name}.table", settings.sample_every_s, plan.end_s - 0.5)
+    sampler = network.fork(_sample, settings.out / f"{host.name}.table", settings.sample_every_s, plan.end_s - 0.5)
     closed = asyncio.run(scenarios.client(plan) if host == CLIENT else scenarios.server(plan))
     scenarios.write_closed(settings.out / f"{host.name}.closed", closed)
     os.waitpid(sampler, 0)
@@ -97,24 +85,8 @@ def _host(host: Host, settings: Settings, channel: socket.socket) -> None:
     assert tcpdump.stderr
     words = tcpdump.stderr.read().decode()
     tcpdump.wait()
-    report = {**_counters(), "tcpdump.dropped": int(words.split(" packets dropped by kernel")[0].split()[-1])}
+    report = {**network.counters(), "tcpdump.dropped": int(words.split(" packets dropped by kernel")[0].split()[-1])}
     (settings.out / f"{host.name}.counters.json").write_text(json.dumps(report, indent=1))
-
-
-def _fork(work: object, *arguments: object) -> int:
-    """Do `work` in a process that ends with this one; its id."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        network.tie_to_parent()
-        work(*arguments)  # type: ignore[operator]
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
 
 
 def run(settings: Settings) -> None:
@@ -128,7 +100,7 @@ def run(settings: Settings) -> None:
     try:
         for host in (CLIENT, SERVER):
             mine, its = socket.socketpair()
-            children[_fork(_host, host, settings, its)] = host.name
+            children[network.fork(_host, host, settings, its)] = host.name
             its.close()
             mine.settimeout(READY_S)
             ours.append(mine)

@@ -18,7 +18,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from network import CLIENT, CUT_PORTS, FLOOD, HOLE, SERVER
+from network import CLIENT, CUT_PORTS, FLOOD, HOLE, SERVER, forged_syn
 from sockdiag import key_of
 
 __all__ = ["Closed", "Plan", "client", "read_closed", "server", "write_closed"]
@@ -394,14 +394,8 @@ class _Client:
 
 
 def _spoofed_syn(dice: random.Random, port: int) -> bytes:
-    source, target = socket.inet_aton(FLOOD + str(dice.randrange(1, 255))), socket.inet_aton(SERVER.ipv4)
-    tcp = struct.pack("!HHIIBBHHH", dice.randrange(1024, 65000), port, dice.getrandbits(32), 0, 5 << 4, 2, 64240, 0, 0)
-    words = struct.unpack("!16H", source + target + struct.pack("!BBH", 0, 6, len(tcp)) + tcp)
-    total = sum(words)
-    total = (total >> 16) + (total & 0xFFFF)
-    total += total >> 16
-    tcp = tcp[:16] + struct.pack("!H", ~total & 0xFFFF) + tcp[18:]
-    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0, source, target) + tcp
+    source = FLOOD + str(dice.randrange(1, 255)), dice.randrange(1024, 65000)
+    return forged_syn(source, (SERVER.ipv4, port), dice.getrandbits(32))
 
 
 async def client(plan: Plan) -> Closed:

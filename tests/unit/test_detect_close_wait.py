@@ -146,3 +146,9 @@ def test_idle_connections_are_silent():
     )
     assert found(rows) == []
     assert found(flows()) == []
+
+
+def test_an_end_that_let_a_new_connection_in_had_closed_unseen():
+    """A SYN onto a CLOSE_WAIT is answered by an ACK (RFC 5961 section 4); a SYN+ACK shows that none was left."""
+    replaced = stuck_in_close_wait(flags=FlowFlag.PENDING_SYN, end_reason=EndReason.REPLACED, last_ts=20.0)
+    assert found(many(replaced, np.zeros(50))) == []
