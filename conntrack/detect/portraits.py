@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from conntrack.core import abi
+
 __all__ = ["alike", "portraits"]
 
+_OPTIONS = ((abi.HAS_TIMESTAMP, "timestamps"), (abi.HAS_SACK_PERMITTED, "SACK"), (abi.HAS_FAST_OPEN, "fast open"))
 _FIELDS = (("ttl", 0, 8), ("window", 8, 16), ("mss", 24, 16), ("window_scale", 40, 8), ("options", 48, 8))
 _COLUMNS = ("client_ttl", "client_syn_window", "client_mss", "client_window_scale", "client_options")
 
@@ -26,9 +29,9 @@ def portraits(flows: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def alike(packed: np.ndarray) -> dict[str, Any]:
-    """Return the commonest value of each field and its share, of a sample of `portraits`; {} where none was seen.
+    """Return the commonest value of each field with its share, of a sample of `portraits`; {} where none was seen.
 
-    `{"ttl": {"64": 0.98}, ...}`; and for the initial sequence number only the share of the commonest one.
+    `{"ttl 64": 0.98, "window scale none": 1.0, ...}`; of the initial sequence number only the share of the commonest.
     """
     seen = packed[packed[:, 0] & np.uint64(0xFF) != 0]  # a TTL of 0 does not travel: no SYN was seen
     if len(seen) == 0:
@@ -37,7 +40,16 @@ def alike(packed: np.ndarray) -> dict[str, Any]:
     for name, shift, bits in _FIELDS:
         values, counts = np.unique((seen[:, 0] >> np.uint64(shift)) & np.uint64((1 << bits) - 1), return_counts=True)
         top = int(np.argmax(counts))
-        told[f"{name} {int(values[top])}"] = round(float(counts[top] / len(seen)), 3)
+        told[_spelled(name, int(values[top]))] = round(float(counts[top] / len(seen)), 3)
     _, counts = np.unique(seen[:, 1], return_counts=True)
     told["isn"] = round(float(counts.max() / len(seen)), 3)
     return told
+
+
+def _spelled(name: str, value: int) -> str:
+    """Return a field of a SYN and its value, in words where a number stands for one."""
+    if name == "options":
+        words = [word for bit, word in _OPTIONS if value & bit]
+        return f"options {' and '.join(words) or 'none'}"
+    absent = (name == "mss" and value == 0) or (name == "window_scale" and value == 255)
+    return f"{name.replace('_', ' ')} {'none' if absent else value}"

@@ -33,7 +33,9 @@ class SocketLines:
         self._separator = {"tsv": "\t", "csv": ",", "ndjson": None}[format_]
         self._time = lines.EPOCH if epoch else lines.TIME
         *read, schema = SOCKET_COLUMNS  # the last one is the same in every row
-        fields = [(self._before(at, column.name), *self._source(column), column.words) for at, column in enumerate(read)]
+        fields = [
+            (self._before(at, column.name), *self._source(column), column.words) for at, column in enumerate(read)
+        ]
         json = self._separator is None
         end = b"%s%d%s" % (self._before(len(read), schema.name), SCHEMA_VERSION, b"}\n" if json else b"\n")
         self._lines = lines.Lines(SOCKET_DTYPE, fields, end, json=json)

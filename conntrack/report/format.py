@@ -127,6 +127,8 @@ def evidence_text(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
         return words(key.removesuffix("_bytes")), bytes_text(value)
     if "ratio" in key.split("_") and isinstance(value, (int, float)):
         return words(key), f"{value * 100:.3g} %"
+    if "ratio" in key.split("_") and isinstance(value, dict):
+        return words(key), ", ".join(f"{name} {inner * 100:.3g} %" for name, inner in value.items())
     return words(key), _plain(value, grouped="port" not in key.split("_"))
 
 

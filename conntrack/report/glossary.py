@@ -288,5 +288,6 @@ EVIDENCE = {
         "segments that said so, probes and their answers included.",
         "A short one is flow control at work; many are a program that does not read.",
     ),
+    "waiting_before": Term("waiting before", "connections never served when the first attempt was turned away."),
 }
 """Evidence of findings, by its name in the JSON report (before `_ts_ns` becomes `_ts`)."""

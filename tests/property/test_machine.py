@@ -197,7 +197,7 @@ def test_no_order_of_repeated_segments_changes_the_end(exchange: Exchange, data:
             begin = told.index((index, False)) + 1
             told.insert(begin + later % (len(told) - begin + 1), (index, True))
     rows = segments[[index for index, _ in told]]
-    rows["ip_id"] += 0x4000 + np.arange(len(rows), dtype=np.uint16)
+    rows["ip_id"] = 0x4000 + np.arange(len(rows), dtype=np.uint16)
     rows["ts_ns"] = segments["ts_ns"][0] + np.arange(len(rows)) * 10**7
     rows["tsval"] = np.maximum.accumulate(rows["tsval"])
     copies = sorted({at % len(rows) for at in data.draw(st.sets(st.integers(0, 60), max_size=6))})
