@@ -97,14 +97,15 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
 cdef void _note_answer(Tables* t, LiveFlow* f, const SegmentRecord* s, Trouble* x, bint same) noexcept nogil:
     # A SYN+ACK beyond the first: which turn of the server's timer it was. What answers a SYN that came again starts the
     # timer again and is no turn (Linux tcp_check_req): it comes before that is due, or right behind the SYN. One that
-    # comes later is a turn; the SYN was lost on the way, or was one of too many (tcp_oow_rate_limited). Where the
-    # capture lacks some, the time gone says how many.
+    # comes later is a turn; the SYN was lost on the way, or was one of too many (tcp_oow_rate_limited). One that comes
+    # in half the time is no turn whatever was seen of the SYN. Where the capture lacks some, the time gone says how many.
     cdef int64_t last = synack_ts(t, f) if x.second_timer_ts_ns == NO_TIME else x.second_timer_ts_ns
     cdef int64_t waited = s.ts_ns - last
     if not same:
         x.synack_turns = 0
-    elif x.synack_turns < MOST_TURNS and (x.synack_asked_ts_ns == NO_TIME or (
-            s.ts_ns - x.synack_asked_ts_ns > ANSWER_NS and waited >= t.synack_rto_ns << x.synack_turns)):
+    elif x.synack_turns < MOST_TURNS and 2 * waited >= t.synack_rto_ns << x.synack_turns and (
+            x.synack_asked_ts_ns == NO_TIME or (
+                s.ts_ns - x.synack_asked_ts_ns > ANSWER_NS and waited >= t.synack_rto_ns << x.synack_turns)):
         x.synack_turns += 1
         while x.synack_turns < MOST_TURNS and 0 < t.synack_rto_ns << x.synack_turns <= waited:
             x.synack_turns += 1

@@ -42,6 +42,12 @@ class TestAnswersThatAreNotRepeated:
         assert ends(story, 1.3)[1] == SYN_RECEIVED
         assert ends(story, 1.4)[1] == CLOSED
 
+    def test_a_syn_ack_long_before_its_turn_is_none_though_no_syn_was_seen(self) -> None:
+        """The SYN that it answers was lost by the capture, or is there twice: the network doubled it."""
+        story = asked().wait(0.002).again(1).wait(1).again(1)
+        assert ends(story, 2.4)[1] == SYN_RECEIVED
+        assert ends(story, 2.6)[1] == CLOSED
+
     def test_the_ack_of_a_cookie_opens_all_the_same(self) -> None:
         assert ends(asked().wait(30).client(".")) == (ESTABLISHED, ESTABLISHED)
 
