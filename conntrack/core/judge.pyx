@@ -19,16 +19,16 @@ from .copies cimport RECENT_IDS, behind_last, note_id, note_payload
 from .handshake cimport judge_syn, judge_syn_ack
 from .life cimport (
     ACTIVE_OPEN, EVENT_RST, LETTER_RST, LINGERS, OPENING, OVER, PASSIVE, RECEIVED, RESET_BY, RESET_WHEN, SEEN, SENT,
-    add_letter, closing_of, is_over, move, timer_of, trait, trouble_of,
+    NO_TIME, add_letter, closing_of, is_over, move, synack_ts, timer_of, trait, trouble_of,
 )
 from .live cimport (
-    FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, RANGES, SAW_BARE_ACK, SAW_SYN_ACK, SAW_TIMESTAMP,
-    Closing, Trouble,
+    FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, RANGES, SAW_ACK_OF_SYN, SAW_BARE_ACK, SAW_SYN,
+    SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
 from .sides cimport (
-    KIND_ODD, KIND_OTHER, KIND_RST, KIND_SYN, KIND_SYN_ACK, PLAUSIBLE, TCP_ACK, TCP_FIN, TCP_SYN, WINDOW_MARGIN, edge_of,
-    has_acked, is_known, kind_of, scale_of,
+    KIND_ODD, KIND_OTHER, KIND_RST, KIND_SYN, KIND_SYN_ACK, PLAUSIBLE, TCP_ACK, TCP_FIN, TCP_SYN, WINDOW_MARGIN,
+    edge_of, has_acked, is_known, kind_of, scale_of,
 )
 from .stream cimport covered, judge_stream
 
@@ -134,8 +134,19 @@ cdef bint is_copy(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noex
     cdef uint32_t end = s.seq + length
     cdef int kind = kind_of(s.flags)
     cdef Trouble* x = &t.troubles[f.trouble]
+    cdef int64_t answered
     if not -COPY_NS <= since <= COPY_NS or not f.packets[side]:
         return False
+    if kind == KIND_SYN and s.ip_id and behind == 1 and side == 0 and f.flags & SAW_SYN and f.flags & SAW_ACK_OF_SYN \
+            and s.seq == f.iss[0] and s.ts_ns - f.first_ts_ns <= COPY_NS:
+        return True                                     # though its ACK came between: its timer is a second
+    if kind == KIND_SYN_ACK and not s.ip_id and side == 1 and is_known(f, side) and s.seq == f.iss[side]:
+        # Linux gives its SYN+ACK the id 0, and sends it again for its timer, or for a SYN that came again.
+        answered = synack_ts(t, f)
+        if f.trouble and x.second_timer_ts_ns != NO_TIME:
+            answered = x.second_timer_ts_ns
+        if answered != NO_TIME and s.ts_ns - answered <= COPY_NS:
+            return not f.trouble or x.synack_asked_ts_ns == NO_TIME
     if behind and not (f.trouble and s.ip_id and x.recent_ids[side] >> behind & 1):
         return False
     # A newer timestamp is news, but for the very last segment again: that may have been too old to be remembered by it.

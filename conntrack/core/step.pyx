@@ -336,7 +336,7 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
         if _step_plain(t, f, s, side):
             continue
         if f.packets[0] | f.packets[1]:
-            if behind_last(f, s, side) < RECENT_IDS and is_copy(t, f, s, side):
+            if (behind_last(f, s, side) < RECENT_IDS or s.flags & TCP_SYN) and is_copy(t, f, s, side):
                 count_copy(t, f, side)
                 continue
             if s.ts_ns < f.first_ts_ns:                 # of what was before its first segment nothing is known

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from segments import STORIES, Exchange, in_state
 from tracked import row_of, track
 
+from conntrack.states import FlowFlag
+
 V4 = ("10.0.0.1:40000", "10.0.0.2:80")
 V6 = ("[2001:db8::1]:40000", "[2001:db8::2]:80")
 
@@ -79,6 +81,20 @@ class TestWithoutAnId:
         assert int(row["server_duplicates"]) == 4
         for field in ("client_retransmits", "server_retransmits", "client_state", "server_state"):
             assert row[field] == plain[field]
+
+    def test_a_syn_ack_is_known_though_the_ack_came_between(self) -> None:
+        """A mirror port that is a little late: Linux gives its SYN+ACK no id, and does not send it again so soon."""
+        segments = Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").client("P.", 10).segments()
+        segments["ip_id"][1] = 0
+        row = track(mirrored(segments, late_ns=1_000_000, burst=3))[0]
+        assert (row["server_duplicates"], row["server_retransmits"]) == (1, 0)
+        assert not row["flags"] & FlowFlag.ACCEPT_QUEUE
+
+    def test_a_syn_ack_for_a_syn_that_came_again_is_none(self) -> None:
+        segments = Exchange(*V4, step_s=0.003).client("S").server("S.").again(0).again(1).segments()
+        segments["ip_id"][[1, 3]] = 0
+        row = track(segments)[0]
+        assert (row["server_duplicates"], row["server_syns"]) == (0, 2)
 
     def test_duplicate_acks_are_meant(self) -> None:
         story = Exchange(*V6).client("S").server("S.").client(".").server("P.", 1448, lost=True).server("P.", 1448)
