@@ -10,6 +10,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,12 @@ from conntrack.capture.batch import Batch, Reader
 from conntrack.capture.kinds import HEAD_BYTES, MAGIC_BYTES, kind_of, not_a_capture
 from conntrack.capture.pcap import PcapReader
 from conntrack.capture.pcapng import PcapngReader
+from conntrack.capture.snoop import SnoopReader
 from conntrack.capture.stream import STANDARD_INPUT, Stream, input_size
 from conntrack.errors import CaptureError, InputError
+
+if TYPE_CHECKING:
+    from conntrack.capture.filter import Filter
 
 __all__ = ["Capture", "CaptureInfo", "open_capture"]
 
@@ -66,9 +71,11 @@ class Capture:
         info: the account of what was read so far.
     """
 
-    def __init__(self, paths: Sequence[str], bytes_total: int | None, batch_segments: int) -> None:
+    def __init__(
+        self, paths: Sequence[str], bytes_total: int | None, batch_segments: int, filter: Filter | None = None
+    ) -> None:
         self.info = CaptureInfo(list(paths), bytes_total=bytes_total)
-        self._batch = Batch(batch_segments)
+        self._batch = Batch(batch_segments, filter)
         self._batches = self._read()
 
     def __enter__(self) -> Capture:
@@ -126,7 +133,9 @@ class Capture:
         info.time_inversions = batch.inversions
 
 
-def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int = BATCH_SEGMENTS) -> Capture:
+def open_capture(
+    paths: Sequence[str | os.PathLike[str]], *, filter: str | None = None, batch_segments: int = BATCH_SEGMENTS
+) -> Capture:
     """Open captures for reading; nothing but their first bytes is read yet.
 
     Regular files are read in the order of their first packets' times; as soon as a pipe or standard input is among
@@ -134,15 +143,22 @@ def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int
 
     Args:
         paths: files, or "-" for standard input.
+        filter: only frames that pass this expression of pcap-filter(7) are decoded; the others count as "filtered".
         batch_segments: the most rows that a batch has.
 
     Raises:
         InputError: an input does not exist, cannot be read, or is of no supported kind.
+        ConntrackError: the filter is no expression that libpcap takes, or libpcap is not installed.
     """
     if batch_segments < 1:
         raise ValueError(f"batch_segments must be at least 1, not {batch_segments}")
     if not paths:
         raise InputError("no capture given; name at least one file, or - for standard input")
+    passing = None
+    if filter is not None:
+        from conntrack.capture.filter import Filter
+
+        passing = Filter(filter)
     names = [os.fsdecode(path) for path in paths]
     if names.count(STANDARD_INPUT) > 1:
         raise InputError("-: given twice; standard input can be read once")
@@ -151,10 +167,10 @@ def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int
     if len(files) < len(sizes):  # a pipe cannot be looked into and then read
         for name in files:
             _look(name, for_order=False)
-        return Capture(names, None, batch_segments)
+        return Capture(names, None, batch_segments, passing)
     starts = {name: _look(name, for_order=len(names) > 1) for name in files}
     names.sort(key=lambda name: (starts[name] is not None, starts[name] or 0))
-    return Capture(names, sum(files[name] for name in names), batch_segments)
+    return Capture(names, sum(files[name] for name in names), batch_segments, passing)
 
 
 def _open_reader(stream: Stream, batch: Batch) -> Reader:
@@ -163,6 +179,8 @@ def _open_reader(stream: Stream, batch: Batch) -> Reader:
             return PcapReader(stream, batch)
         case "pcapng":
             return PcapngReader(stream, batch)
+        case "snoop":
+            return SnoopReader(stream, batch)
     raise not_a_capture(stream.path, stream.peek(HEAD_BYTES))
 
 

@@ -5,7 +5,7 @@ Owns the memory that the kernels of core.walk write into. Knows no file and no f
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,19 @@ from conntrack.core.abi import SEGMENT_DTYPE
 from conntrack.core.decode import Outcome
 from conntrack.core.walk import LAST_TIME_NS, N_OUTCOMES, NO_TIME_NS, TALLY_DTYPE
 
+if TYPE_CHECKING:
+    from conntrack.capture.filter import Filter
+    from conntrack.capture.interfaces import Interface
+
 __all__ = ["Batch", "Reader"]
 
 
 class Batch:
     """One reusable array of segments, how many of its rows are filled, and the tallies over all inputs.
+
+    Args:
+        capacity: rows of `segments`.
+        filter: what frames must pass to be decoded (capture.filter), None for all.
 
     Attributes:
         segments: SEGMENT_DTYPE, shape (capacity,).
@@ -27,7 +35,8 @@ class Batch:
         counts: uint64, shape (N_OUTCOMES,): frames by core.decode.Outcome.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, filter: Filter | None = None) -> None:
+        self.filter = filter
         self.segments: npt.NDArray[np.void] = np.zeros(capacity, SEGMENT_DTYPE)
         self.rows = 0
         self.tally: npt.NDArray[np.void] = np.zeros(1, TALLY_DTYPE)
@@ -88,3 +97,6 @@ class Reader(Protocol):
         Raises:
             CaptureError: the input is cut short.
         """
+
+    def interfaces(self) -> list[Interface]:
+        """Return what the input says, as far as it was read, of the interfaces it was taken on (MOST_DESCRIBED)."""

@@ -9,7 +9,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -23,15 +25,41 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Reading",
+    "Source",
     "captures_argument",
     "check_profile",
     "epoch_option",
     "open_reading",
     "profile_option",
+    "source_options",
     "truncated_option",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How captures are read: what the options of `source_options` say."""
+
+    filter: str | None = None
+
+
+def source_options(command: _Command) -> _Command:
+    """Add the options that say how captures are read; the command gets them as one `source`."""
+
+    @click.option(
+        "--filter",
+        "filter_",
+        metavar="EXPRESSION",
+        help="Only frames that pass, as for tcpdump: 'tcp port 443 and net 10.0.0.0/8'.",
+    )
+    @wraps(command)
+    def packed(*args: Any, filter_: str | None, **kwargs: Any) -> Any:
+        return command(*args, source=Source(filter_), **kwargs)
+
+    return cast(_Command, packed)
+
 
 captures_argument: Callable[[_Command], _Command] = click.argument(
     "captures", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(allow_dash=True)
@@ -111,16 +139,17 @@ class Reading:
 
 
 @contextmanager
-def open_reading(captures: tuple[str, ...]) -> Iterator[Reading]:
+def open_reading(captures: tuple[str, ...], source: Source | None = None) -> Iterator[Reading]:
     """Open `captures` as one, in order of time; Ctrl-C stops the reading, not the command, until this is left."""
     from conntrack.capture import open_capture
 
+    source = source or Source()
     interrupt = _Interrupt()
     own_signals = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, interrupt) if own_signals else None
     progress = Progress()
     try:
-        with open_capture(captures) as capture:
+        with open_capture(captures, filter=source.filter) as capture:
             yield Reading(capture, interrupt, progress)
     finally:
         progress.close()

@@ -21,7 +21,8 @@ class Outcome(IntEnum):
     BAD_TCP_HEADER = 14
     UNSUPPORTED_LINK_TYPE = 15
     UNKNOWN_INTERFACE = 16
-    OUTCOMES = 17
+    FILTERED = 17
+    OUTCOMES = 18
 
 def decode(
     frame: bytes | npt.NDArray[np.uint8],

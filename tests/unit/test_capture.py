@@ -98,9 +98,9 @@ class TestWhatIsRefused:
         assert refusal(path) == f"{name}, which this version does not read; use: {command} '{path}' | ctrack -"
 
     def test_another_kind_of_capture(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.snoop"
-        path.write_bytes(b"snoop\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x04")
-        said = "a snoop capture, which this version does not read; "
+        path = tmp_path / "a.cap"
+        path.write_bytes(b"RTSS\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x04")
+        said = "a Network Monitor 1 capture, which this version does not read; "
         assert refusal(path) == f"{said}use: editcap -F pcap {path} - | ctrack -"
 
     def test_nothing_and_standard_input_twice(self) -> None:
@@ -249,7 +249,7 @@ class TestPipes:
 
 
 class TestTheSharedCaptures:
-    NOT_READ = (".gz", ".snoop")
+    NOT_READ = (".gz",)
 
     def test_all_are_read(self, shared: Path) -> None:
         root = shared / "captures"
