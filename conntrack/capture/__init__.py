@@ -21,6 +21,7 @@ from conntrack.capture.pcap import PcapReader
 from conntrack.capture.pcapng import PcapngReader
 from conntrack.capture.snoop import SnoopReader
 from conntrack.capture.stream import STANDARD_INPUT, Stream, input_size
+from conntrack.capture.tcpdump_text import TcpdumpTextReader, is_tcpdump_text
 from conntrack.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class CaptureInfo:
         time_inversions: packets with a time before that of the packet before them in the same file.
         skipped: packets not decoded as TCP by reason (linklayer.REASONS has the words), only those that occurred.
         faults: damage met; reading of that input ended there.
+        notes: what had to be assumed of an input, one line each.
     """
 
     files: list[str]
@@ -62,6 +64,7 @@ class CaptureInfo:
     time_inversions: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     faults: list[CaptureError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Capture:
@@ -131,6 +134,7 @@ class Capture:
         info.tcp_segments = info.packets - sum(info.skipped.values())
         info.first_ts_ns, info.last_ts_ns = batch.first_ts_ns, batch.last_ts_ns
         info.time_inversions = batch.inversions
+        info.notes = batch.notes
 
 
 def open_capture(
@@ -166,9 +170,9 @@ def open_capture(
     files = {name: size for name, size in sizes.items() if size is not None}
     if len(files) < len(sizes):  # a pipe cannot be looked into and then read
         for name in files:
-            _look(name, for_order=False)
+            _look(name, passing, for_order=False)
         return Capture(names, None, batch_segments, passing)
-    starts = {name: _look(name, for_order=len(names) > 1) for name in files}
+    starts = {name: _look(name, passing, for_order=len(names) > 1) for name in files}
     names.sort(key=lambda name: (starts[name] is not None, starts[name] or 0))
     return Capture(names, sum(files[name] for name in names), batch_segments, passing)
 
@@ -181,12 +185,24 @@ def _open_reader(stream: Stream, batch: Batch) -> Reader:
             return PcapngReader(stream, batch)
         case "snoop":
             return SnoopReader(stream, batch)
+    head = _first_lines(stream)
+    if is_tcpdump_text(head):
+        return TcpdumpTextReader(stream, batch)
     raise not_a_capture(stream.path, stream.peek(HEAD_BYTES))
 
 
-def _look(path: str, *, for_order: bool) -> int | None:
+def _first_lines(stream: Stream) -> bytes:
+    # A pipe may bring no more than a line for a long time.
+    size = HEAD_BYTES
+    while b"\n" not in (head := stream.data[stream.position : stream.end].tobytes()[:size]) and len(head) < size:
+        if not stream.more(size):
+            break
+    return stream.data[stream.position : stream.end].tobytes()[:size]
+
+
+def _look(path: str, filter: Filter | None, *, for_order: bool) -> int | None:
     # Refuse what is no capture. For the order of files: the earliest time in the first stretch that holds packets.
-    batch = Batch(1)
+    batch = Batch(1, filter)
     with Stream(path, buffer_bytes=1 << 16) as stream:
         try:
             reader = _open_reader(stream, batch)

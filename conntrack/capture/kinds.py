@@ -64,11 +64,6 @@ _OTHER_CAPTURES: tuple[tuple[bytes, str], ...] = (
 )
 
 _TEXTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
-    (
-        re.compile(rb"(\d{4}-\d\d-\d\d |)\d\d:\d\d:\d\d\.\d+ +(\S+ +(In|Out|M|B|P) +)?(IP6?|ARP)[ ,]"),
-        "what tcpdump prints",
-        "record the packets instead, with tcpdump -w FILE",
-    ),
     (re.compile(rb"\s*(<!DOCTYPE html|<html)", re.IGNORECASE), "an HTML page", ""),
     (re.compile(rb"\s*<\?xml"), "XML", ""),
     (re.compile(rb"\s*[\[{]\s*[\[{\"\]}]"), "JSON", ""),

@@ -130,6 +130,8 @@ class Reading:
     def finish(self, *, allow_truncated: bool) -> ExitCode:
         """Say what was wrong with the input; return the exit code that follows."""
         self._progress.close()
+        for note in self.capture.info.notes:
+            say(note)
         for fault in self.capture.info.faults:
             say(str(fault))
         if self.interrupted:

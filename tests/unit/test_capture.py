@@ -68,8 +68,6 @@ class TestWhatIsRefused:
         [
             (b"just some words\n", "plain text"),
             ("naïve text, cut in a lett".encode() * 20 + "ü".encode()[:1], "plain text"),
-            (b"12:01:02.345678 IP 10.0.0.1.22 > 10.0.0.2.40000: Flags [S], seq 1", "what tcpdump prints"),
-            (b"2024-01-01 12:01:02.345678 eth0  In  IP6 ::1.22 > ::1.40000: Flags [S]", "what tcpdump prints"),
             (b"<!doctype html><html>", "an HTML page"),
             (b"<?xml version='1.0'?><pdml>", "XML"),
             (b'[\n {"_index": 1}]', "JSON"),
