@@ -10,7 +10,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +138,12 @@ class Capture:
 
 
 def open_capture(
-    paths: Sequence[str | os.PathLike[str]], *, filter: str | None = None, batch_segments: int = BATCH_SEGMENTS
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    filter: str | None = None,
+    reader: Literal["native", "pyshark"] = "native",
+    display_filter: str | None = None,
+    batch_segments: int = BATCH_SEGMENTS,
 ) -> Capture:
     """Open captures for reading; nothing but their first bytes is read yet.
 
@@ -148,6 +153,8 @@ def open_capture(
     Args:
         paths: files, or "-" for standard input.
         filter: only frames that pass this expression of pcap-filter(7) are decoded; the others count as "filtered".
+        reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
+        display_filter: Wireshark's, for reader "pyshark".
         batch_segments: the most rows that a batch has.
 
     Raises:
@@ -158,6 +165,14 @@ def open_capture(
         raise ValueError(f"batch_segments must be at least 1, not {batch_segments}")
     if not paths:
         raise InputError("no capture given; name at least one file, or - for standard input")
+    if display_filter is not None and reader != "pyshark":
+        raise InputError("--display-filter is Wireshark's; it needs --reader pyshark (--filter does not)")
+    if reader == "pyshark":
+        if filter is not None:
+            raise InputError("--filter is not for --reader pyshark; give a --display-filter")
+        from conntrack.capture.pyshark import PysharkCapture
+
+        return PysharkCapture([os.fsdecode(path) for path in paths], display_filter, batch_segments)
     passing = None
     if filter is not None:
         from conntrack.capture.filter import Filter

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
@@ -43,6 +43,8 @@ class Source:
     """How captures are read: what the options of `source_options` say."""
 
     filter: str | None = None
+    reader: Literal["native", "pyshark"] = "native"
+    display_filter: str | None = None
 
 
 def source_options(command: _Command) -> _Command:
@@ -54,9 +56,18 @@ def source_options(command: _Command) -> _Command:
         metavar="EXPRESSION",
         help="Only frames that pass, as for tcpdump: 'tcp port 443 and net 10.0.0.0/8'.",
     )
+    @click.option(
+        "--reader",
+        type=click.Choice(("native", "pyshark")),
+        default="native",
+        help="pyshark: have tshark dissect the files, for what only it understands; a thousand times slower.",
+    )
+    @click.option("--display-filter", metavar="EXPRESSION", help="Wireshark's, with --reader pyshark: 'http.request'.")
     @wraps(command)
-    def packed(*args: Any, filter_: str | None, **kwargs: Any) -> Any:
-        return command(*args, source=Source(filter_), **kwargs)
+    def packed(
+        *args: Any, filter_: str | None, reader: Literal["native", "pyshark"], display_filter: str | None, **kwargs: Any
+    ) -> Any:
+        return command(*args, source=Source(filter_, reader, display_filter), **kwargs)
 
     return cast(_Command, packed)
 
@@ -151,7 +162,9 @@ def open_reading(captures: tuple[str, ...], source: Source | None = None) -> Ite
     before = signal.signal(signal.SIGINT, interrupt) if own_signals else None
     progress = Progress()
     try:
-        with open_capture(captures, filter=source.filter) as capture:
+        with open_capture(
+            captures, filter=source.filter, reader=source.reader, display_filter=source.display_filter
+        ) as capture:
             yield Reading(capture, interrupt, progress)
     finally:
         progress.close()
