@@ -30,6 +30,7 @@ from .states import (
 )
 
 if TYPE_CHECKING:
+    from .capture.pyshark import from_pyshark
     from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
     from .detect.finding import Finding
     from .detect.options import DetectOptions
@@ -67,6 +68,7 @@ __all__ = [
     "TcpState",
     "Tracker",
     "analyze",
+    "from_pyshark",
     "read_segments",
     "track",
 ]
@@ -92,6 +94,7 @@ _LAZY = {
     "Report": "conntrack.report.model",
     "Tracker": "conntrack.tracker",
     "analyze": "conntrack.pipeline",
+    "from_pyshark": "conntrack.capture.pyshark",
     "read_segments": "conntrack.pipeline",
     "track": "conntrack.pipeline",
 }

@@ -27,7 +27,7 @@ from conntrack.errors import CaptureError, InputError
 if TYPE_CHECKING:
     from conntrack.capture.filter import Filter
 
-__all__ = ["Capture", "CaptureInfo", "open_capture"]
+__all__ = ["Capture", "CaptureInfo", "open_capture", "open_reader"]
 
 BATCH_SEGMENTS = 8192
 """Measured: 1,024 costs a fifth more time, above 8,192 nothing changes (and 768 KiB still fit into a level 2 cache)."""
@@ -110,7 +110,7 @@ class Capture:
                 before = self.info.bytes
                 batch.begin_file()
                 try:
-                    reader = _open_reader(stream, batch)
+                    reader = open_reader(stream, batch)
                     while True:
                         full = reader.walk(batch)
                         self._account(before + stream.read_bytes)
@@ -192,7 +192,13 @@ def open_capture(
     return Capture(names, sum(files[name] for name in names), batch_segments, passing)
 
 
-def _open_reader(stream: Stream, batch: Batch) -> Reader:
+def open_reader(stream: Stream, batch: Batch) -> Reader:
+    """Return the reader that the first bytes of an input call for.
+
+    Raises:
+        InputError: it is no capture, or one that is not read.
+        CaptureError: its file header is damaged.
+    """
     match kind_of(stream.peek(MAGIC_BYTES)):
         case "pcap":
             return PcapReader(stream, batch)
@@ -220,7 +226,7 @@ def _look(path: str, filter: Filter | None, *, for_order: bool) -> int | None:
     batch = Batch(1, filter)
     with Stream(path, buffer_bytes=1 << 16) as stream:
         try:
-            reader = _open_reader(stream, batch)
+            reader = open_reader(stream, batch)
             while for_order and not reader.walk(batch) and not batch.frames and stream.read_bytes < MOST_LOOKED_BYTES:
                 if not stream.more(reader.needed):
                     break

@@ -53,6 +53,7 @@ class Batch:
 
     def begin_frame(self, ts_ns: int) -> None:
         """Count a frame that no kernel walks, with its time; then add its segment, or count why there is none."""
+        ts_ns = max(-LAST_TIME_NS, min(ts_ns, LAST_TIME_NS))
         tally = self.tally[0]
         tally["frames"] += 1
         if ts_ns < tally["previous_ts_ns"]:

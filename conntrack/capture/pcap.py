@@ -71,16 +71,12 @@ class PcapReader:
         most_captured = min(max(snap_bytes, STANDARD_SNAP_BYTES), MOST_SNAP_BYTES)
         if number in DIALECTS and (major, minor) == (2, 4):  # the dialects are all of this version
             header_bytes = _header_bytes(stream, order, DIALECTS[number], most_captured)
-        layout = np.zeros(1, PCAP_LAYOUT_DTYPE)
-        layout["big_endian"] = order == ">"
-        layout["header_bytes"] = header_bytes
-        layout["fraction_ns"] = fraction_ns
         # Before 2.3 the length on the wire came first; writers of 2.3 did either (libpcap, sf-pcap.c).
-        layout["lengths_order"] = 1 if major == 543 or minor < 3 else 2 if minor == 3 else 0
-        layout["link_type"] = link_type
+        lengths_order = 1 if major == 543 or minor < 3 else 2 if minor == 3 else 0
         # Bit 26 says that bits 28 to 31 hold the length of the frame check sequence, in units of two bytes.
-        layout["fcs_bytes"] = (link >> 28) * 2 if link >> 26 & 1 else 0
-        layout["most_captured"] = most_captured
+        fcs_bytes = (link >> 28) * 2 if link >> 26 & 1 else 0
+        fields = (order == ">", header_bytes, fraction_ns, lengths_order, link_type, fcs_bytes, most_captured, 0)
+        layout = np.array([fields], PCAP_LAYOUT_DTYPE)
         self.needed = header_bytes
         self._header_bytes = header_bytes
         self._walker = PcapWalker(layout, batch.segments, batch.tally, batch.counts)

@@ -234,7 +234,10 @@ def _packets(make: Any, path: str, display_filter: str | None) -> Generator[Any,
         if item.error is not None:
             fault = _fault(path, item.error, item.said)
             if fault is None:
-                raise item.error
+                if not isinstance(item.error, Exception):
+                    raise item.error
+                words = f"pyshark failed ({type(item.error).__name__}: {item.error}); what came before is used"
+                raise CaptureError(path, 0, words) from item.error
             if not seen and "cut short" not in str(fault):
                 raise InputError(f"{path}: tshark cannot read it: {item.said or item.error}")
             raise fault
@@ -387,7 +390,12 @@ def _segment(ip: Any, tcp: Any) -> npt.NDArray[np.void]:
         0,
         0,
     )
-    addresses = b"".join(ipaddress.ip_address(_field(ip, kind, end)).packed for end in ("src", "dst"))
+    source = ipaddress.ip_address(_field(ip, kind, "src"))
+    try:
+        target = ipaddress.ip_address(_field(ip, kind, "dst"))
+    except AttributeError:  # source routing: the header's destination is the next hop
+        target = ipaddress.ip_address(_field(ip, kind, "cur_rt"))
+    addresses = source.packed + target.packed
     # A length of 0 says that the frame tells it: a payload may be larger than the field holds (offload).
     if kind == "ip":
         number, hops = int(_field(ip, kind, "id"), 16), int(_field(ip, kind, "ttl"))
@@ -415,8 +423,8 @@ def _time_ns(text: str) -> int:
     dated = _TSHARK_TIME.fullmatch(text)
     if dated:
         *date, fraction = dated.groups()
-        return timegm((*map(int, date), 0, 0, 0)) * 10**9 + int(fraction[:9].ljust(9, "0"))
+        return timegm(tuple(map(int, date))) * 10**9 + int(fraction[:9].ljust(9, "0"))
     seconds, _, fraction = text.partition(".")
     whole = int(seconds) * 10**9
-    part = int(fraction[:9].ljust(9, "0"))
+    part = int(fraction.ljust(9, "0"))  # more digits are more than a second of nanoseconds
     return whole - part if seconds.startswith("-") else whole + part

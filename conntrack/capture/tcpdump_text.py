@@ -164,6 +164,7 @@ class TcpdumpTextReader:
             self._cut += 1
             self._none(Outcome.CUT_SHORT_HEADER, batch)
         except Unknown as unknown:
+            self._none(Outcome.CUT_SHORT_HEADER, batch)
             raise InputError(f"{self._stream.path}: line {self._lines}: {unknown}") from None
 
     def _none(self, outcome: Outcome, batch: Batch) -> None:
@@ -237,7 +238,11 @@ class _Clock:
         hms = (int(time["hour"]), int(time["minute"]), int(time["second"]))
         clock_ns = (hms[0] * 3600 + hms[1] * 60 + hms[2]) * 10**9 + _fraction_ns(time["fraction"])
         if time["year"]:
-            return timegm((int(time["year"]), int(time["month"]) or 1, int(time["day"]), 0, 0, 0)) * 10**9 + clock_ns
+            try:
+                midnight_s = timegm((int(time["year"]), int(time["month"]), int(time["day"]), 0, 0, 0))
+            except ValueError:  # no such day
+                midnight_s = 0
+            return midnight_s * 10**9 + clock_ns
         self._undated += 1
         if time["sign"]:
             self._differences = True
