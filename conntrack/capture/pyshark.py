@@ -26,7 +26,7 @@ import numpy.typing as npt
 from conntrack.capture import BATCH_SEGMENTS, Capture
 from conntrack.capture.batch import Batch
 from conntrack.capture.stream import STANDARD_INPUT, input_size
-from conntrack.core.abi import SEGMENT_DTYPE
+from conntrack.core.abi import OPTIONS_CUT, SEGMENT_DTYPE
 from conntrack.core.decode import Outcome, decode
 from conntrack.errors import CaptureError, ConntrackError, InputError
 
@@ -408,6 +408,8 @@ def _segment(ip: Any, tcp: Any) -> npt.NDArray[np.void]:
     outcome = decode(packet + segment + options, row, link_type, len(packet) + header + length)
     if outcome != Outcome.TCP:
         raise ValueError(outcome.name)
+    if header < int(_field(tcp, "tcp", "hdr_len")):  # tshark shows what there is of them
+        row["options"] |= OPTIONS_CUT
     return row
 
 
