@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,10 +26,19 @@ if TYPE_CHECKING:
 __all__ = ["Analysis", "analyze", "flow_batches", "read_segments", "track"]
 
 Path = str | os.PathLike[str]
+Reader = Literal["native", "pyshark"]
 
 
-def read_segments(*paths: Path) -> Iterator[np.ndarray[Any, Any]]:
+def read_segments(
+    *paths: Path, filter: str | None = None, reader: Reader = "native", display_filter: str | None = None
+) -> Iterator[np.ndarray[Any, Any]]:
     """Yield the TCP segments of captures, in batches of SEGMENT_DTYPE, each valid until the next is asked for.
+
+    Args:
+        paths: captures, taken as one in order of time; "-" is standard input.
+        filter: only frames that pass this expression of pcap-filter(7) are decoded.
+        reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
+        display_filter: Wireshark's, for reader "pyshark".
 
     Raises:
         InputError: an input cannot be opened or is of no supported kind.
@@ -40,7 +49,7 @@ def read_segments(*paths: Path) -> Iterator[np.ndarray[Any, Any]]:
         >>> sum(len(segments) for segments in conntrack.read_segments("tests/captures/incident.pcap"))
         6057
     """
-    with open_capture(paths) as capture:
+    with open_capture(paths, filter=filter, reader=reader, display_filter=display_filter) as capture:
         yield from capture
         if capture.info.faults:
             raise capture.info.faults[0]
@@ -62,12 +71,21 @@ def flow_batches(
     yield from tracker.finish(ordered=ordered)
 
 
-def track(*paths: Path, profile: str = "linux") -> Iterator[np.ndarray[Any, Any]]:
+def track(
+    *paths: Path,
+    profile: str = "linux",
+    filter: str | None = None,
+    reader: Reader = "native",
+    display_filter: str | None = None,
+) -> Iterator[np.ndarray[Any, Any]]:
     """Yield the connections of captures in batches of FLOW_DTYPE, each connection once, when it is over.
 
     Args:
         paths: captures, taken as one in order of time; "-" is standard input.
         profile: whose timers the hosts keep (timeouts.PROFILES).
+        filter: only frames that pass this expression of pcap-filter(7) are decoded.
+        reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
+        display_filter: Wireshark's, for reader "pyshark".
 
     Raises:
         InputError: an input cannot be opened or is of no supported kind.
@@ -81,14 +99,20 @@ def track(*paths: Path, profile: str = "linux") -> Iterator[np.ndarray[Any, Any]
         >>> leaked
         76
     """
-    with open_capture(paths) as capture:
+    with open_capture(paths, filter=filter, reader=reader, display_filter=display_filter) as capture:
         yield from flow_batches(capture, Tracker(profile=profile))
         if capture.info.faults:
             raise capture.info.faults[0]
 
 
 def analyze(
-    *paths: Path, profile: str = "linux", options: DetectOptions | None = None, keep_flows: bool = True
+    *paths: Path,
+    profile: str = "linux",
+    options: DetectOptions | None = None,
+    keep_flows: bool = True,
+    filter: str | None = None,
+    reader: Reader = "native",
+    display_filter: str | None = None,
 ) -> Report:
     """Return what is wrong with the TCP connections of captures.
 
@@ -100,6 +124,9 @@ def analyze(
         options: thresholds of the detectors.
         keep_flows: put every connection into `report.flows`, about 450 bytes each; without, memory follows the
             connections that are alive at one time.
+        filter: only frames that pass this expression of pcap-filter(7) are decoded.
+        reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
+        display_filter: Wireshark's, for reader "pyshark".
 
     Raises:
         InputError: an input cannot be opened or is of no supported kind.
@@ -112,7 +139,7 @@ def analyze(
     """
     analysis = Analysis(options)
     kept = []
-    with open_capture(paths) as capture:
+    with open_capture(paths, filter=filter, reader=reader, display_filter=display_filter) as capture:
         for flows in flow_batches(capture, Tracker(profile=profile), ordered=keep_flows):
             analysis.feed(flows)
             if keep_flows:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,15 @@ from conntrack.capture.batch import Batch, Reader
 from conntrack.capture.kinds import HEAD_BYTES, MAGIC_BYTES, kind_of, not_a_capture
 from conntrack.capture.pcap import PcapReader
 from conntrack.capture.pcapng import PcapngReader
+from conntrack.capture.snoop import SnoopReader
 from conntrack.capture.stream import STANDARD_INPUT, Stream, input_size
+from conntrack.capture.tcpdump_text import TcpdumpTextReader, is_tcpdump_text
 from conntrack.errors import CaptureError, InputError
 
-__all__ = ["Capture", "CaptureInfo", "open_capture"]
+if TYPE_CHECKING:
+    from conntrack.capture.filter import Filter
+
+__all__ = ["Capture", "CaptureInfo", "open_capture", "open_reader"]
 
 BATCH_SEGMENTS = 8192
 """Measured: 1,024 costs a fifth more time, above 8,192 nothing changes (and 768 KiB still fit into a level 2 cache)."""
@@ -47,6 +53,7 @@ class CaptureInfo:
         incomplete: IP packets in fragments of which not all came; their TCP is not known.
         skipped: packets not decoded as TCP by reason (linklayer.REASONS has the words), only those that occurred.
         faults: damage met; reading of that input ended there.
+        notes: what had to be assumed of an input, one line each.
     """
 
     files: list[str]
@@ -61,6 +68,7 @@ class CaptureInfo:
     incomplete: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     faults: list[CaptureError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Capture:
@@ -70,9 +78,11 @@ class Capture:
         info: the account of what was read so far.
     """
 
-    def __init__(self, paths: Sequence[str], bytes_total: int | None, batch_segments: int) -> None:
+    def __init__(
+        self, paths: Sequence[str], bytes_total: int | None, batch_segments: int, filter: Filter | None = None
+    ) -> None:
         self.info = CaptureInfo(list(paths), bytes_total=bytes_total)
-        self._batch = Batch(batch_segments)
+        self._batch = Batch(batch_segments, filter)
         self.info.paths = self._batch.paths
         self._batches = self._read()
 
@@ -105,7 +115,7 @@ class Capture:
                 before = self.info.bytes
                 batch.begin_file()
                 try:
-                    reader = _open_reader(stream, batch)
+                    reader = open_reader(stream, batch)
                     while True:
                         full = reader.walk(batch)
                         self._account(before + stream.read_bytes)
@@ -130,9 +140,17 @@ class Capture:
         info.first_ts_ns, info.last_ts_ns = batch.first_ts_ns, batch.last_ts_ns
         info.time_inversions = batch.inversions
         info.incomplete = batch.paths.incomplete
+        info.notes = batch.notes
 
 
-def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int = BATCH_SEGMENTS) -> Capture:
+def open_capture(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    filter: str | None = None,
+    reader: Literal["native", "pyshark"] = "native",
+    display_filter: str | None = None,
+    batch_segments: int = BATCH_SEGMENTS,
+) -> Capture:
     """Open captures for reading; nothing but their first bytes is read yet.
 
     Regular files are read in the order of their first packets' times; as soon as a pipe or standard input is among
@@ -140,15 +158,32 @@ def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int
 
     Args:
         paths: files, or "-" for standard input.
+        filter: only frames that pass this expression of pcap-filter(7) are decoded; the others count as "filtered".
+        reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
+        display_filter: Wireshark's, for reader "pyshark".
         batch_segments: the most rows that a batch has.
 
     Raises:
         InputError: an input does not exist, cannot be read, or is of no supported kind.
+        ConntrackError: the filter is no expression that libpcap takes, or libpcap is not installed.
     """
     if batch_segments < 1:
         raise ValueError(f"batch_segments must be at least 1, not {batch_segments}")
     if not paths:
         raise InputError("no capture given; name at least one file, or - for standard input")
+    if display_filter is not None and reader != "pyshark":
+        raise InputError("--display-filter is Wireshark's; it needs --reader pyshark (--filter does not)")
+    if reader == "pyshark":
+        if filter is not None:
+            raise InputError("--filter is not for --reader pyshark; give a --display-filter")
+        from conntrack.capture.pyshark import PysharkCapture
+
+        return PysharkCapture([os.fsdecode(path) for path in paths], display_filter, batch_segments)
+    passing = None
+    if filter is not None:
+        from conntrack.capture.filter import Filter
+
+        passing = Filter(filter)
     names = [os.fsdecode(path) for path in paths]
     if names.count(STANDARD_INPUT) > 1:
         raise InputError("-: given twice; standard input can be read once")
@@ -156,28 +191,48 @@ def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int
     files = {name: size for name, size in sizes.items() if size is not None}
     if len(files) < len(sizes):  # a pipe cannot be looked into and then read
         for name in files:
-            _look(name, for_order=False)
-        return Capture(names, None, batch_segments)
-    starts = {name: _look(name, for_order=len(names) > 1) for name in files}
+            _look(name, passing, for_order=False)
+        return Capture(names, None, batch_segments, passing)
+    starts = {name: _look(name, passing, for_order=len(names) > 1) for name in files}
     names.sort(key=lambda name: (starts[name] is not None, starts[name] or 0))
-    return Capture(names, sum(files[name] for name in names), batch_segments)
+    return Capture(names, sum(files[name] for name in names), batch_segments, passing)
 
 
-def _open_reader(stream: Stream, batch: Batch) -> Reader:
+def open_reader(stream: Stream, batch: Batch) -> Reader:
+    """Return the reader that the first bytes of an input call for.
+
+    Raises:
+        InputError: it is no capture, or one that is not read.
+        CaptureError: its file header is damaged.
+    """
     match kind_of(stream.peek(MAGIC_BYTES)):
         case "pcap":
             return PcapReader(stream, batch)
         case "pcapng":
             return PcapngReader(stream, batch)
+        case "snoop":
+            return SnoopReader(stream, batch)
+    head = _first_lines(stream)
+    if is_tcpdump_text(head):
+        return TcpdumpTextReader(stream, batch)
     raise not_a_capture(stream.path, stream.peek(HEAD_BYTES))
 
 
-def _look(path: str, *, for_order: bool) -> int | None:
+def _first_lines(stream: Stream) -> bytes:
+    # A pipe may bring no more than a line for a long time.
+    size = HEAD_BYTES
+    while b"\n" not in (head := stream.data[stream.position : stream.end].tobytes()[:size]) and len(head) < size:
+        if not stream.more(size):
+            break
+    return stream.data[stream.position : stream.end].tobytes()[:size]
+
+
+def _look(path: str, filter: Filter | None, *, for_order: bool) -> int | None:
     # Refuse what is no capture. For the order of files: the earliest time in the first stretch that holds packets.
-    batch = Batch(1)
+    batch = Batch(1, filter)
     with Stream(path, buffer_bytes=1 << 16) as stream:
         try:
-            reader = _open_reader(stream, batch)
+            reader = open_reader(stream, batch)
             while for_order and not reader.walk(batch) and not batch.frames and stream.read_bytes < MOST_LOOKED_BYTES:
                 if not stream.more(reader.needed):
                     break

@@ -11,7 +11,7 @@ import shlex
 
 from conntrack.errors import InputError
 
-__all__ = ["HEAD_BYTES", "MAGIC_BYTES", "PCAPNG_MAGIC", "PCAP_MAGICS", "kind_of", "not_a_capture"]
+__all__ = ["HEAD_BYTES", "MAGIC_BYTES", "PCAPNG_MAGIC", "PCAP_MAGICS", "SNOOP_MAGIC", "kind_of", "not_a_capture"]
 
 MAGIC_BYTES = 4
 """Bytes that tell a capture. No more are waited for: a pipe may bring the first packet much later."""
@@ -21,12 +21,21 @@ HEAD_BYTES = 512
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 """Type of the section header block, the same in both byte orders."""
 
-PCAP_MAGICS: dict[int, tuple[int, int]] = {
-    0xA1B2C3D4: (1000, 16),
-    0xA1B23C4D: (1, 16),
-    0xA1B2CD34: (1000, 24),
+PCAP_MAGICS: dict[int, tuple[int, int, int]] = {
+    0xA1B2C3D4: (1000, 24, 16),
+    0xA1B23C4D: (1, 24, 16),
+    0xA1B2CD34: (1000, 24, 24),
+    0x1C0001AC: (1, 28, 16),
+    0x1C0001AB: (1000, 28, 16),
 }
-"""Magic number -> nanoseconds in a unit of the second time field, bytes of a record header (24: Kuznetzov's)."""
+"""Magic number -> nanoseconds in a unit of the second time field, bytes of the file header and of a record header.
+
+In this order: pcap, with nanoseconds, modified by Kuznetzov, IXIA's of hardware and of software (whose file header ends
+with the length of all records).
+"""
+
+SNOOP_MAGIC = b"snoop\x00\x00\x00"
+"""RFC 1761 section 3."""
 
 _COMPRESSED: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "gzip data", "gunzip -c"),
@@ -38,7 +47,6 @@ _COMPRESSED: tuple[tuple[bytes, str, str], ...] = (
 )
 
 _OTHER_CAPTURES: tuple[tuple[bytes, str], ...] = (
-    (b"snoop\x00\x00\x00", "a snoop capture"),
     (b"btsnoop\x00", "a Bluetooth snoop capture"),
     (b"RTSS", "a Network Monitor 1 capture"),
     (b"GMBU", "a Network Monitor 2 capture"),
@@ -53,18 +61,9 @@ _OTHER_CAPTURES: tuple[tuple[bytes, str], ...] = (
     (b"\x4d\x3c\x2b\xa1", "a capture in a variant of pcap"),
     (b"\xa1\xe2\xcb\x12", "a capture in a variant of pcap"),
     (b"\x12\xcb\xe2\xa1", "a capture in a variant of pcap"),
-    (b"\x1c\x00\x01\xac", "an IXIA capture"),
-    (b"\xac\x01\x00\x1c", "an IXIA capture"),
-    (b"\x1c\x00\x01\xab", "an IXIA capture"),
-    (b"\xab\x01\x00\x1c", "an IXIA capture"),
 )
 
 _TEXTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
-    (
-        re.compile(rb"(\d{4}-\d\d-\d\d |)\d\d:\d\d:\d\d\.\d+ +(\S+ +(In|Out|M|B|P) +)?(IP6?|ARP)[ ,]"),
-        "what tcpdump prints",
-        "record the packets instead, with tcpdump -w FILE",
-    ),
     (re.compile(rb"\s*(<!DOCTYPE html|<html)", re.IGNORECASE), "an HTML page", ""),
     (re.compile(rb"\s*<\?xml"), "XML", ""),
     (re.compile(rb"\s*[\[{]\s*[\[{\"\]}]"), "JSON", ""),
@@ -72,9 +71,11 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
 
 
 def kind_of(magic: bytes) -> str | None:
-    """Return "pcap" or "pcapng", whichever begins with these four bytes, None when neither does."""
+    """Return "pcap", "pcapng" or "snoop", whichever begins with these four bytes, None when none does."""
     if magic == PCAPNG_MAGIC:
         return "pcapng"
+    if magic == SNOOP_MAGIC[:MAGIC_BYTES]:
+        return "snoop"
     if int.from_bytes(magic, "little") in PCAP_MAGICS or int.from_bytes(magic, "big") in PCAP_MAGICS:
         return "pcap"
     return None

@@ -13,11 +13,13 @@ from conntrack.cli.errors import debug_option
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
+    Source,
     captures_argument,
     check_profile,
     epoch_option,
     open_reading,
     profile_option,
+    source_options,
     truncated_option,
 )
 from conntrack.errors import ConntrackError
@@ -57,6 +59,7 @@ class NotFoundError(ConntrackError):
     help="Text for people (default), or one JSON document with every segment.",
 )
 @output_option
+@source_options
 @profile_option
 @epoch_option
 @truncated_option
@@ -68,6 +71,7 @@ def command(
     all_: bool,
     format_: str | None,
     output_path: str | None,
+    source: Source,
     profile: str,
     epoch: bool,
     allow_truncated: bool,
@@ -85,7 +89,7 @@ def command(
 
     four = None if between is None else _four_tuple(between)
     if flow_id is not None:
-        with open_reading(captures) as reading:
+        with open_reading(captures, source) as reading:
             batches = iter(reading)
             four, batch = _find(batches, flow_id)
             if reading.interrupted:
@@ -101,7 +105,7 @@ def command(
                     story.notes.append("Read from a pipe: what was on these ports before is not known.")
                 return _write(stories, reading, captures, chosen, output_path, epoch, allow_truncated)
     assert four is not None
-    with open_reading(captures) as reading:
+    with open_reading(captures, source) as reading:
         teller = StoryTeller(four, profile=profile, fold=chosen == "text" and not all_, only=flow_id)
         stories = _told(teller, _follow(reading, teller, four), flow_id)
         if not stories and not reading.interrupted:

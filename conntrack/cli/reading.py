@@ -9,7 +9,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
@@ -23,15 +25,52 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Reading",
+    "Source",
     "captures_argument",
     "check_profile",
     "epoch_option",
     "open_reading",
     "profile_option",
+    "source_options",
     "truncated_option",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How captures are read: what the options of `source_options` say."""
+
+    filter: str | None = None
+    reader: Literal["native", "pyshark"] = "native"
+    display_filter: str | None = None
+
+
+def source_options(command: _Command) -> _Command:
+    """Add the options that say how captures are read; the command gets them as one `source`."""
+
+    @click.option(
+        "--filter",
+        "filter_",
+        metavar="EXPRESSION",
+        help="Only frames that pass, as for tcpdump: 'tcp port 443 and net 10.0.0.0/8'.",
+    )
+    @click.option(
+        "--reader",
+        type=click.Choice(("native", "pyshark")),
+        default="native",
+        help="pyshark: have tshark dissect the files, for what only it understands; a thousand times slower.",
+    )
+    @click.option("--display-filter", metavar="EXPRESSION", help="Wireshark's, with --reader pyshark: 'http.request'.")
+    @wraps(command)
+    def packed(
+        *args: Any, filter_: str | None, reader: Literal["native", "pyshark"], display_filter: str | None, **kwargs: Any
+    ) -> Any:
+        return command(*args, source=Source(filter_, reader, display_filter), **kwargs)
+
+    return cast(_Command, packed)
+
 
 captures_argument: Callable[[_Command], _Command] = click.argument(
     "captures", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(allow_dash=True)
@@ -102,6 +141,8 @@ class Reading:
     def finish(self, *, allow_truncated: bool) -> ExitCode:
         """Say what was wrong with the input; return the exit code that follows."""
         self._progress.close()
+        for note in self.capture.info.notes:
+            say(note)
         for fault in self.capture.info.faults:
             say(str(fault))
         if self.interrupted:
@@ -111,16 +152,19 @@ class Reading:
 
 
 @contextmanager
-def open_reading(captures: tuple[str, ...]) -> Iterator[Reading]:
+def open_reading(captures: tuple[str, ...], source: Source | None = None) -> Iterator[Reading]:
     """Open `captures` as one, in order of time; Ctrl-C stops the reading, not the command, until this is left."""
     from conntrack.capture import open_capture
 
+    source = source or Source()
     interrupt = _Interrupt()
     own_signals = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, interrupt) if own_signals else None
     progress = Progress()
     try:
-        with open_capture(captures) as capture:
+        with open_capture(
+            captures, filter=source.filter, reader=source.reader, display_filter=source.display_filter
+        ) as capture:
             yield Reading(capture, interrupt, progress)
     finally:
         progress.close()

@@ -68,8 +68,6 @@ class TestWhatIsRefused:
         [
             (b"just some words\n", "plain text"),
             ("naïve text, cut in a lett".encode() * 20 + "ü".encode()[:1], "plain text"),
-            (b"12:01:02.345678 IP 10.0.0.1.22 > 10.0.0.2.40000: Flags [S], seq 1", "what tcpdump prints"),
-            (b"2024-01-01 12:01:02.345678 eth0  In  IP6 ::1.22 > ::1.40000: Flags [S]", "what tcpdump prints"),
             (b"<!doctype html><html>", "an HTML page"),
             (b"<?xml version='1.0'?><pdml>", "XML"),
             (b'[\n {"_index": 1}]', "JSON"),
@@ -98,9 +96,9 @@ class TestWhatIsRefused:
         assert refusal(path) == f"{name}, which this version does not read; use: {command} '{path}' | ctrack -"
 
     def test_another_kind_of_capture(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.snoop"
-        path.write_bytes(b"snoop\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x04")
-        said = "a snoop capture, which this version does not read; "
+        path = tmp_path / "a.cap"
+        path.write_bytes(b"RTSS\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x04")
+        said = "a Network Monitor 1 capture, which this version does not read; "
         assert refusal(path) == f"{said}use: editcap -F pcap {path} - | ctrack -"
 
     def test_nothing_and_standard_input_twice(self) -> None:
@@ -249,7 +247,7 @@ class TestPipes:
 
 
 class TestTheSharedCaptures:
-    NOT_READ = (".gz", ".snoop")
+    NOT_READ = (".gz",)
 
     def test_all_are_read(self, shared: Path) -> None:
         root = shared / "captures"
