@@ -31,9 +31,16 @@ class Batch:
         self.segments: npt.NDArray[np.void] = np.zeros(capacity, SEGMENT_DTYPE)
         self.rows = 0
         self.tally: npt.NDArray[np.void] = np.zeros(1, TALLY_DTYPE)
+        self.counts: npt.NDArray[np.uint64] = np.zeros(N_OUTCOMES, np.uint64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that was seen."""
+        self.rows = 0
+        self.counts[:] = 0
+        self.tally[:] = 0
         self.tally["first_ts_ns"] = LAST_TIME_NS
         self.tally["last_ts_ns"] = -LAST_TIME_NS
-        self.counts: npt.NDArray[np.uint64] = np.zeros(N_OUTCOMES, np.uint64)
         self.begin_file()
 
     def begin_file(self) -> None:
