@@ -5,7 +5,7 @@ its first packet comes: of files that follow each other one is open, of files th
 alone its segments pass through as they are.
 
 Frames are numbered as if the inputs had been merged into one file. Where inputs overlap, only the segments are laid
-side by side: the frames that gave none count with the next segment of their input.
+side by side: the frames that gave none count with the next segment of their input, at its end with the last.
 """
 
 from __future__ import annotations

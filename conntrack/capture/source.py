@@ -56,7 +56,10 @@ def open_reader(stream: Stream, batch: Batch, note: Callable[[str], None]) -> Re
     if kind_of(head) is None:
         head = stream.peek(HEAD_BYTES)
         _convert(stream, head, note)
-    match kind_of(stream.peek(MAGIC_BYTES)):
+    kind = kind_of(stream.peek(MAGIC_BYTES))
+    through = " through editcap" if isinstance(stream.source, Converted) else ""
+    stream.format = f"{kind}{f' in {codec.name}' if codec and not through else ''}{through}"
+    match kind:
         case "pcap":
             return PcapReader(stream, batch)
         case "pcapng":
@@ -161,6 +164,11 @@ class Source:
     def raw_bytes(self) -> int:
         """Bytes of the file read so far; 0 once it is closed."""
         return 0 if self._done else self._stream.source.raw_bytes
+
+    @property
+    def format(self) -> str:
+        """What the input is, in words; empty until it is known."""
+        return self._stream.format
 
     def close(self) -> None:
         """Close the input and give its memory back to the slot."""

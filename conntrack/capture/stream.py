@@ -120,6 +120,7 @@ class Stream:
         path: its name as the user gave it, "-" for standard input.
         data: the buffer, uint8; bytes `position` to `end` of it are read and not yet used.
         read_bytes: how many bytes were read so far, after decompression.
+        format: what it is, in words, once a reader is found for it.
 
     Raises:
         InputError: it cannot be opened.
@@ -132,6 +133,7 @@ class Stream:
         self.position = 0
         self.end = 0
         self.read_bytes = 0
+        self.format = ""
 
     def __enter__(self) -> Stream:
         return self
