@@ -55,18 +55,16 @@ def follow_streams(paths: Sequence[str | os.PathLike[str]], note: Callable[[str]
     files = _Set(path)
     if not files.names() and not os.path.isdir(os.path.dirname(path) or "."):  # noqa: PTH112, PTH120
         raise InputError(f"{path}: no such file, and no such directory to wait for it in; check the name")
-    return _follow(files, note)
+    if not files.has_next():
+        _refuse(path)
+        note(f"{path}: nothing there yet; waiting for it")
+    return _follow(files)
 
 
-def _follow(files: _Set, note: Callable[[str], None]) -> Iterator[Stream]:
-    waiting = False
+def _follow(files: _Set) -> Iterator[Stream]:
     while True:
         name = files.next()
         if name is None:
-            _refuse(files.path)
-            if not waiting:
-                note(f"{files.path}: nothing there yet; waiting for it")
-            waiting = True
             time.sleep(POLL_S)
             continue
         try:
