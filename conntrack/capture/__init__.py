@@ -33,6 +33,8 @@ BATCH_SEGMENTS = 8192
 OVERLAP_SEGMENTS = 2048
 OVERLAP_BUFFER_BYTES = 1 << 18
 """Memory of an input that is open beside another: there may be many."""
+LOOK_BUFFER_BYTES = 1 << 16
+"""Of an input that is looked at for the time of its first packet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +270,9 @@ def open_capture(
 
         capture.read_streams(follow_streams(paths, info.notes.append))
     else:
-        inputs = find_inputs(paths, recursive=recursive, slot=slot, note=info.notes.append)
+        look = make_slot(1, LOOK_BUFFER_BYTES)
+        inputs = find_inputs(paths, recursive=recursive, slot=look, note=info.notes.append)
         info.files, info.bytes_total = list(inputs.names), inputs.bytes_total
-        slot.batch.reset()
         capture.read_files(inputs)
     capture.add_slot(slot)
     return capture
