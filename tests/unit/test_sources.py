@@ -217,7 +217,7 @@ class TestConverted:
         def never(*_: object) -> None:
             raise AssertionError("editcap was run")
 
-        monkeypatch.setattr(source, "Converted", never)
+        monkeypatch.setattr(source.Converted, "__init__", never)
         for data in (b"words\n", b"<html>", b"PK\x03\x04zip", b"\x7fELF\x02", b"\x89PNG\r\n", b"%PDF-1.7 \xff"):
             path = tmp_path / "a.pcap"
             path.write_bytes(data)
