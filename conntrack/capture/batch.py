@@ -28,6 +28,8 @@ class Batch:
     Args:
         capacity: rows of `segments`.
         filter: what frames must pass to be decoded (capture.filter), None for all.
+        paths: shared by all batches of a capture; own ones if there are none.
+        notes: where readers add theirs; an own list if there is none.
 
     Attributes:
         segments: SEGMENT_DTYPE, shape (capacity,).
@@ -38,16 +40,25 @@ class Batch:
         notes: what readers had to assume, one line each.
     """
 
-    def __init__(self, capacity: int, filter: Filter | None = None) -> None:
+    def __init__(
+        self, capacity: int, filter: Filter | None = None, paths: Paths | None = None, notes: list[str] | None = None
+    ) -> None:
         self.filter = filter
+        self.paths = Paths() if paths is None else paths
+        self.notes: list[str] = [] if notes is None else notes
         self.segments: npt.NDArray[np.void] = np.zeros(capacity, SEGMENT_DTYPE)
         self.rows = 0
-        self.notes: list[str] = []
         self.tally: npt.NDArray[np.void] = np.zeros(1, TALLY_DTYPE)
+        self.counts: npt.NDArray[np.uint64] = np.zeros(N_OUTCOMES, np.uint64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that was seen."""
+        self.rows = 0
+        self.counts[:] = 0
+        self.tally[:] = 0
         self.tally["first_ts_ns"] = LAST_TIME_NS
         self.tally["last_ts_ns"] = -LAST_TIME_NS
-        self.counts: npt.NDArray[np.uint64] = np.zeros(N_OUTCOMES, np.uint64)
-        self.paths = Paths()
         self.begin_file()
 
     def begin_file(self) -> None:

@@ -11,7 +11,16 @@ import shlex
 
 from conntrack.errors import InputError
 
-__all__ = ["HEAD_BYTES", "MAGIC_BYTES", "PCAPNG_MAGIC", "PCAP_MAGICS", "SNOOP_MAGIC", "kind_of", "not_a_capture"]
+__all__ = [
+    "HEAD_BYTES",
+    "MAGIC_BYTES",
+    "PCAPNG_MAGIC",
+    "PCAP_MAGICS",
+    "SNOOP_MAGIC",
+    "foreign_name",
+    "kind_of",
+    "not_a_capture",
+]
 
 MAGIC_BYTES = 4
 """Bytes that tell a capture. No more are waited for: a pipe may bring the first packet much later."""
@@ -37,14 +46,7 @@ with the length of all records).
 SNOOP_MAGIC = b"snoop\x00\x00\x00"
 """RFC 1761 section 3."""
 
-_COMPRESSED: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "gzip data", "gunzip -c"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard data", "zstd -dc"),
-    (b"\xfd7zXZ\x00", "xz data", "xz -dc"),
-    (b"\x04\x22\x4d\x18", "LZ4 data", "lz4 -dc"),
-    (b"BZh", "bzip2 data", "bzip2 -dc"),
-    (b"PK\x03\x04", "a zip archive", "unzip -p"),
-)
+_ARCHIVES: tuple[tuple[bytes, str, str], ...] = ((b"PK\x03\x04", "a zip archive", "unzip -p"),)
 
 _OTHER_CAPTURES: tuple[tuple[bytes, str], ...] = (
     (b"btsnoop\x00", "a Bluetooth snoop capture"),
@@ -62,6 +64,10 @@ _OTHER_CAPTURES: tuple[tuple[bytes, str], ...] = (
     (b"\xa1\xe2\xcb\x12", "a capture in a variant of pcap"),
     (b"\x12\xcb\xe2\xa1", "a capture in a variant of pcap"),
 )
+
+_PROGRAMS = (b"\x7fELF", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"MZ")
+"""Programs and pictures: known, and no captures."""
+_BINARY = "binary data that begins with"
 
 _TEXTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"\s*(<!DOCTYPE html|<html)", re.IGNORECASE), "an HTML page", ""),
@@ -81,6 +87,20 @@ def kind_of(magic: bytes) -> str | None:
     return None
 
 
+def foreign_name(head: bytes) -> str | None:
+    """Return what an input may be that Wireshark reads and we do not; None if it is plainly no capture (text).
+
+    Some formats have no magic number (ERF), so that anything binary may be one.
+    """
+    for magic, name in _OTHER_CAPTURES:
+        if head.startswith(magic):
+            return name
+    if not head or head.startswith((*_PROGRAMS, *(magic for magic, *_ in _ARCHIVES))):
+        return None
+    looks, _ = _describe(head)
+    return looks if looks.startswith(_BINARY) else None
+
+
 def not_a_capture(path: str, head: bytes) -> InputError:
     """Return the error for an input that is neither pcap nor pcapng: what it looks like, and the next step.
 
@@ -90,14 +110,15 @@ def not_a_capture(path: str, head: bytes) -> InputError:
     """
     if not head:
         return InputError(f"{path}: empty (0 bytes); did the program that writes it fail?")
-    for magic, name, command in _COMPRESSED:
+    for magic, name, command in _ARCHIVES:
         if head.startswith(magic):
             source = command if path == "-" else f"{command} {shlex.quote(path)}"
             return InputError(f"{path}: {name}, which this version does not read; use: {source} | ctrack -")
     for magic, name in _OTHER_CAPTURES:
         if head.startswith(magic):
-            source = f"editcap -F pcap {shlex.quote(path)} -"
-            return InputError(f"{path}: {name}, which this version does not read; use: {source} | ctrack -")
+            return InputError(
+                f"{path}: {name}, which needs Wireshark's editcap to be read; install the package wireshark-common"
+            )
     looks, advice = _describe(head)
     return InputError(f"{path}: not a capture (looks like {looks}); {advice or 'give a pcap or pcapng file'}")
 
@@ -112,4 +133,4 @@ def _describe(head: bytes) -> tuple[str, str]:
         text = head[: error.start].decode() if len(head) - error.start < 4 else "\x00"  # a letter cut at the end
     if text and all(letter.isprintable() or letter in "\t\r\n\f\x1b" for letter in text):
         return "plain text", ""
-    return f"binary data that begins with {head[:4].hex(' ')}", ""
+    return f"{_BINARY} {head[:4].hex(' ')}", ""

@@ -3,13 +3,15 @@
 Owns what a pyshark packet says of its TCP segment, and how pyshark is run: in its JSON mode with frame, ip, ipv6 and
 tcp only (6,000 packets a second; its default does 400, our own readers millions), packets not kept, in a thread with an
 event loop of its own, so that it works inside of a running one (Jupyter). The options of a segment are read by
-core.decode, from the bytes that tshark shows. Of tunnels it is the innermost IP; TCP quoted in ICMP is none.
+core.decode, from the bytes that tshark shows. Of tunnels it is the innermost IP; TCP quoted in ICMP is none. Networks
+are not told apart: `tag` and `path` of its segments are 0.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import queue
 import re
 import struct
@@ -17,20 +19,21 @@ import sys
 import threading
 import warnings
 from calendar import timegm
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from conntrack.capture import BATCH_SEGMENTS, Capture
+from conntrack.capture import BATCH_SEGMENTS
 from conntrack.capture.batch import Batch
-from conntrack.capture.stream import STANDARD_INPUT, input_size
+from conntrack.capture.interfaces import Interface
+from conntrack.capture.stream import Stream
 from conntrack.core.abi import OPTIONS_CUT, SEGMENT_DTYPE
 from conntrack.core.decode import Outcome, decode
 from conntrack.errors import CaptureError, ConntrackError, InputError
 
-__all__ = ["PysharkCapture", "from_pyshark"]
+__all__ = ["Dissection", "PysharkReader", "from_pyshark"]
 
 PARAMETERS = [
     *("-j", "frame ip ipv6 tcp"),
@@ -56,53 +59,97 @@ _NOT_TCP = {
 _TSHARK_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d+)Z")
 
 
-class PysharkCapture(Capture):
-    """Files read by tshark through pyshark; otherwise a Capture as any other.
+class Dissection:
+    """Has tshark read files through pyshark: a `source.OpenReader`.
 
     Args:
-        paths: files; tshark knows many formats.
         display_filter: Wireshark's, None for all; what does not pass is counted as "filtered".
-        batch_segments: the most rows that a batch has.
 
     Raises:
-        InputError: a file cannot be read, pyshark or tshark is not installed, or Python is too new for pyshark.
+        InputError: pyshark or tshark is not installed, or Python is too new for pyshark.
     """
 
-    def __init__(
-        self, paths: Sequence[str], display_filter: str | None = None, batch_segments: int = BATCH_SEGMENTS
-    ) -> None:
+    def __init__(self, display_filter: str | None = None) -> None:
         self._make = _file_capture()
         self._display_filter = display_filter
-        sizes = []
-        for path in paths:
-            size = None if path == STANDARD_INPUT else input_size(path)
-            if size is None:
-                raise InputError(f"{path}: --reader pyshark reads files, not a pipe; write it to a file first")
-            sizes.append(size)
-        super().__init__(paths, sum(sizes), batch_segments)
-        self._sizes = sizes
-        self._first = _begun(_packets(self._make, paths[0], display_filter))
 
-    def _read(self) -> Generator[npt.NDArray[np.void], None, None]:
-        batch = self._batch
-        for n, (path, size) in enumerate(zip(self.info.files, self._sizes, strict=True)):
-            batch.begin_file()
-            before = batch.frames
-            packets = _packets(self._make, path, self._display_filter) if n else self._first
-            try:
-                for packet in packets:
-                    _take(packet, batch, before)
-                    if batch.rows == len(batch.segments):
-                        self._account(self.info.bytes)
-                        yield batch.segments[: batch.rows]
-                        batch.rows = 0
-            except CaptureError as fault:
-                self.info.faults.append(fault.with_traceback(None))
-            finally:
-                packets.close()  # ends the thread
-            self._account(self.info.bytes + size)
-        if batch.rows:
-            yield batch.segments[: batch.rows]
+    def __call__(self, stream: Stream, batch: Batch) -> PysharkReader:
+        """Return the reader of one file.
+
+        Raises:
+            InputError: tshark takes the display filter for none, or cannot read the file.
+        """
+        size = os.stat(stream.path).st_size  # noqa: PTH116  (a path may be undecodable bytes)
+        source = _Dissected(_packets(self._make, stream.path, self._display_filter), size)
+        stream.source.close()
+        stream.exchange(source)
+        stream.format = "dissected by tshark"
+        return PysharkReader(source, batch)
+
+
+class _Dissected:
+    """The packets of one file, in the place of its bytes: `stream.Bytes` without any, closed with the stream.
+
+    The first packet is asked for at once: what cannot be read at all is said before anything is written.
+    """
+
+    live = False
+
+    def __init__(self, packets: Generator[Any, None, None], size: int) -> None:
+        self.raw_bytes = 0
+        self._packets = packets
+        self._size = size
+        self._first: list[Any] = []
+        self._fault: CaptureError | None = None
+        try:
+            self._first.append(next(packets))
+        except StopIteration:
+            pass
+        except CaptureError as fault:
+            self._fault = fault
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._fault is not None:
+            raise self._fault
+        return self._first.pop() if self._first else next(self._packets)
+
+    def readinto(self, room: memoryview) -> int:
+        self.raw_bytes = self._size
+        return 0
+
+    def ready(self, timeout_s: float) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._packets.close()  # ends the thread
+
+
+class PysharkReader:
+    """Fills batches with what tshark says of one file; as every other reader (batch.Reader)."""
+
+    needed = 1
+
+    def __init__(self, source: _Dissected, batch: Batch) -> None:
+        self._packets = source
+        self._frames_before = batch.frames
+
+    def walk(self, batch: Batch) -> bool:
+        """Fill `batch`; see `Reader.walk`."""
+        for packet in self._packets:
+            _take(packet, batch, self._frames_before)
+            if batch.rows == len(batch.segments):
+                return True
+        return False
+
+    def finish(self, batch: Batch) -> None:
+        """Do nothing: how tshark ended was said by `walk`."""
+
+    def interfaces(self) -> list[Interface]:
+        """Return nothing: tshark does not say what the file says of them."""
+        return []
 
 
 def from_pyshark(capture: Iterable[Any], *, batch_segments: int = BATCH_SEGMENTS) -> Iterator[npt.NDArray[np.void]]:
@@ -263,26 +310,6 @@ def _set_watcher(watcher: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_child_watcher(watcher)
-
-
-def _begun(packets: Generator[Any, None, None]) -> Generator[Any, None, None]:
-    # With the first packet asked for: what cannot be read at all is said before anything is written.
-    fault = None
-    first: list[Any] = []
-    try:
-        first = [next(packets)]
-    except StopIteration:
-        pass
-    except CaptureError as raised:
-        fault = raised
-
-    def all_of_them() -> Generator[Any, None, None]:
-        if fault is not None:
-            raise fault
-        yield from first
-        yield from packets
-
-    return all_of_them()
 
 
 class _End:

@@ -13,13 +13,11 @@ from conntrack.cli.errors import debug_option
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
-    Source,
     captures_argument,
     check_profile,
     epoch_option,
     open_reading,
     profile_option,
-    source_options,
     truncated_option,
 )
 from conntrack.errors import ConntrackError
@@ -59,7 +57,6 @@ class NotFoundError(ConntrackError):
     help="Text for people (default), or one JSON document with every segment.",
 )
 @output_option
-@source_options
 @profile_option
 @epoch_option
 @truncated_option
@@ -71,7 +68,6 @@ def command(
     all_: bool,
     format_: str | None,
     output_path: str | None,
-    source: Source,
     profile: str,
     epoch: bool,
     allow_truncated: bool,
@@ -89,7 +85,7 @@ def command(
 
     four = None if between is None else _four_tuple(between)
     if flow_id is not None:
-        with open_reading(captures, source) as reading:
+        with open_reading(captures) as reading:
             batches = iter(reading)
             four, batch = _find(batches, flow_id)
             if reading.interrupted:
@@ -105,7 +101,7 @@ def command(
                     story.notes.append("Read from a pipe: what was on these ports before is not known.")
                 return _write(stories, reading, captures, chosen, output_path, epoch, allow_truncated)
     assert four is not None
-    with open_reading(captures, source) as reading:
+    with open_reading(captures) as reading:
         teller = StoryTeller(four, profile=profile, fold=chosen == "text" and not all_, only=flow_id)
         stories = _told(teller, _follow(reading, teller, four), flow_id)
         if not stories and not reading.interrupted:
@@ -128,14 +124,14 @@ def _four_tuple(between: tuple[str, str]) -> FourTuple:
 
 def _find(batches: Iterator[Segments], frame: int) -> tuple[FourTuple | None, Segments | None]:
     """Return the 4-tuple of the segment in `frame`, and its batch from there on; None, None if it is no segment."""
+    import numpy as np
+
     from conntrack.explain import FourTuple
 
-    for batch in batches:
-        if int(batch["frame"][-1]) >= frame:
-            at = int(batch["frame"].searchsorted(frame))
-            if int(batch["frame"][at]) != frame:
-                break
-            return FourTuple.of(batch[at]), batch[at:]
+    for batch in batches:  # in order of time, which is not always that of the frames
+        at = np.flatnonzero(batch["frame"] == frame)
+        if len(at):
+            return FourTuple.of(batch[at[0]]), batch[at[0] :]
     return None, None
 
 

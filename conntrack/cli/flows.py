@@ -10,13 +10,11 @@ import click
 from conntrack.cli.errors import debug_option
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
-    Source,
     captures_argument,
     check_profile,
     epoch_option,
     open_reading,
     profile_option,
-    source_options,
     truncated_option,
 )
 from conntrack.export import BINARY, FLOW_FORMATS, FLOW_SUFFIXES, make_exporter
@@ -52,7 +50,6 @@ __all__ = ["command"]
     help="Only connections for which all hold: column op value, joined by 'and'; op is one of = != < <= > >= ~ "
     '(contains). E.g. "server_state=CLOSE_WAIT and server_port=443", "client_ip=10.0.0.0/8, duration_s>60".',
 )
-@source_options
 @profile_option
 @epoch_option
 @truncated_option
@@ -63,7 +60,6 @@ def command(
     output_path: str | None,
     addresses: Addresses,
     where: str | None,
-    source: Source,
     profile: str,
     epoch: bool,
     allow_truncated: bool,
@@ -80,7 +76,7 @@ def command(
 
     check_profile(profile)
     wanted = parse_where(where) if where is not None else None
-    with open_reading(captures, source) as reading:
+    with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
             if chosen in BINARY and output.is_terminal:
                 raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")

@@ -1,4 +1,4 @@
-"""Reading captures for a command: the arguments, progress, Ctrl-C between batches, and what a damaged input means.
+"""Reading captures for a command: which and what part of them, progress, Ctrl-C between batches, damaged inputs.
 
 Knows capture and nothing of what the segments are for.
 """
@@ -9,9 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -25,56 +23,91 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Reading",
-    "Source",
     "captures_argument",
     "check_profile",
     "epoch_option",
     "open_reading",
     "profile_option",
-    "source_options",
     "truncated_option",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """How captures are read: what the options of `source_options` say."""
-
-    filter: str | None = None
-    reader: Literal["native", "pyshark"] = "native"
-    display_filter: str | None = None
+_PART = "conntrack.capture"
 
 
-def source_options(command: _Command) -> _Command:
-    """Add the options that say how captures are read; the command gets them as one `source`."""
-
-    @click.option(
-        "--filter",
-        "filter_",
-        metavar="EXPRESSION",
-        help="Only frames that pass, as for tcpdump: 'tcp port 443 and net 10.0.0.0/8'.",
-    )
-    @click.option(
-        "--reader",
-        type=click.Choice(("native", "pyshark")),
-        default="native",
-        help="pyshark: have tshark dissect the files, for what only it understands; a thousand times slower.",
-    )
-    @click.option("--display-filter", metavar="EXPRESSION", help="Wireshark's, with --reader pyshark: 'http.request'.")
-    @wraps(command)
-    def packed(
-        *args: Any, filter_: str | None, reader: Literal["native", "pyshark"], display_filter: str | None, **kwargs: Any
-    ) -> Any:
-        return command(*args, source=Source(filter_, reader, display_filter), **kwargs)
-
-    return cast(_Command, packed)
+def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    ctx.meta.setdefault(_PART, {})[option.name] = value
 
 
-captures_argument: Callable[[_Command], _Command] = click.argument(
-    "captures", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(allow_dash=True)
-)
+def _time(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    from conntrack.times import parse_time
+
+    try:
+        _remember(ctx, option, None if value is None else parse_time(value))
+    except ValueError as error:
+        raise click.UsageError(f"{option.opts[0]}: {error}", ctx) from None
+
+
+def captures_argument(command: _Command) -> _Command:
+    """Give a command the argument CAPTURE... and the options that say what of it is read; open_reading knows them."""
+    for decorate in reversed(
+        (
+            click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(allow_dash=True)),
+            click.option(
+                "-r",
+                "--recursive",
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Read the captures in directories, and below.",
+            ),
+            click.option(
+                "--follow",
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Read on as the file, or the rotating set (a directory, or 'ring_*' in quotes), is written.",
+            ),
+            click.option(
+                "--from", "from_ns", metavar="TIME", expose_value=False, callback=_time, help="Begin at this time."
+            ),
+            click.option(
+                "--to",
+                "to_ns",
+                metavar="TIME",
+                expose_value=False,
+                callback=_time,
+                help="End at this time; nothing behind it is read.",
+            ),
+            click.option(
+                "--filter",
+                metavar="EXPRESSION",
+                expose_value=False,
+                callback=_remember,
+                help="Only frames that pass, as for tcpdump: 'tcp port 443 and net 10.0.0.0/8'.",
+            ),
+            click.option(
+                "--reader",
+                type=click.Choice(("native", "pyshark")),
+                default="native",
+                expose_value=False,
+                callback=_remember,
+                help="pyshark: have tshark dissect the files, for what only it understands; a thousand times slower.",
+            ),
+            click.option(
+                "--display-filter",
+                metavar="EXPRESSION",
+                expose_value=False,
+                callback=_remember,
+                help="Wireshark's, with --reader pyshark: 'http.request'.",
+            ),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
 epoch_option = click.option("--epoch", is_flag=True, help="Times in unix seconds instead of RFC 3339.")
 truncated_option = click.option(
     "--allow-truncated", is_flag=True, help="A damaged or cut input is no failure: exit with 0 instead of 3."
@@ -115,6 +148,7 @@ class Reading:
         self.capture = capture
         self._interrupt = interrupt
         self._progress = progress
+        self._noted = 0
 
     @property
     def interrupted(self) -> bool:
@@ -123,6 +157,7 @@ class Reading:
 
     def __iter__(self) -> Iterator[np.ndarray[Any, Any]]:
         batches = iter(self.capture)
+        self._say_notes()
         while True:
             try:
                 self._interrupt.waiting = True
@@ -133,6 +168,7 @@ class Reading:
                 break
             finally:
                 self._interrupt.waiting = False
+            self._say_notes()
             yield segments
             info = self.capture.info
             self._progress.update(info.bytes, info.bytes_total, info.packets)
@@ -141,8 +177,7 @@ class Reading:
     def finish(self, *, allow_truncated: bool) -> ExitCode:
         """Say what was wrong with the input; return the exit code that follows."""
         self._progress.close()
-        for note in self.capture.info.notes:
-            say(note)
+        self._say_notes()
         for fault in self.capture.info.faults:
             say(str(fault))
         if self.interrupted:
@@ -150,21 +185,28 @@ class Reading:
             return ExitCode.INTERRUPTED
         return ExitCode.DAMAGED if self.capture.info.faults and not allow_truncated else ExitCode.DONE
 
+    def _say_notes(self) -> None:
+        notes = self.capture.info.notes
+        for note in notes[self._noted :]:
+            say(note)
+        self._noted = len(notes)
+
 
 @contextmanager
-def open_reading(captures: tuple[str, ...], source: Source | None = None) -> Iterator[Reading]:
-    """Open `captures` as one, in order of time; Ctrl-C stops the reading, not the command, until this is left."""
+def open_reading(captures: tuple[str, ...]) -> Iterator[Reading]:
+    """Open what captures_argument asks for; Ctrl-C stops the reading, not the command, until this is left."""
     from conntrack.capture import open_capture
 
-    source = source or Source()
+    part: dict[str, Any] = click.get_current_context().meta.get(_PART, {})
+    from_ns, to_ns = part.get("from_ns"), part.get("to_ns")
+    if from_ns is not None and to_ns is not None and from_ns > to_ns:
+        raise click.UsageError("--from is after --to")
     interrupt = _Interrupt()
     own_signals = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, interrupt) if own_signals else None
     progress = Progress()
     try:
-        with open_capture(
-            captures, filter=source.filter, reader=source.reader, display_filter=source.display_filter
-        ) as capture:
+        with open_capture(captures, **part) as capture:
             yield Reading(capture, interrupt, progress)
     finally:
         progress.close()

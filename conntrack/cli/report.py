@@ -11,13 +11,11 @@ import click
 from conntrack.cli.errors import ExitCode, debug_option
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
-    Source,
     captures_argument,
     check_profile,
     epoch_option,
     open_reading,
     profile_option,
-    source_options,
     truncated_option,
 )
 from conntrack.report import FORMATS, SUFFIXES
@@ -48,7 +46,6 @@ _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, whic
     multiple=True,
     help="Set a threshold of the detectors, e.g. syn_backlog=128; may be repeated.",
 )
-@source_options
 @profile_option
 @epoch_option
 @truncated_option
@@ -59,7 +56,6 @@ def command(
     output_path: str | None,
     fail_on: str | None,
     thresholds: tuple[str, ...],
-    source: Source,
     profile: str,
     epoch: bool,
     allow_truncated: bool,
@@ -76,7 +72,7 @@ def command(
 
     check_profile(profile)
     analysis = Analysis(_options(thresholds))
-    with open_reading(captures, source) as reading:
+    with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
             for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
                 analysis.feed(flows)

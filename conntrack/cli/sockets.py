@@ -12,13 +12,11 @@ from conntrack.cli.errors import debug_option, say
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
-    Source,
     captures_argument,
     check_profile,
     epoch_option,
     open_reading,
     profile_option,
-    source_options,
     truncated_option,
 )
 from conntrack.export import FORMATS, SUFFIXES, Exporter, make_exporter
@@ -60,7 +58,6 @@ _FEW = 1_024
     metavar="CONDITIONS",
     help='Only sockets for which all hold, as in flows. E.g. "state=CLOSE_WAIT and local_port=443".',
 )
-@source_options
 @profile_option
 @epoch_option
 @truncated_option
@@ -72,7 +69,6 @@ def command(
     format_: str | None,
     output_path: str | None,
     where: str | None,
-    source: Source,
     profile: str,
     epoch: bool,
     allow_truncated: bool,
@@ -97,7 +93,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(f"--host: {error}") from None
     wanted = parse_where(where, SOCKET_COLUMNS) if where is not None else None
-    with open_reading(captures, source) as reading:
+    with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
             view = _View(output, chosen, host=host, epoch=epoch)
             for at_ns, rows in _answers(reading, Tracker(profile=profile), times, address, epoch=epoch):

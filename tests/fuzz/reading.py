@@ -7,26 +7,32 @@ import numpy.typing as npt
 
 from conntrack.capture import open_reader
 from conntrack.capture.batch import Batch
-from conntrack.capture.stream import Stream
+from conntrack.capture.stream import STANDARD_INPUT, Stream
 from conntrack.errors import CaptureError, InputError
 
 __all__ = ["Memory", "read_memory"]
+
+
+class _Nothing:
+    live = False
+    raw_bytes = 0
+
+    def readinto(self, room: memoryview) -> int:
+        return 0
+
+    def ready(self, timeout_s: float) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
 
 
 class Memory(Stream):
     """A stream of bytes that are all there."""
 
     def __init__(self, content: npt.NDArray[np.uint8]) -> None:
-        self.path = "fuzzed"
-        self.data = content
-        self.position = 0
+        super().__init__(STANDARD_INPUT, content, _Nothing())
         self.end = self.read_bytes = len(content)
-
-    def more(self, needed: int) -> bool:
-        return False
-
-    def would_wait(self) -> bool:
-        return False
 
 
 def read_memory(content: npt.NDArray[np.uint8], batch: Batch) -> str:

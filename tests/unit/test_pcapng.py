@@ -39,7 +39,8 @@ def read(tmp_path: Path, *blocks: bytes, batch_segments: int = 8192) -> tuple[np
     info = capture.info
     assert info.packets == info.tcp_segments + sum(info.skipped.values())
     assert info.tcp_segments == sum(len(batch) for batch in batches)
-    return (np.concatenate(batches) if batches else np.zeros(0, [("ts_ns", "i8"), ("frame", "u8")])), info
+    rows = np.concatenate(batches) if batches else np.zeros(0, [("ts_ns", "i8"), ("frame", "u8")])
+    return rows[rows["frame"].argsort()], info  # as in the file; the order of time is tested in test_order.py
 
 
 def times(tmp_path: Path, ticks: int, **describe: int) -> int:
