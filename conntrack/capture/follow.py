@@ -80,7 +80,7 @@ def _refuse(path: str) -> None:
         with open(path, "rb") as file:  # noqa: PTH123
             head = file.read(LOOKED_BYTES)
         if is_tcpdump_text(head):
-            raise InputError(f"{path}: what tcpdump prints cannot be followed in a file; pipe it: tcpdump ... | ctrack -")
+            raise InputError(f"{path}: what tcpdump prints cannot be followed in a file; pipe it into: ctrack -")
         if len(head) >= 4 and kind_of(head[:4]) is None:
             raise not_a_capture(path, head)
 

@@ -73,7 +73,9 @@ def find_inputs(
     pipes = None in sizes.values()
     several = len(sizes) + len(found) > 1 or any(len(files) > 1 for files in found.values())
     starts = {
-        name: _look(name, slot, open_reader, for_order=several and not pipes) for name, size in sizes.items() if size is not None
+        name: _look(name, slot, open_reader, for_order=several and not pipes)
+        for name, size in sizes.items()
+        if size is not None
     }
     for folder, files in found.items():
         left_out = []

@@ -160,6 +160,6 @@ def _faults(records: memoryview, order: str, header_bytes: int, most_captured: i
         if captured > most_captured:
             return faults + 1 if at else HOPELESS
         at += header_bytes + captured
-        if at > len(records):
-            return faults + 1
+        if at > len(records):  # nothing odd: the rest was not read yet
+            break
     return faults

@@ -24,6 +24,8 @@ __all__ = ["command"]
 _SCHEMA = 1
 _FORMATS = ("text", "json")
 _LABEL = 16
+MOST_PATHS = 8
+"""Paths that the text names; JSON has all."""
 
 
 @click.command("info", short_help="What is in a capture, and how it was taken.")
@@ -87,6 +89,12 @@ def _lines(info: CaptureInfo, silences: list[tuple[int, int]], *, epoch: bool) -
         yield "not tracked", "nothing"
     for reason, number in sorted(info.skipped.items(), key=lambda item: -item[1]):
         yield "not tracked", f"{count(number, 'packet')}: {_words(reason)}"
+    if info.incomplete:
+        yield "incomplete", f"{count(info.incomplete, 'IP packet')} of which not all fragments came"
+    for path in info.paths[1 : MOST_PATHS + 1]:
+        yield "path", path
+    if len(info.paths) > MOST_PATHS + 1:
+        yield "path", f"and {count(len(info.paths) - MOST_PATHS - 1)} more"
     for fault in info.faults:
         yield "damaged", str(fault)
 
@@ -140,6 +148,8 @@ def _document(info: CaptureInfo, silences: list[tuple[int, int]], *, epoch: bool
         "time_inversions": info.time_inversions,
         "silences": [{"begin_ts": at(begin), "length_s": length / 1e9} for begin, length in silences],
         "skipped": dict(info.skipped),
+        "incomplete": info.incomplete,
+        "paths": list(info.paths),
         "notes": list(info.notes),
         "faults": [str(fault) for fault in info.faults],
     }

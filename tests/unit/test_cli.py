@@ -204,7 +204,7 @@ def test_generated_captures_hold_what_is_said_of_them(tmp_path: Path, capfd: pyt
     [
         (["flws"], "ctrack: no command and no file 'flws'; did you mean 'flows'? see 'ctrack --help'"),
         (["report"], "ctrack: missing argument 'CAPTURE...'; see 'ctrack report --help'"),
-        (["flows", "x.pcap", "--fromat", "csv"], "did you mean '--format'"),
+        (["flows", "x.pcap", "--fromat", "csv"], "did you mean one of: '--format', '--from'"),
         (["flows", "x.pcap", "--where", "state=1"], "ctrack: --where: no column 'state'; "),
         (["flows", "x.pcap", "--profile", "vax"], "ctrack: --profile: no 'vax'; there are linux"),
         (
