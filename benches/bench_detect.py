@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benches.traffic import segment_batches, tracked
-from conntrack.detect import ServiceSummary, StateSeries, find_all, make_detectors, run
+from conntrack.detect import DETECTORS, Detection
 
 
 def flows_of(scenario: str, connections: int) -> Any:
@@ -21,16 +21,16 @@ def test_detect(benchmark: Any, report: Any, scenario: str, connections: int) ->
     flows = flows_of(scenario, connections)
 
     def detect() -> list[Any]:
-        detectors = make_detectors()
-        run(detectors, flows)
-        return find_all(detectors, int(flows["last_ts_ns"].max()))
+        detection = Detection(DETECTORS)
+        detection.feed(flows)
+        return detection.findings(int(flows["last_ts_ns"].max()))
 
     found = benchmark(detect)
     report(connections=len(flows), findings=len(found))
 
 
-@pytest.mark.parametrize("collector", [StateSeries, ServiceSummary])
-def test_collect(benchmark: Any, report: Any, collector: Any, connections: int) -> None:
+def test_collect(benchmark: Any, report: Any, connections: int) -> None:
+    """The series and the summary by service, without any detector."""
     flows = flows_of("mixed", connections)
-    benchmark(lambda: run([collector()], flows))
+    benchmark(lambda: Detection([]).feed(flows))
     report(connections=len(flows))

@@ -7,26 +7,35 @@ Owns the order of the steps and nothing else: `Analysis` and `flow_batches` take
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from conntrack.capture import open_capture
 from conntrack.core.abi import FLOW_DTYPE
-from conntrack.detect import DetectOptions, ServiceSummary, find_all, make_detectors, run
-from conntrack.detect import StateSeries as SeriesCounter
-from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
+from conntrack.detect import DETECTORS, Detection, DetectOptions
+from conntrack.explain import SecondLook, find_tuples
+from conntrack.report.chosen import Chosen, put_first
+from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.states import TcpState
 from conntrack.tracker import Tracker
 
 if TYPE_CHECKING:
     from conntrack.capture import CaptureInfo
 
-__all__ = ["Analysis", "analyze", "flow_batches", "read_segments", "track"]
+__all__ = ["Analysis", "analyze", "flow_batches", "look_again", "read_segments", "track"]
 
 Path = str | os.PathLike[str]
 Reader = Literal["native", "pyshark"]
+Segments = np.ndarray[Any, Any]
+
+LADDERS_EACH = 3
+"""Connections behind a finding whose segments are told, the first ones."""
+MOST_LADDERS = 30
+"""Of all findings together; about 10 kB of page each."""
 
 
 def read_segments(
@@ -110,6 +119,7 @@ def analyze(
     profile: str = "linux",
     options: DetectOptions | None = None,
     keep_flows: bool = True,
+    ladders: bool = False,
     filter: str | None = None,
     reader: Reader = "native",
     display_filter: str | None = None,
@@ -124,6 +134,8 @@ def analyze(
         options: thresholds of the detectors.
         keep_flows: put every connection into `report.flows`, about 450 bytes each; without, memory follows the
             connections that are alive at one time.
+        ladders: tell some of the connections behind the findings segment by segment, in `report.stories`; the captures
+            are read a second time for it, so there are none if one of them is a pipe.
         filter: only frames that pass this expression of pcap-filter(7) are decoded.
         reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
         display_filter: Wireshark's, for reader "pyshark".
@@ -137,7 +149,7 @@ def analyze(
         >>> [(finding.kind, finding.subject) for finding in report.findings if finding.severity != "info"]
         [('syn_flood', '10.9.0.2:443'), ('close_wait_leak', '10.9.0.2:8080')]
     """
-    analysis = Analysis(options)
+    analysis = Analysis(options, choose=not keep_flows)
     kept = []
     with open_capture(paths, filter=filter, reader=reader, display_filter=display_filter) as capture:
         for flows in flow_batches(capture, Tracker(profile=profile), ordered=keep_flows):
@@ -145,7 +157,36 @@ def analyze(
             if keep_flows:
                 kept.append(flows.copy())
         flows = np.concatenate(kept) if kept else np.empty(0, FLOW_DTYPE)
-        return analysis.report(capture.info, flows=flows if keep_flows else None)
+        report = analysis.report(capture.info, flows=flows if keep_flows else None)
+    if ladders and capture.info.bytes_total is not None:
+        return look_again(report, lambda: open_capture(paths), profile=profile)
+    return report
+
+
+def look_again(
+    report: Report, reopen: Callable[[], AbstractContextManager[Iterable[Segments]]], *, profile: str = "linux"
+) -> Report:
+    """Return `report` with the stories of some connections behind its findings, and all of those among the chosen.
+
+    Args:
+        report: what was found.
+        reopen: gives the segments once more, from the beginning; called twice (or not at all, without findings). If
+            they end early or are not what they were, stories are missing.
+        profile: as in the first reading.
+    """
+    behind = list(dict.fromkeys(flow_id for finding in report.findings for flow_id in finding.flow_ids))
+    told = list(dict.fromkeys(flow_id for finding in report.findings for flow_id in finding.flow_ids[:LADDERS_EACH]))
+    if not behind:
+        return report
+    with reopen() as batches:
+        tuples = find_tuples(batches, behind)
+    look = SecondLook(tuples, told[:MOST_LADDERS], profile=profile)
+    with reopen() as batches:
+        for batch in batches:
+            look.feed(batch)
+    rows, stories = look.finish()
+    chosen = None if report.chosen is None else put_first(report.chosen, behind, rows)
+    return replace(report, chosen=chosen, stories=tuple(stories))
 
 
 class Analysis:
@@ -153,18 +194,19 @@ class Analysis:
 
     Args:
         options: thresholds of the detectors.
+        choose: keep the connections that are worth showing one by one (report.chosen), 10 MB at most.
     """
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
-        options = options or DetectOptions()
-        self._detectors = make_detectors(options)
-        self._series = SeriesCounter(options)
-        self._services = ServiceSummary()
+    def __init__(self, options: DetectOptions | None = None, *, choose: bool = False) -> None:
+        self._detection = Detection(DETECTORS, options)
+        self._chosen = Chosen() if choose else None
         self._states = np.zeros((2, len(TcpState)), np.int64)
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
-        run([*self._detectors, self._series, self._services], flows)
+        self._detection.feed(flows)
+        if self._chosen is not None:
+            self._chosen.feed(flows)
         for counts, field in zip(self._states, ("client_state", "server_state"), strict=True):
             counts += np.bincount(flows[field], minlength=len(TcpState))
 
@@ -175,13 +217,17 @@ class Analysis:
         client_states, server_states = (
             {state.name: int(counts[state]) for state in TcpState} for counts in self._states
         )
+        findings = tuple(self._detection.findings(info.last_ts_ns or 0))
+        behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
         return Report(
             capture=_summary(info, interrupted),
             connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
-            findings=tuple(find_all(self._detectors, info.last_ts_ns or 0)),
-            series=_series(self._series.result()),
-            services=tuple(self._services.result()),
+            findings=findings,
+            series=_series(self._detection.series()),
+            group_series=_group_series(self._detection.top_series()),
+            services=tuple(self._detection.services()),
             flows=flows,
+            chosen=None if self._chosen is None else put_first(self._chosen.result(), behind),
         )
 
 
@@ -192,6 +238,22 @@ def _series(result: dict[str, Any]) -> StateSeries | None:
         {state: counts for state, counts in result[end].items() if any(counts)} for end in ("client", "server")
     )
     return StateSeries(result["first_ts_ns"], round(result["step_s"] * 1e9), client, server)
+
+
+def _group_series(result: dict[str, Any]) -> GroupSeries | None:
+    if result["first_ts_ns"] is None:
+        return None
+    services, hosts = ({group["name"]: group["states"] for group in result[kind]} for kind in ("services", "hosts"))
+    return GroupSeries(
+        first_ts_ns=result["first_ts_ns"],
+        step_ns=round(result["step_s"] * 1e9),
+        services=services,
+        services_rest=result["services_rest"],
+        services_total=result["services_total"],
+        hosts=hosts,
+        clients_counted=result["clients"],
+        unproven_clients_counted=result["unproven_clients"],
+    )
 
 
 def _summary(info: CaptureInfo, interrupted: bool) -> CaptureSummary:

@@ -15,7 +15,7 @@ import numpy as np
 from conntrack.core.abi import SEGMENT_DTYPE
 from conntrack.tracker import Tracker
 
-__all__ = ["segments_of_host", "sockets_at"]
+__all__ = ["has_host", "segments_of_host", "sockets_at"]
 
 Array = np.ndarray[Any, Any]
 Host = tuple[bytes, int]
@@ -86,11 +86,8 @@ def segments_of_host(segment_batches: Iterable[Array], host: Host) -> Iterator[A
         segment_batches: SEGMENT_DTYPE, shape (n,) each.
         host: its address, as addresses.parse_ip returns it.
     """
-    address, version = np.frombuffer(host[0], np.uint64), host[1]
     for segments in segment_batches:
-        words = segments.view(_WORDS)
-        wanted = (words["src"] == address).all(axis=1) | (words["dst"] == address).all(axis=1)
-        wanted &= words["ip_version"] == version
+        wanted = _are_of(segments, host)
         times = segments["ts_ns"]
         reached_ns = np.maximum.accumulate(times)
         late = np.flatnonzero(wanted & (times < reached_ns))
@@ -98,3 +95,16 @@ def segments_of_host(segment_batches: Iterable[Array], host: Host) -> Iterator[A
         if len(segments):
             wanted[times.argmax()] = True
         yield segments[wanted]
+
+
+def has_host(segments: Array, host: Host) -> bool:
+    """Return whether any of `segments` (SEGMENT_DTYPE, shape (n,)) is of `host` (as addresses.parse_ip returns it)."""
+    return bool(_are_of(segments, host).any())
+
+
+def _are_of(segments: Array, host: Host) -> Array:
+    address, version = np.frombuffer(host[0], np.uint64), host[1]
+    words = segments.view(_WORDS)
+    of: Array = (words["src"] == address).all(axis=1) | (words["dst"] == address).all(axis=1)
+    of &= words["ip_version"] == version
+    return of

@@ -1,6 +1,6 @@
 """Tracker: owns every array, makes room between batches, steps segments, retires what is over.
 
-Time comes from the segments: the highest one seen is now. What a connection is, and when it is forgotten, follows
+Time comes from the segments (core/clock.pxd). What a connection is, and when it is forgotten, follows
 from the segments alone, so that any split into batches gives the same rows; and they come out in an order that does not
 depend on the split either: passes over the table (sweeps) happen at fixed counts of segments, the rows of each sorted.
 Knows nothing of files, of what is wrong with a connection, or of output.
@@ -51,6 +51,9 @@ class Tracker:
         timeouts: seconds by state that replace the profile's; None takes the timer away. ESTABLISHED has none.
         validate: check the table against itself after each batch (slow, for tests).
         key: secret of the hash, uint64 of shape (4,); random by default. Results do not depend on it.
+        key_tag: the network that a segment was on (its tag: VLAN ids, tunnel id) is part of what makes a connection, so
+            that the same addresses and ports on two networks are two. By default it is not: a mirror port or a router
+            shows one connection on several.
 
     Attributes:
         segments: how many were processed.
@@ -75,6 +78,7 @@ class Tracker:
         timeouts: Mapping[TcpState, float | None] | None = None,
         validate: bool = False,
         key: Array | None = None,
+        key_tag: bool = False,
     ) -> None:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -94,8 +98,9 @@ class Tracker:
             round(PROFILES[profile].two_msl_s * 1e9),
             NO_TIMEOUT_NS if synack_rto_s is None else round(synack_rto_s * 1e9),
             np.frombuffer(secrets.token_bytes(32), dtype=np.uint64) if key is None else key,
+            key_tag,
         )
-        self._pools: dict[str, tuple[Reservation, Reservation]] = {}
+        self._pools: dict[str, list[Reservation]] = {}
         for name, dtype in _POOLS.items():
             self._grow_pool(name, dtype, 0)
         self._slots: Array = np.zeros(FIRST_SLOTS, dtype=np.uint64)
@@ -112,7 +117,10 @@ class Tracker:
 
     @property
     def now_ns(self) -> int | None:
-        """The highest time of any segment so far, nanoseconds since 1970; None before the first."""
+        """The time that the segments have reached, nanoseconds since 1970; None before the first.
+
+        That of the latest one, but for a lone one that the next takes back (core/clock.pxd).
+        """
         return self._table.now_ns if self.segments else None
 
     def __len__(self) -> int:
@@ -196,12 +204,13 @@ class Tracker:
         """
         self._begin_finish()
         yield from self.retired()
-        flows = self._pools["flows"][0]
+        flows, _, firsts = self._pools["flows"]
         done = 0
         for records, rows in self._expand(self._table.now_ns, ordered):
             yield rows
             if not ordered:
                 flows.give_back(done, int(records[-1]))
+                firsts.give_back(done, int(records[-1]))
                 done = int(records[-1])
 
     def _begin_finish(self) -> None:
@@ -249,15 +258,15 @@ class Tracker:
         ip, version = host or (bytes(16), 0)
         looked_ns = max(-_FARTHEST_NS, min(at_ns, _FARTHEST_NS))
         self._make_room(1)
-        parts = []
-        record = 1
-        while record:
-            rows = np.empty(ROWS, dtype=SOCKET_DTYPE)
-            record, count = sweep.sockets(self._table, record, looked_ns, version, np.frombuffer(ip, np.uint8), rows)
-            parts.append(rows[:count])
-        rows = np.concatenate(parts)
-        rows["at_ts_ns"] = at_ns
-        return rows[np.argsort(rows["flow_id"], kind="stable")]
+        rows = np.empty(2 * self._table.slots_used, dtype=SOCKET_DTYPE)
+        count = sweep.sockets(self._table, looked_ns, version, np.frombuffer(ip, np.uint8), rows)
+        rows = rows[:count]
+        if looked_ns != at_ns:
+            rows["at_ts_ns"] = at_ns
+        flow_ids = rows["flow_id"]
+        if (flow_ids[1:] < flow_ids[:-1]).any():  # rows as plain bytes: numpy would copy structs field by field
+            rows = rows.view(f"V{SOCKET_DTYPE.itemsize}")[np.argsort(flow_ids, kind="stable")].view(SOCKET_DTYPE)
+        return rows
 
     # --- Room ---------------------------------------------------------------------------------------------------------
 
@@ -278,10 +287,13 @@ class Tracker:
         least = max(least, CHUNK_SEGMENTS + 2)
         pool = Reservation(max(FIRST_CAPACITY, 2 * least), dtype, least)
         free = Reservation(len(pool.records), np.dtype(np.uint32), len(pool.records))
-        for old, new in zip(self._pools.get(name, ()), (pool, free), strict=False):
+        parts = [pool, free]
+        if name == "flows":
+            parts.append(Reservation(len(pool.records), live.FIRST_DTYPE, len(pool.records)))
+        for old, new in zip(self._pools.get(name, ()), parts, strict=False):
             new.records[: len(old.records)] = old.records
-        getattr(self._table, "set_" + name)(pool.records, free.records)
-        self._pools[name] = (pool, free)
+        getattr(self._table, "set_" + name)(*(part.records for part in parts))
+        self._pools[name] = parts
 
     # --- What is over -------------------------------------------------------------------------------------------------
 
@@ -291,11 +303,11 @@ class Tracker:
             self._unsorted.append(self._retired[:count].copy())
 
     def _sweep_if_due(self) -> None:
-        now_ns = self._table.now_ns
+        now_ns = self._table.settled_ns
         if self._swept_ns is None:
             self._swept_ns = now_ns
         since_segments = self.segments - self._swept_segments
-        if now_ns - self._swept_ns >= SWEEP_NS and since_segments >= self._table.slots_used:
+        if abs(now_ns - self._swept_ns) >= SWEEP_NS and since_segments >= self._table.slots_used:
             self._swept_ns, self._swept_segments = now_ns, self.segments
             record = 1
             while record:

@@ -75,6 +75,7 @@ RULES: tuple[Rule, ...] = (
     _rule(SENT, SYN, CLOSED, SYN_SENT, "active open", "3.10.1"),
     _rule(SENT, SYN, LISTEN, SYN_SENT, "it opens too: simultaneous open or split handshake", "3.5, figure 7"),
     _rule(SENT, SYN, SYN_SENT, IGNORE, "still asking", "3.8.1"),
+    _rule(SENT, SYN, SYN_RECEIVED, SYN_SENT, "its ACK before opened nothing: split handshake", "3.5, 3.10.7.3"),
     _rule(
         RECEIVED,
         SYN,
@@ -106,7 +107,7 @@ RULES: tuple[Rule, ...] = (
     _rule(RECEIVED, SYN_ACK, SYNCHRONISED, IGNORE, "a repeated SYN+ACK; an ACK answers", "3.10.7.4"),
     # Any other segment whose ACK covers the peer's SYN.
     _rule(SENT, ACK_OF_SYN, SYN_SENT, ESTABLISHED, "the client took the SYN+ACK", "3.10.7.3"),
-    _rule(SENT, ACK_OF_SYN, LISTEN, ESTABLISHED, "its SYN+ACK is not in the capture", "3.10.7.2"),
+    _rule(SENT, ACK_OF_SYN, LISTEN, SYN_RECEIVED, "its SYN+ACK is not in the capture", "3.10.7.2"),
     _rule(SENT, ACK_OF_SYN, SYN_RECEIVED, IGNORE, "says nothing of its own SYN", "3.10.7.4"),
     _rule(SENT, ACK_OF_SYN, (CLOSED, *SYNCHRONISED), IGNORE, "known", "3.10.7.4"),
     _rule(RECEIVED, ACK_OF_SYN, SYN_RECEIVED, ESTABLISHED, "the handshake is complete", "3.10.7.4"),
@@ -123,7 +124,15 @@ RULES: tuple[Rule, ...] = (
     # Payload or a FIN.
     _rule(SENT, DATA, (LISTEN, SYN_SENT, SYN_RECEIVED), ESTABLISHED, "data is sent only after the handshake", "3.10.2"),
     _rule(SENT, DATA, (CLOSED, *SYNCHRONISED), IGNORE, "moves nothing", "3.10.2"),
-    _rule(RECEIVED, DATA, tuple(TcpState), IGNORE, "moves nothing", "3.10.7.4"),
+    _rule(
+        RECEIVED,
+        DATA,
+        SYN_SENT,
+        ESTABLISHED,
+        "a server sends data once it took an ACK, which is not in the capture",
+        "3.10.7.4",
+    ),
+    _rule(RECEIVED, DATA, tuple(s for s in TcpState if s != SYN_SENT), IGNORE, "moves nothing", "3.10.7.4"),
     # Any segment whose ACK covers the peer's FIN.
     _rule(
         SENT,

@@ -4,17 +4,19 @@ Written from RFC 9293 and from what is known of Linux, without a look at the com
 transitions.py: here a rule is a branch, numbers are integers that do not wrap, and every timer is worked out when
 somebody asks. It is slow and keeps everything. Where it and the tracker differ, one of the two is wrong.
 
-The rules are in model_rules.py, the timers of retransmissions in model_timers.py.
+What an endpoint knows is in model_end.py, the rules in model_rules.py, the timers of retransmissions in
+model_timers.py.
 
-What it does not keep: payload statistics, histories, evidence; they have tests of their own.
+What it does not keep: payload statistics, histories, evidence, duplicated frames, times that go back, holes of more
+than 1 GiB; they have tests of their own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from model_end import End
 from model_rules import received, sent
 from model_timers import SECOND, Answers, fin_given_up
 from numpy.typing import NDArray
@@ -64,59 +66,6 @@ class Row(NamedTuple):
     server_packets: int
 
 
-@dataclass(eq=False)
-class End:
-    """One endpoint."""
-
-    state: TcpState
-    since: int
-    known: bool = False  # its numbers are: from a segment of its own, or from an ACK of the peer
-    packets: int = 0
-    spoke: bool = False  # a segment of its own has set its numbers
-    reset: bool = False  # it has sent a RST
-    opened: bool = False  # its SYN, with or without ACK, was seen
-    greeting: bool = False  # its SYN+ACK was
-    other_iss: int | None = None  # that of the SYN+ACK before it
-    iss: int = 0
-    nxt: int = 0  # the end of what it has sent
-    edge: int = 0  # the end of what it has sent without a hole
-    ranges: list[tuple[int, int]] = field(default_factory=list)  # what it has sent beyond a hole
-    fin_end: int | None = None
-    fin_taken: bool = False
-    fin_sent: int | None = None
-    fin_acked: bool = False
-    acked: int | None = None  # the highest ACK that it sent
-    greeted: bool = False  # it was sent a SYN+ACK that acknowledges its SYN
-    scale: int = 14  # of the windows that it announces; the most there can be where its SYN was not seen
-    ts_recent: int | None = None  # of what it sent, as its peer remembers it
-    alarm: int = 0  # when the timer of the state was last wound up
-    pending: tuple[int, int] | None = None  # number and time of a SYN that does not belong here
-
-    def move(self, state: TcpState, ts: int) -> None:
-        if state != self.state:
-            self.state, self.since, self.alarm = state, ts, ts
-
-    def start(self, iss: int, nxt: int) -> None:
-        self.known, self.iss, self.nxt, self.edge, self.ranges = True, iss, nxt, nxt, []
-
-    def fill(self, start: int, end: int) -> None:
-        """Take note that it has sent from `start` to `end`."""
-        self.nxt = max(self.nxt, end)
-        if end <= self.edge:
-            return
-        if start > self.edge:
-            touching = [r for r in self.ranges if r[0] <= end and start <= r[1]]
-            others = [r for r in self.ranges if r not in touching]
-            if len(others) < 4:
-                joined = [(start, end), *touching]
-                self.ranges = [*others, (min(low for low, _ in joined), max(high for _, high in joined))]
-            return
-        self.edge = end
-        while any(low <= self.edge for low, _ in self.ranges):
-            self.edge = max(self.edge, *(high for low, high in self.ranges if low <= self.edge))
-            self.ranges = [r for r in self.ranges if r[0] > self.edge]
-
-
 class Connection:
     """One generation of a 4-tuple."""
 
@@ -127,16 +76,21 @@ class Connection:
         self.handshake = self.fast_open = False  # a SYN was seen; one with data
         self.simultaneous = self.full_queue = False
         self.answers = Answers()
+        self.asked = 0  # how often the client's SYN was seen
+        self.established: int | None = None  # when the handshake was first complete
 
     def count(self, sender: End, ts: int) -> None:
         sender.packets += 1
         self.last = max(self.last, ts)
 
-    def wind_up(self, ts: int) -> None:
-        """Where both ends are in TIME_WAIT, they have one timer: they entered it within a round trip."""
-        for end in self.ends.values():
-            if end.state == TIME_WAIT:
-                end.alarm = max(end.alarm, ts)
+    def crossing(self, ts: int) -> bool:
+        """Whether a SYN+ACK that comes now was sent before the client's ACK can have arrived."""
+        if not self.asked:
+            return False
+        trip = self.answers.sent[0] - self.first
+        if self.asked > 1:
+            trip = min(trip, SECOND // 2)  # not known which was answered
+        return self.established is None or ts < self.established + trip
 
     def expire(self, now: int) -> None:
         for end in self.ends.values():
@@ -214,7 +168,7 @@ class Model:
     def rows(self) -> list[Row]:
         """Every connection, in its state at the latest time, by flow_id."""
         for connection in self.table.values():
-            connection.expire(self.now)
+            connection.expire(max(self.now, connection.last))
         return sorted(connection.row() for connection in [*self.finished, *self.table.values()])
 
     def _take(self, s: Any) -> None:
@@ -228,18 +182,21 @@ class Model:
             flags = RST | ACK
         connection = self.table.get(key)
         if connection is not None:
-            connection.expire(self.now)
-            if connection.over() and self.now > connection.last + TWO_MSL:
+            now = max(ts, connection.last)
+            connection.expire(now)
+            if connection.over() and now > connection.last + TWO_MSL:
                 self.finished.append(self.table.pop(key))
                 connection = None
-        generation, syn_ts = 1, ts
+        generation, syn_ts, asked = 1, ts, 0
         if connection is not None:
             x, y = connection.ends[source], connection.ends[target]
-            syn_ts = y.pending[1] if flags == SYN | ACK and y.pending else ts
+            if flags == SYN | ACK and y.pending:
+                syn_ts, asked = y.pending[1], 1
             match _relation(connection, s, flags, x, y):
                 case "stray":
                     connection.count(x, ts)
                     x.pending = (int(s["seq"]), ts)
+                    connection.asked += x is connection.ends[connection.client]
                     return
                 case "next":
                     generation = connection.generation + 1
@@ -247,6 +204,7 @@ class Model:
                     connection = None
         if connection is None:
             connection = self.table[key] = _open(s, flags, source, target, generation, syn_ts)
+            connection.asked = asked
         connection.count(connection.ends[source], ts)
         _step(connection, s, flags, connection.ends[source], connection.ends[target])
 
@@ -265,10 +223,15 @@ def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
             return "same"
         if x.state == SYN_SENT and x.spoke and y.state == LISTEN:
             return "next"
+        if _splits(c, x, y):
+            return "same"
         return "same" if own else "stray"
     if flags == SYN | ACK:
         if y.pending is not None and ack == (y.pending[0] + 1) % 2**32:
             return "next"
+        alone = x.greeting and x is c.ends[c.server] and not y.packets
+        if alone and near(seq, x.iss) != x.iss and near(ack, y.iss) != y.iss + 1:
+            return "next"  # one direction: it answers another SYN
         beyond = near(ack, y.iss) - y.iss - 1
         answers = y.spoke and 0 <= beyond < 2**30
         return "next" if c.over() and near(seq, x.iss) != x.iss and not answers else "same"
@@ -278,6 +241,11 @@ def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
         number = near(seq, x.nxt)
         return "next" if number > x.nxt + MIB or near(seq, x.iss) < x.iss else "same"
     return "same"
+
+
+def _splits(c: Connection, x: End, y: End) -> bool:
+    """Whether a SYN of x is its first although it spoke before: an ACK alone does not open."""
+    return x is c.ends[c.server] and c.asked > 0 and x.state == SYN_RECEIVED and y.state == SYN_SENT and not x.opened
 
 
 def _newer(s: Any, x: End) -> bool:
@@ -312,8 +280,7 @@ def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
         return
     ts, payload, fin = int(s["ts_ns"]), int(s["payload_bytes"]), bool(flags & FIN)
     if not flags & RST and flags != SYN and y.state == TIME_WAIT:
-        c.wind_up(ts)
-    waiting = [end for end in c.ends.values() if end.state == TIME_WAIT]
+        y.alarm = max(y.alarm, ts)
     if flags & RST:
         _reset(s, flags, x, y)
     elif flags & SYN:
@@ -326,8 +293,6 @@ def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
                 x.move(ESTABLISHED if x.state == SYN_RECEIVED and x.greeted else x.state, ts)
     else:
         _transfer(c, s, ts, payload, fin, x, y)
-    if any(end.state == TIME_WAIT and end not in waiting for end in c.ends.values()):
-        c.wind_up(ts)
 
 
 def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y: End) -> None:
@@ -351,7 +316,8 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     end = seq + payload + fin
     timed, tsval = bool(int(s["options"]) & HAS_TIMESTAMP), int(s["tsval"])
     taken = True
-    if (y.state == SYN_SENT and x is c.ends[c.server] and y.spoke and not x.greeting) or (
+    unopened = y.state == SYN_SENT and x is c.ends[c.server] and y.spoke and not x.greeting
+    if (unopened and (c.fast_open or not (payload or fin))) or (
         timed and x.ts_recent is not None and near(tsval, x.ts_recent) < x.ts_recent
     ):
         taken = False
@@ -368,11 +334,17 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     if (payload or fin) and (x.fin_end is None or end <= x.fin_end):
         if first_fin:
             x.fin_end, x.fin_sent = end, ts
+        if c.waits(y):
+            x.ranges = []
         if taken:
             x.fill(seq, end)
         if first_fin:
             x.nxt = end
     if (payload or fin) and not c.fast_open:
+        if x.state in (LISTEN, SYN_SENT, SYN_RECEIVED):
+            c.established = c.established or ts
+            if x is c.ends[c.server]:
+                y.move(received(y.state, Event.DATA), ts)
         x.move(sent(x.state, Event.DATA), ts)
     if first_fin:
         crossing = y.fin_taken and near(int(s["ack"]), y.nxt) < y.nxt
@@ -388,11 +360,15 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
     again = x.known and near(seq, x.iss) == x.iss
     event = Event.SYN
     if flags == SYN:
+        split = _splits(c, x, y)
+        c.asked += x is c.ends[c.client]
+        if split:
+            again, c.established = False, None
         if again:
             if x.opened and not x.spoke:  # it comes behind its answer
                 x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
             else:
-                c.answers.asked = True
+                c.answers.asked = int(s["ts_ns"])
             return None
         c.simultaneous |= y.state in (SYN_SENT, SYN_RECEIVED)
         if payload:
@@ -404,6 +380,9 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         event = Event.SYN_ACK
         if x.opened and not x.greeting and not again:
             return None  # its SYN had another number
+        if again and x is c.ends[c.client] and not c.simultaneous:
+            x.acked = ack if x.acked is None else max(x.acked, ack)
+            return None  # it asked, and nobody asked it
         if not x.greeting:
             c.answers.sent = c.answers.sent or [int(s["ts_ns"])]
         elif x is c.ends[c.server] and (again or x.state in (SYN_SENT, SYN_RECEIVED, CLOSED)):
@@ -411,6 +390,8 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         answered = y.acked is not None and y.acked > x.iss
         if x.greeting and answered and (again or x.state != SYN_RECEIVED):
             if not again or x.nxt > x.iss + 1 + payload or (x.acked is not None and x.acked > ack):
+                return None
+            if c.crossing(int(s["ts_ns"])):
                 return None
             y.edge, y.ranges, y.fin_taken = y.iss + 1, [], False
             return Event.SYN_ACK_AGAIN
@@ -447,6 +428,8 @@ def _acknowledge(c: Connection, s: Any, x: End, y: End, ts: int, processed: bool
     if x.acked is None or x.acked < ack <= y.nxt:
         x.acked = ack
     if y.iss < ack <= y.nxt:
+        if x.state != SYN_RECEIVED and {x.state, y.state} & {LISTEN, SYN_SENT, SYN_RECEIVED}:
+            c.established = c.established or ts
         x.move(sent(x.state, Event.ACK_OF_SYN), ts)
         if c.waits(y):
             c.answers.acked = True
@@ -473,6 +456,8 @@ def _reset(s: Any, flags: int, x: End, y: End) -> None:
     else:
         number = near(seq, x.edge)
         valid = number == x.edge or (bool(x.ranges) and number == max(high for _, high in x.ranges))
+        if x.state in (SYN_SENT, SYN_RECEIVED) and y.acked is not None:
+            valid |= near(seq, y.acked) == y.acked  # of the SYN+ACK that it chose, where there were two
     if not stray:
         x.move(sent(x.state, Event.RST), ts)
     if valid:

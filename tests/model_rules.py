@@ -15,14 +15,16 @@ from conntrack.states import TcpState
 def sent(state: TcpState, event: Event) -> TcpState:
     """Where an endpoint is after it sent something (RFC 9293, figure 5, seen from outside)."""
     match event, state:
-        case Event.SYN, TcpState.CLOSED | TcpState.LISTEN:
+        case Event.SYN, TcpState.CLOSED | TcpState.LISTEN | TcpState.SYN_RECEIVED:
             return SYN_SENT
         case Event.SYN_ACK, TcpState.CLOSED | TcpState.LISTEN | TcpState.SYN_SENT:
             return SYN_RECEIVED
         case Event.SYN_ACK_AGAIN, TcpState.ESTABLISHED | TcpState.CLOSE_WAIT:
             return SYN_RECEIVED
-        case Event.ACK_OF_SYN, TcpState.SYN_SENT | TcpState.LISTEN:
+        case Event.ACK_OF_SYN, TcpState.SYN_SENT:
             return ESTABLISHED
+        case Event.ACK_OF_SYN, TcpState.LISTEN:
+            return SYN_RECEIVED
         case Event.DATA, TcpState.LISTEN | TcpState.SYN_SENT | TcpState.SYN_RECEIVED:
             return ESTABLISHED
         case Event.ACK_OF_FIN, TcpState.SYN_SENT | TcpState.SYN_RECEIVED | TcpState.ESTABLISHED:
@@ -53,6 +55,8 @@ def received(state: TcpState, event: Event) -> TcpState:
         case Event.SYN_ACK, TcpState.SYN_RECEIVED:
             return ESTABLISHED
         case Event.ACK_OF_SYN, TcpState.SYN_RECEIVED | TcpState.LISTEN:
+            return ESTABLISHED
+        case Event.DATA, TcpState.SYN_SENT:
             return ESTABLISHED
         case Event.ACK_OF_FIN, TcpState.FIN_WAIT_1:
             return FIN_WAIT_2

@@ -12,6 +12,7 @@ SYNACK_RTO = SECOND
 MOST_TURNS = 8
 LONGEST_RTO = 120 * SECOND
 LATE = SECOND // 4
+ANSWER = SECOND // 2
 
 
 def patience(turn: int) -> int:
@@ -25,20 +26,26 @@ class Answers:
 
     sent: list[int] = field(default_factory=list)
     turns: int = 0  # how often its timer sent the same again
-    asked: bool = False  # since the last, the SYN came again
+    asked: int | None = None  # when, since the last, the SYN came again
     acked: bool = False  # since the last, the ACK came again
 
     def again(self, ts: int, same: bool) -> None:
         """Take note of the same SYN+ACK again, or of another in its place."""
         if not same:
             self.turns = 0
-        elif not self.asked:
+        elif not self.answers_a_syn(ts):
             self.turns += 1
             while self.turns < MOST_TURNS and SYNACK_RTO << self.turns <= ts - self.sent[-1]:
                 self.turns += 1
             self.turns = min(self.turns, MOST_TURNS)
-        self.asked = self.acked = False
+        self.asked, self.acked = None, False
         self.sent.append(ts)
+
+    def answers_a_syn(self, ts: int) -> bool:
+        """Whether the SYN that came again is why it is sent: right behind it, or while no turn is due."""
+        if self.asked is None:
+            return False
+        return ts - self.asked <= ANSWER or ts - self.sent[-1] < SYNACK_RTO << self.turns
 
     def missing(self, now: int, timeout: int) -> tuple[int, bool] | None:
         """When the next was due, if it is overdue; and whether the server took an ACK (else it keeps nothing)."""

@@ -54,6 +54,11 @@ class End:
         self.scale = scale
         self.ip_id = 0
 
+    def next_id(self) -> int:
+        """The IPv4 identification of its next packet; IPv6 has none."""
+        self.ip_id = self.ip_id % 0xFFFF + 1
+        return self.ip_id if self.ip_version == 4 else 0
+
 
 class Exchange:
     """A conversation between a client and a server, segment by segment as the capture saw it."""
@@ -96,10 +101,18 @@ class Exchange:
         return self
 
     def again(self, index: int = -1) -> Self:
-        """The segment at `index` once more, as a host sends it again: the same numbers, later."""
+        """The segment at `index` once more, as a host sends it again: the same numbers, later, another id."""
         row = dict(self._rows[index])
         row["ts_ns"] = self._tick()
-        row["ip_id"] ^= 0x8000
+        row["ip_id"] = self._sender(row).next_id()
+        self._rows.append(row)
+        return self
+
+    def copy(self, index: int = -1, *, after_s: float = 0.00002) -> Self:
+        """The frame at `index` once more, as a mirror port shows it: the same packet, a hop further, at once."""
+        row = dict(self._rows[index])
+        row["ts_ns"] += round(after_s * 1e9)
+        row["ttl"] -= 1
         self._rows.append(row)
         return self
 
@@ -128,6 +141,10 @@ class Exchange:
             row["frame"] = index + 1
         return rows
 
+    def _sender(self, row: dict[str, Any]) -> End:
+        client = (row["src_ip"], row["src_port"]) == (self._client.ip, self._client.port)
+        return self._client if client else self._server
+
     def _tick(self) -> int:
         self.now_ns += self._step_ns
         return self.now_ns
@@ -150,7 +167,6 @@ class Exchange:
             source.next = max(source.next, start + payload + ("S" in flags) + ("F" in flags))
         acked = target.next if ack is None else ack
         ts_ns = self._tick()
-        source.ip_id = (source.ip_id + 1) & 0x7FFF
         row: dict[str, Any] = {
             "ts_ns": ts_ns,
             "src_ip": source.ip,
@@ -163,7 +179,7 @@ class Exchange:
             "dst_port": target.port,
             "window": source.window,
             "flags": bits,
-            "ip_id": source.ip_id if source.ip_version == 4 else 0,
+            "ip_id": source.next_id(),
             "mss": 1460 if "S" in flags else 0,
             "ip_version": source.ip_version,
             "ttl": 64,

@@ -42,7 +42,7 @@ ROOMS = {
     "generate": {"states", "errors", "core", "generate"},
     "host": {*WORDS, "core", "detect", "host"},
     "sockets": {"core", "tracker"},
-    "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "report", "export"},
+    "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "explain", "report", "export"},
     "cluster": {*WORDS, "core", "tracker", "capture", "detect", "pipeline", "cluster"},
 }
 """Which rooms of the package a room may import. What is not listed (cli, the package itself) may import every room;

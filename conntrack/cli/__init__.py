@@ -14,8 +14,10 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from conntrack.cli.errors import ExitCode, Settings, debug_option, guarded
+from conntrack.cli.examples import examples
 
 __all__ = ["main"]
 
@@ -59,7 +61,14 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"conntrack.cli.{cmd_name}").command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands and options, and files, for a file alone is a report."""
+        found = super().shell_complete(ctx, incomplete)
+        return found if incomplete.startswith("-") else [*found, CompletionItem(incomplete, type="file")]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing and not args:  # completing the first word
+            return super().parse_args(ctx, args)
         if not args:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(ExitCode.USAGE)
@@ -67,7 +76,7 @@ class _Commands(click.Group):
         first = next((at for at, argument in enumerate(args) if argument not in own), None)
         if first is not None and args[first] not in COMMANDS:
             close = get_close_matches(args[first], COMMANDS, n=1)
-            if close and not Path(args[first]).exists():
+            if close and not Path(args[first]).exists() and not ctx.resilient_parsing:
                 raise click.UsageError(f"no command and no file '{args[first]}'; did you mean '{close[0]}'?", ctx)
             args = [*args[:first], _DEFAULT, *args[first:]]
         return super().parse_args(ctx, args)
@@ -91,7 +100,9 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     cls=_Commands,
     subcommand_metavar="COMMAND | CAPTURE...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog='Completion: eval "$(_CTRACK_COMPLETE=bash_source ctrack)" (or zsh_source, fish_source).',
+    epilog=examples("report")
+    + '\n\nCompletion: eval "$(_CTRACK_COMPLETE=bash_source ctrack)" in ~/.bashrc (zsh_source in ~/.zshrc); for fish '
+    "_CTRACK_COMPLETE=fish_source ctrack > ~/.config/fish/completions/ctrack.fish.",
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @debug_option

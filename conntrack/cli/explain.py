@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conntrack.cli.errors import debug_option
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
@@ -21,7 +22,7 @@ from conntrack.cli.reading import (
     truncated_option,
 )
 from conntrack.errors import ConntrackError
-from conntrack.report import FORMATS, SUFFIXES
+from conntrack.report import STORY_FORMATS, STORY_SUFFIXES
 from conntrack.states import NO_TIME_NS
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class NotFoundError(ConntrackError):
     """There is no such connection in the capture (exit code 2)."""
 
 
-@click.command("explain", short_help="One connection, segment by segment.")
+@click.command("explain", short_help="One connection, segment by segment.", epilog=examples("explain"))
 @captures_argument
 @click.option("--flow", "flow_id", metavar="ID", type=click.IntRange(1), help="The connection with this flow_id.")
 @click.option(
@@ -53,7 +54,7 @@ class NotFoundError(ConntrackError):
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(FORMATS),
+    type=click.Choice(STORY_FORMATS),
     help="Text for people (default), or one JSON document with every segment.",
 )
 @output_option
@@ -78,7 +79,7 @@ def command(
     """
     if (flow_id is None) == (between is None):
         raise click.UsageError("name a connection by one of --flow ID and --between A:P B:P")
-    chosen = choose_format(format_, output_path, SUFFIXES, terminal="text", piped="text")
+    chosen = choose_format(format_, output_path, STORY_SUFFIXES, terminal="text", piped="text")
     check_profile(profile)
 
     from conntrack.explain import StoryTeller

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conntrack.cli.errors import debug_option
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     captures_argument,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("flows", short_help="One row a connection.")
+@click.command("flows", short_help="One row a connection.", epilog=examples("flows"))
 @captures_argument
 @click.option(
     "--format",

@@ -7,15 +7,19 @@ import json
 import click
 
 from conntrack.cli.errors import ExitCode, debug_option
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output
 from conntrack.generate import SCENARIOS
 
 __all__ = ["command"]
 
 _STORIES = "\b\nScenarios:\n" + "\n".join(f"  {name:16}  {story}" for name, story in SCENARIOS.items())
+_END = f"{_STORIES}\n\n{examples('generate')}"
 
 
-@click.command("generate", short_help="A made-up capture with known truth.", epilog=_STORIES)
+@click.command(
+    "generate", short_help="A made-up capture with known truth.", epilog=f"{_STORIES}\n\n{examples('generate')}"
+)
 @click.argument("out", metavar="OUT", type=click.Path(allow_dash=True))
 @click.option(
     "--scenario",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from conntrack.cli.errors import ExitCode, debug_option
+from conntrack.cli.errors import ExitCode, debug_option, say
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
+    Reading,
     captures_argument,
     check_profile,
     epoch_option,
@@ -18,6 +23,7 @@ from conntrack.cli.reading import (
     profile_option,
     truncated_option,
 )
+from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
 
 if TYPE_CHECKING:
@@ -29,13 +35,13 @@ __all__ = ["command"]
 _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, which needs numpy; a test compares them
 
 
-@click.command("report", short_help="Findings, then counts by state, services and time.")
+@click.command("report", short_help="Findings, then counts by state, services and time.", epilog=examples("report"))
 @captures_argument
 @click.option(
     "--format",
     "format_",
     type=click.Choice(FORMATS),
-    help="Text for people (default), or one JSON document (schema 1).",
+    help="Text for people (default), one JSON document (schema 1), or one HTML page that needs nothing else.",
 )
 @output_option
 @click.option("--fail-on", type=click.Choice(_SEVERITIES), help="Exit with 1 if a finding is at least this bad.")
@@ -64,24 +70,60 @@ def command(
 
     Which service is SYN-flooded, who leaks CLOSE_WAIT, which client runs out of ports to TIME_WAIT; each with its
     evidence, since when, the connections behind it, what would weaken it, and what to do next.
+
+    The HTML page has charts that zoom and a table of connections as well, and tells some of those behind the findings
+    segment by segment; for that the captures are read again, which a pipe does not allow.
     """
     chosen = choose_format(format_, output_path, SUFFIXES, terminal="text", piped="text")
+    if chosen == "html" and output_path in (None, "-") and sys.stdout is not None and sys.stdout.isatty():
+        raise click.UsageError("--format html: standard output is a terminal; give -o report.html")
 
     from conntrack.pipeline import Analysis, flow_batches
     from conntrack.tracker import Tracker
 
     check_profile(profile)
-    analysis = Analysis(_options(thresholds))
+    analysis = Analysis(_options(thresholds), choose=chosen == "html")
     with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
             for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
+            stopped = False
+            if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:
+                report, stopped = _with_ladders(report, captures, profile)
             output.write_text(_render(report, chosen, output, epoch=epoch))
         code = reading.finish(allow_truncated=allow_truncated)
+    if stopped:
+        return ExitCode.INTERRUPTED
     if code == ExitCode.DONE and fail_on is not None and _worst(report) >= _SEVERITIES.index(fail_on):
         return ExitCode.FINDINGS
     return code
+
+
+def _with_ladders(report: Report, captures: tuple[str, ...], profile: str) -> tuple[Report, bool]:
+    """Return the report with the stories behind its findings, and whether Ctrl-C ended the reading for them.
+
+    Then, and where the captures cannot be read again, the report is what it was.
+    """
+    from conntrack.pipeline import look_again
+
+    readings: list[Reading] = []
+
+    @contextmanager
+    def reopen() -> Iterator[Reading]:
+        with open_reading(captures) as reading:
+            readings.append(reading)
+            yield reading
+
+    try:
+        told = look_again(report, reopen, profile=profile)
+    except ConntrackError as error:
+        say(f"{error}; the page has no ladders")
+        return report, False
+    if any(reading.interrupted for reading in readings):
+        say("interrupted; the page has no ladders, everything else is complete")
+        return report, True
+    return told, False
 
 
 def _render(report: Report, format_: str, output: Output, *, epoch: bool) -> str:
@@ -89,6 +131,8 @@ def _render(report: Report, format_: str, output: Output, *, epoch: bool) -> str
         from conntrack.report.json import render_json
 
         return render_json(report, epoch=epoch)
+    if format_ == "html":
+        return report.to_html(epoch=epoch)
     from conntrack.report.text import render_text
 
     return render_text(report, width=output.width, color=output.color, ascii_only=not output.shows("▁█"), epoch=epoch)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from conntrack.cli.errors import debug_option, say
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_ROWS = 65_536
-"""Most rows turned into text at a time: about 10 MB."""
+_ROWS = 8_192
+"""Most rows turned into text at a time: about a megabyte."""
 _FEW = 1_024
 """Fewer rows than this are kept until there are more: a call for each of many instants costs more than their rows."""
 
 
-@click.command("sockets", short_help="What ss -tan showed at an instant.")
+@click.command("sockets", short_help="What ss -tan showed at an instant.", epilog=examples("sockets"))
 @captures_argument
 @click.option(
     "--at",
@@ -109,13 +110,15 @@ def _answers(
     from conntrack.sockets import segments_of_host, sockets_at
 
     info = reading.capture.info
-    batches = iter(reading)
+    seen: list[bool] = []
+    batches = iter(reading) if host is None else _watch(reading, host, seen)
     first = next(batches, None)  # a time of day is on its day
     batches = batches if first is None else chain((first,), batches)
     if times:
         instants = [_instant(text, info.first_ts_ns or 0) for text in times]
         yield from sockets_at(batches, tracker, instants, host=host)
         _say_what_is_outside(instants, info, epoch=epoch)
+        _say_who_is_not_there(host, seen)
         return
     for segments in batches if host is None else segments_of_host(batches, host):
         tracker.process(segments)
@@ -125,6 +128,24 @@ def _answers(
         _say_what_is_outside([], info, epoch=epoch)
     else:
         yield info.last_ts_ns, tracker.sockets(info.last_ts_ns, host=host)
+        _say_who_is_not_there(host, seen)
+
+
+def _watch(batches: Iterable[Rows], host: tuple[bytes, int], seen: list[bool]) -> Iterator[Rows]:
+    """Hand on batches of segments; put something into `seen` when one is of that host."""
+    from conntrack.sockets import has_host
+
+    for segments in batches:
+        if not seen and has_host(segments, host):
+            seen.append(True)
+        yield segments
+
+
+def _say_who_is_not_there(host: tuple[bytes, int] | None, seen: Sequence[bool]) -> None:
+    if host is not None and not seen:
+        from conntrack.addresses import ip_text
+
+        say(f"--host: no segment of {ip_text(*host)} in what was read; 'ctrack report' lists the services")
 
 
 def _instant(text: str, first_ts_ns: int) -> int:
@@ -186,7 +207,10 @@ class _View:
         if self._rows is not None and self._kept:
             import numpy as np
 
-            self._write(self._rows, np.concatenate(self._kept))
+            rows = self._kept[0]
+            if len(self._kept) > 1:  # as bytes: numpy would join structs field by field
+                rows = np.concatenate([part.view(f"V{part.itemsize}") for part in self._kept]).view(rows.dtype)
+            self._write(self._rows, rows)
             self._kept.clear()
             self._kept_rows = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from conntrack.cli.errors import ExitCode, debug_option
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 
 __all__ = ["command"]
@@ -13,7 +14,7 @@ _FORMATS = ("text", "markdown")
 _SUFFIXES = {".txt": "text", ".md": "markdown"}
 
 
-@click.command("states", short_help="The state machine, with reasons and sources.")
+@click.command("states", short_help="The state machine, with reasons and sources.", epilog=examples("states"))
 @click.option(
     "--format", "format_", type=click.Choice(_FORMATS), help="The rules as text (default), or the table as Markdown."
 )

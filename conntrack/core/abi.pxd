@@ -26,8 +26,7 @@ cdef struct SegmentRecord:  # one decoded TCP segment, 96 bytes
     uint8_t options         # SEGMENT_HAS_*
     uint32_t tag            # of the network it was on: VLAN ids, tunnel id (capture.linklayer has how), 0 for none
     uint16_t path           # number of the outer path (layers and outer addresses) that it came by, 0 for plain frames
-    uint8_t copies          # 1 if the capture has the same frame before, within a few milliseconds
-    uint8_t pad0
+    uint8_t pad0[2]
 
 
 cdef enum:                  # SegmentRecord.options

@@ -1,4 +1,4 @@
-"""What rows add to the counts of their services, as keys of a Tally: handshakes and what became of them, and fates.
+"""What rows add to the counts of their services, as keys of a Tally: slow handshakes, and fates.
 
 Decides nothing: which counts are too many is for detect/. Groups are the numbers of the rows' services, negative where
 a service has none; such rows are left out.
@@ -10,17 +10,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from .abi cimport FlowRecord
-from .expand cimport END_REFUSED
 from .grid cimport FAR, Grid, grid_of, tally_key
+from .life cimport EXPIRED
 from .live cimport FLAG_MIDSTREAM
 
 from .abi import flow_bytes
-
-cpdef enum Attempt:  # columns of the count of handshakes begun
-    IN_TIME
-    LATE
-    REFUSED
-    FAILED
 
 cpdef enum Slow:  # columns of the grid of handshakes that took long or failed
     OPENED
@@ -28,6 +22,7 @@ cpdef enum Slow:  # columns of the grid of handshakes that took long or failed
     ABANDONED
     ABANDONED_OVER
     ONE_SYNACK
+    REPEATED
     SYNACK_AGAIN
     SYN_AGAIN
     UNANSWERED
@@ -44,20 +39,13 @@ cdef enum:
 
 
 cdef struct Events:
-    uint64_t* attempts
     uint64_t* slow
     uint64_t* again
     int64_t* repeats
     int64_t* behind
-    Py_ssize_t n_attempts
     Py_ssize_t n_slow
     Py_ssize_t n_again
     Py_ssize_t n_behind
-
-
-cdef inline void _attempt(Events* e, const Grid* grid, uint64_t group, uint64_t time, int column) noexcept nogil:
-    e.attempts[e.n_attempts] = tally_key(grid, group, time, column)
-    e.n_attempts += 1
 
 
 cdef inline void _slow(Events* e, const Grid* grid, uint64_t group, uint64_t time, int column) noexcept nogil:
@@ -65,107 +53,87 @@ cdef inline void _slow(Events* e, const Grid* grid, uint64_t group, uint64_t tim
     e.n_slow += 1
 
 
-cdef void _failed(
-    Events* e, const Grid* attempts, const Grid* grid, const FlowRecord* row, Py_ssize_t i, uint64_t group,
-    uint64_t begun, uint64_t wait, uint64_t timeout,
+cdef void _handshake(
+    Events* e, const Grid* grid, const FlowRecord* row, Py_ssize_t i, uint64_t group, bint open, uint64_t wait,
+    uint64_t timeout,
 ) noexcept nogil:
-    # A handshake that took long or failed.
     cdef uint64_t synack = row.synack_ts_ns
     cdef uint64_t reset = row.reset_ts_ns
-    cdef bint established = <uint64_t>row.established_ts_ns != FAR
-    # A segment that is neither SYN nor RST proves that its sender was past the handshake (one-sided captures).
-    cdef bint proven = (
-        established
-        or row.client_packets > <uint64_t>row.client_syns + row.client_rsts
-        or row.server_packets > <uint64_t>row.server_syns + row.server_rsts
-    )
-    if not established:
-        _attempt(e, attempts, group, begun, IN_TIME if proven else REFUSED if row.end_reason == END_REFUSED else FAILED)
     cdef uint64_t end
-    if synack != FAR:
+    if synack == FAR:
+        if open or reset != FAR or row.server_packets:
+            return
+        _slow(e, grid, group, row.syn_ts_ns, UNANSWERED)
+        if row.client_syns > 1:
+            return
+        _slow(e, grid, group, row.syn_ts_ns, ONCE)
+    else:
         end = min(min(<uint64_t>row.established_ts_ns, reset), min(<uint64_t>row.closed_ts_ns, synack + timeout))
-        if (proven and not established) or end < synack + wait:
+        if row.server_state_evidence == EXPIRED:
+            end = min(end, <uint64_t>row.server_since_ts_ns)  # the server gave it up, or kept nothing (a SYN cookie)
+        if open and <uint64_t>row.established_ts_ns == FAR:
             return
-        _slow(e, grid, group, synack, OPENED)
-        _slow(e, grid, group, end, OVER)
-        if proven or reset != FAR:
+        if end > synack:
+            _slow(e, grid, group, synack, OPENED)
+            _slow(e, grid, group, end, OVER)
+        if open or reset != FAR:
             return
-        _slow(e, grid, group, synack + wait, ABANDONED)
-        _slow(e, grid, group, end, ABANDONED_OVER)
         if row.client_syns > 1:
             _slow(e, grid, group, synack + wait, SYN_AGAIN)
         if row.server_syns <= 1:
             _slow(e, grid, group, synack + wait, ONE_SYNACK)
         else:
+            _slow(e, grid, group, synack + wait, REPEATED)
             e.again[e.n_again] = tally_key(grid, group, synack + wait, SYNACK_AGAIN)
             e.repeats[e.n_again] = <int64_t>row.server_syns - 1
             e.n_again += 1
-    else:
-        if proven or reset != FAR:
-            return
-        _slow(e, grid, group, begun, UNANSWERED)
-        if row.client_syns > 1:
-            return
-        _slow(e, grid, group, begun, ONCE)
+        if end > synack + wait:
+            _slow(e, grid, group, synack + wait, ABANDONED)
+            _slow(e, grid, group, end, ABANDONED_OVER)
     e.behind[e.n_behind] = i
     e.n_behind += 1
 
 
 def handshakes(
-    flows, const int64_t[::1] groups not None, uint64_t wait_ns, uint64_t timeout_ns,
-    uint64_t attempt_step_ns, uint64_t slow_step_ns,
+    flows, const int64_t[::1] picks not None, const int64_t[::1] groups not None, const uint8_t[::1] opened not None,
+    uint64_t wait_ns, uint64_t timeout_ns, uint64_t step_ns,
 ):
-    """Return what the handshakes of connections count for: (attempts, slow, again, repeats, behind).
-
-    Connections that were open before the capture began count for nothing.
+    """Return what handshakes that took long or failed count for: (slow, again, repeats, behind).
 
     Args:
-        flows, groups: FLOW_DTYPE and int64, shape (n,).
+        flows: FLOW_DTYPE, shape (n,).
+        picks, groups, opened: which rows, their services (none negative), and whether anybody got past the handshake;
+            int64, int64 and uint8, shape (m,).
         wait_ns: what takes longer is late, or slow.
-        timeout_ns: how long a server keeps a half-open connection.
-        attempt_step_ns, slow_step_ns: steps of the two grids.
+        timeout_ns: how long a server keeps a half-open connection at most.
+        step_ns: step of the grid.
 
     Returns:
-        attempts, slow: uint64 keys of a Tally with columns Attempt and Slow, each for one.
+        slow: uint64 keys of a Tally with columns Slow, each for one.
         again, repeats: keys of column SYNACK_AGAIN, and for how many each is (int64).
-        behind: int64, rows that were abandoned, or whose one SYN nobody answered.
+        behind: int64, which of the picks were abandoned, or one SYN that nobody answered.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
-    cdef Py_ssize_t n = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    if groups.shape[0] != n or not attempt_step_ns or not slow_step_ns:
-        raise ValueError(f"expected {n} groups and two steps, got {groups.shape[0]}")
-    attempts, again = np.empty(n + 1, np.uint64), np.empty(n + 1, np.uint64)
-    slow = np.empty(SLOW_KEYS * n + 1, np.uint64)
+    cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
+    cdef Py_ssize_t n = picks.shape[0]
+    if groups.shape[0] != n or opened.shape[0] != n or not step_ns:
+        raise ValueError(f"expected {n} groups and a step, got {groups.shape[0]}")
+    if n and not 0 <= np.min(picks) <= np.max(picks) < total:
+        raise IndexError(f"picks are not all in the {total} rows")
+    again, slow = np.empty(n + 1, np.uint64), np.empty(SLOW_KEYS * n + 1, np.uint64)
     repeats, behind = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
-    cdef uint64_t[::1] attempt_keys = attempts
     cdef uint64_t[::1] slow_keys = slow
     cdef uint64_t[::1] again_keys = again
     cdef int64_t[::1] repeat_counts = repeats
-    cdef int64_t[::1] behind_rows = behind
-    cdef Events e = Events(
-        &attempt_keys[0], &slow_keys[0], &again_keys[0], &repeat_counts[0], &behind_rows[0], 0, 0, 0, 0
-    )
-    cdef Grid attempt_grid = grid_of(attempt_step_ns)
-    cdef Grid slow_grid = grid_of(slow_step_ns)
-    cdef uint64_t begun, synack, established
+    cdef int64_t[::1] behind_picks = behind
+    cdef Events e = Events(&slow_keys[0], &again_keys[0], &repeat_counts[0], &behind_picks[0], 0, 0, 0)
+    cdef Grid grid = grid_of(step_ns)
     cdef Py_ssize_t i
     with nogil:
         for i in range(n):
-            synack = rows[i].synack_ts_ns
-            established = rows[i].established_ts_ns
-            begun = min(<uint64_t>rows[i].syn_ts_ns, synack)
-            if begun == FAR or groups[i] < 0:
-                continue
-            if established != FAR:
-                _attempt(&e, &attempt_grid, groups[i], begun, IN_TIME if established < begun + wait_ns else LATE)
-                if established < begun + wait_ns or established < synack + wait_ns:
-                    continue
-            _failed(&e, &attempt_grid, &slow_grid, &rows[i], i, groups[i], begun, wait_ns, timeout_ns)
-    return (
-        attempts[: e.n_attempts].copy(), slow[: e.n_slow].copy(), again[: e.n_again].copy(),
-        repeats[: e.n_again].copy(), behind[: e.n_behind],
-    )
+            _handshake(&e, &grid, &rows[picks[i]], i, groups[i], opened[i], wait_ns, timeout_ns)
+    return slow[: e.n_slow], again[: e.n_again], repeats[: e.n_again], behind[: e.n_behind]
 
 
 def fates(flows, const int64_t[::1] groups not None, int64_t[:, ::1] sums not None):
@@ -220,18 +188,4 @@ def fates(flows, const int64_t[::1] groups not None, int64_t[:, ::1] sums not No
             sums[groups[i], 1] += row.server_payload_bytes
             sums[groups[i], 2] += row.client_retransmits
             sums[groups[i], 3] += row.server_retransmits
-    return fates[:n_fates].copy(), handshakes[:n_handshakes].copy()
-
-
-def count(const int64_t[::1] groups not None, int64_t[::1] counts not None):
-    """Add 1 to the count of each group (int64, shape (n,); below 0 is none).
-
-    Raises:
-        IndexError: a group is not in `counts`; those before it were counted.
-    """
-    cdef Py_ssize_t i
-    for i in range(groups.shape[0]):
-        if groups[i] >= counts.shape[0]:
-            raise IndexError(f"group {groups[i]} is not among {counts.shape[0]}")
-        if groups[i] >= 0:
-            counts[groups[i]] += 1
+    return fates[:n_fates], handshakes[:n_handshakes]

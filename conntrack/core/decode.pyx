@@ -453,8 +453,7 @@ cdef int decode_frame(
     segment.wire_bytes = on_wire
     segment.tag = 0
     segment.path = 0
-    segment.copies = 0
-    segment.pad0 = 0
+    segment.pad0[0] = segment.pad0[1] = 0
     if link_type == LINK_ETHERNET and captured >= STRAIGHT_BYTES:
         ethertype = big16(frame + 12)
         if ethertype == ETHERTYPE_IPV4 and ip[0] == 0x45 and big16(ip + 6) & 0x3FFF == 0:

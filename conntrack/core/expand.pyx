@@ -6,12 +6,14 @@ Changes nothing; the live layout is in live.pxd, the row in abi.pxd.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from .copies cimport payload_of
 from .life cimport (
     HISTORY_LETTERS, NO_TIME, RESET_BY, RESET_WHEN, established_ts, is_over, since_ts, synack_ts,
 )
 from .live cimport (
-    FIN_TAKEN, FLAG_FAST_OPEN, FLAG_MIDSTREAM, FLAG_ONE_SIDED, FLAG_SIMULTANEOUS_OPEN, FLAGS_EXPORTED, HEAD_COUNT,
-    HEAD_LETTERS, MARK_DIRECTION, MARK_V6, SAW_SYN, SAW_SYN_ACK, Closing, Trouble,
+    ACKED, FIN_TAKEN, FINS_CROSSED, FLAG_FAST_OPEN, FLAG_MIDSTREAM, FLAG_ONE_SIDED, FLAG_REUSED_BY_RFC6191,
+    FLAG_REUSED_TIME_WAIT, FLAG_SIMULTANEOUS_OPEN, FLAGS_EXPORTED, HEAD_COUNT, HEAD_LETTERS, MARK_DIRECTION, MARK_V6,
+    REUSE_BY_RFC6191, SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, Closing, FirstSeen, Trouble,
 )
 
 cdef enum:                      # states.ClosedBy
@@ -103,14 +105,12 @@ cdef int _closed_by(const Closing* c, int reset_by) noexcept nogil:
     return BY_BOTH
 
 
-cdef int _completeness(const FlowRecord* out, bint refused) noexcept nogil:
-    # Wireshark's bits (packet-tcp.c): ACK is a segment with ACK, without SYN and payload, so a bare FIN too, and the
-    # RST that refuses a SYN; DATA is payload of a segment with ACK and without SYN, or of a SYN. The history has most.
-    cdef int bits = 0
-    cdef bint[2] payload
+cdef int _completeness(const FlowRecord* out, bint bare_ack) noexcept nogil:
+    # Wireshark's bits (packet-tcp.c): ACK is a segment with ACK, without SYN and payload, be it a FIN or a RST; DATA is
+    # payload of a segment with ACK and without SYN, or of a SYN. The history has most.
+    cdef int bits = HAS_ACK if bare_ack else 0
     cdef uint8_t letter
     cdef size_t i
-    payload[0] = payload[1] = False
     for i in range(sizeof(out.history)):
         letter = out.history[i]
         if letter == 0:
@@ -123,15 +123,10 @@ cdef int _completeness(const FlowRecord* out, bint refused) noexcept nogil:
             bits |= HAS_ACK
         elif letter == b"D" or letter == b"d":
             bits |= HAS_DATA
-            payload[letter == b"d"] = True
     if out.client_fins + out.server_fins:
         bits |= HAS_FIN
-        if (out.client_fins and not payload[0]) or (out.server_fins and not payload[1]):
-            bits |= HAS_ACK
     if out.client_rsts + out.server_rsts:
         bits |= HAS_RST
-        if refused and bits & (HAS_SYN | HAS_SYN_ACK) == HAS_SYN:
-            bits |= HAS_ACK                             # a SYN_SENT takes no other (judge.pyx, _rst_counts)
     if out.flags & FLAG_FAST_OPEN:
         bits |= HAS_DATA
     return bits
@@ -141,6 +136,7 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
     """Write the connection `f` to `out`; `end_reason` other than OPEN_AT_END is kept as it is."""
     cdef Closing* c
     cdef Trouble* x
+    cdef const FirstSeen* first = &t.firsts[f - t.flows]
     cdef int reset_by = 0
     cdef int reset_when = 0
     cdef bint over = is_over(t, f)
@@ -159,6 +155,13 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
     out.server_state_evidence = (f.marks >> 6) & 3
     out.direction_evidence = (f.marks >> MARK_DIRECTION) & 3
     out.flags = f.flags & FLAGS_EXPORTED
+    out.tag = first.tag
+    out.path = first.path
+    out.client_syn_window = first.syn_window
+    out.client_mss = first.mss
+    out.client_ttl = first.ttl
+    out.client_window_scale = first.window_scale
+    out.client_options = first.options
     out.first_ts_ns = f.first_ts_ns
     out.last_ts_ns = f.last_ts_ns
     out.syn_ts_ns = f.first_ts_ns if f.flags & SAW_SYN and out.direction_evidence == 0 else NO_TIME
@@ -170,10 +173,10 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
     out.server_fin_received_ts_ns = _fin_taken(t, f, 1)
     out.client_packets = f.packets[0]
     out.server_packets = f.packets[1]
-    out.client_payload_bytes = out.client_unique_bytes = f.payload_bytes[0]
-    out.server_payload_bytes = out.server_unique_bytes = f.payload_bytes[1]
-    out.client_wire_bytes = f.payload_bytes[0] + f.header_bytes[0]
-    out.server_wire_bytes = f.payload_bytes[1] + f.header_bytes[1]
+    out.client_payload_bytes = out.client_unique_bytes = payload_of(f, 0)
+    out.server_payload_bytes = out.server_unique_bytes = payload_of(f, 1)
+    out.client_wire_bytes = payload_of(f, 0) + f.header_bytes[0]
+    out.server_wire_bytes = payload_of(f, 1) + f.header_bytes[1]
     out.client_isn = f.iss[0]
     out.server_isn = f.iss[1]
     out.client_syns = f.flags & SAW_SYN != 0
@@ -199,8 +202,10 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
         x = &t.troubles[f.trouble]
         out.client_wire_bytes += <uint64_t>x.header_wraps[0] << 32
         out.server_wire_bytes += <uint64_t>x.header_wraps[1] << 32
-        out.client_unique_bytes -= _at_most(x.retransmitted_bytes[0], f.payload_bytes[0])
-        out.server_unique_bytes -= _at_most(x.retransmitted_bytes[1], f.payload_bytes[1])
+        out.client_unique_bytes -= _at_most(x.retransmitted_bytes[0], payload_of(f, 0))
+        out.server_unique_bytes -= _at_most(x.retransmitted_bytes[1], payload_of(f, 1))
+        out.client_duplicates = x.duplicates[0]
+        out.server_duplicates = x.duplicates[1]
         out.client_gap_bytes = x.gap_bytes[0]
         out.server_gap_bytes = x.gap_bytes[1]
         out.client_retransmits = x.retransmits[0]
@@ -218,7 +223,11 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
         out.half_close_payload_ts_ns = x.half_close_payload_ts_ns
         out.half_close_payload_bytes = x.half_close_payload_bytes
         out.reused_age_ns = x.reused_age_ns
-        if x.fins_crossed:
+        if x.reused_age_ns != NO_TIME:
+            out.flags |= FLAG_REUSED_TIME_WAIT
+            if x.marks & REUSE_BY_RFC6191:
+                out.flags |= FLAG_REUSED_BY_RFC6191
+        if x.marks & FINS_CROSSED:
             out.closed_by = BY_BOTH
     if over:
         out.closed_ts_ns = out.client_since_ts_ns
@@ -226,7 +235,7 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
             out.closed_ts_ns = out.server_since_ts_ns
     if not f.flags & (SAW_SYN | SAW_SYN_ACK):
         out.flags |= FLAG_MIDSTREAM
-    if (f.packets[1] == 0 and f.ack[0]) or (f.packets[0] == 0 and f.packets[1]):
+    if (f.packets[1] == 0 and f.flags & ACKED) or (f.packets[0] == 0 and f.packets[1]):
         out.flags |= FLAG_ONE_SIDED
     if end_reason != OPEN_AT_END:
         out.end_reason = end_reason
@@ -238,4 +247,4 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
     elif over:
         out.end_reason = END_TIMEOUT
     _put_history(t, f, out)
-    out.completeness = _completeness(out, reset_by == 2 and reset_when == 1)
+    out.completeness = _completeness(out, f.flags & SAW_BARE_ACK != 0)

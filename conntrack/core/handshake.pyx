@@ -8,15 +8,27 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .life cimport (
     ACTIVE_OPEN, EVENT_SYN, EVENT_SYN_ACK, EVENT_SYN_ACK_AGAIN, INFERRED, LETTER_SYN, LETTER_SYN_ACK, NO_TIME, OPENING,
-    OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, move, set_synack_ts, synack_ts, trait, trouble_of,
+    OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, established_ts, move, set_synack_ts, synack_ts, trait,
+    trouble_of,
 )
 from .live cimport (
-    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN, MOST_TURNS,
-    SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, SYNACK_ASKED, Trouble,
+    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN, MOST_TURNS, NO_DELAY,
+    OTHER_ISS, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, FirstSeen, Trouble,
 )
-from .seqnum cimport seq_le, seq_max
-from .sides cimport LARGEST_SCALE, is_known, set_scale
+from .seqnum cimport seq_le
+from .sides cimport LARGEST_SCALE, has_acked, is_known, note_ack, set_scale
 from .stream cimport count_retransmit
+
+cdef enum:
+    ANSWER_NS = 500000000       # how long a server may leave a repeated SYN unanswered (Linux tcp_invalid_ratelimit)
+
+
+cdef void note_syn(FirstSeen* first, const SegmentRecord* s) noexcept nogil:
+    first.syn_window = s.window
+    first.mss = s.mss
+    first.ttl = s.ttl
+    first.window_scale = s.window_scale
+    first.options = s.options
 
 
 cdef void _take_options(LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
@@ -42,17 +54,26 @@ cdef void _begin_side(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
 cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
     cdef int peer = 1 - side
     cdef Trouble* x
-    if first and (trait(t, f, side) & (PASSIVE | OVER) or trait(t, f, side) & ACTIVE_OPEN and not f.flags & SAW_SYN
-                  and s.seq == f.iss[side]):
+    cdef bint split = side == 1 and trait(t, f, 0) & ACTIVE_OPEN and f.flags & SAW_SYN and not f.flags & SAW_SYN_ACK \
+        and trait(t, f, 1) & (OPENING | ACTIVE_OPEN) == OPENING
+    if split:                                           # an ACK came before its SYN: only the SYN opens (section 3.5)
+        f.established_after_ns = <uint32_t>NO_DELAY
+        if f.trouble:
+            t.troubles[f.trouble].established_ts_ns = NO_TIME
+    if split or first and (trait(t, f, side) & (PASSIVE | OVER) or trait(t, f, side) & ACTIVE_OPEN
+                           and not f.flags & SAW_SYN and s.seq == f.iss[side]):
         if trait(t, f, side) & ACTIVE_OPEN:
             # The SYN+ACK came first in the file: this is the SYN that it answers.
-            f.flags |= SAW_SYN if side == 0 else 0
+            if side == 0:
+                f.flags |= SAW_SYN
+                note_syn(&t.firsts[f - t.flows], s)
             _begin_side(t, f, s, side)
             return
         if trait(t, f, peer) & OPENING:
             f.flags |= FLAG_SIMULTANEOUS_OPEN
         if side == 0:
             f.flags |= SAW_SYN
+            note_syn(&t.firsts[f - t.flows], s)
         else:
             add_letter(t, f, LETTER_SYN + side)
         if s.payload_bytes:
@@ -64,7 +85,7 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
     x = trouble_of(t, f)
     x.more_syns[side] += 1
     if s.seq == f.iss[side]:
-        x.synack_news |= SYNACK_ASKED
+        x.synack_asked_ts_ns = s.ts_ns
         count_retransmit(t, f, side, s.payload_bytes, True)
         return
     x.pending_role = <uint8_t>(side + 1)
@@ -75,16 +96,30 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
 
 cdef void _note_answer(Tables* t, LiveFlow* f, const SegmentRecord* s, Trouble* x, bint same) noexcept nogil:
     # A SYN+ACK beyond the first: which turn of the server's timer it was. What answers a SYN that came again starts the
-    # timer again and is no turn (Linux tcp_check_req); where the capture lacks some, the time gone says how many.
-    cdef int64_t last = synack_ts(t, f) if x.synack_again_ts_ns == NO_TIME else x.synack_again_ts_ns
+    # timer again and is no turn (Linux tcp_check_req): it comes before that is due, or right behind the SYN. One that
+    # comes later is a turn; the SYN was lost on the way, or was one of too many (tcp_oow_rate_limited). Where the
+    # capture lacks some, the time gone says how many.
+    cdef int64_t last = synack_ts(t, f) if x.second_timer_ts_ns == NO_TIME else x.second_timer_ts_ns
+    cdef int64_t waited = s.ts_ns - last
     if not same:
         x.synack_turns = 0
-    elif not x.synack_news & SYNACK_ASKED and x.synack_turns < MOST_TURNS:
+    elif x.synack_turns < MOST_TURNS and (x.synack_asked_ts_ns == NO_TIME or (
+            s.ts_ns - x.synack_asked_ts_ns > ANSWER_NS and waited >= t.synack_rto_ns << x.synack_turns)):
         x.synack_turns += 1
-        while x.synack_turns < MOST_TURNS and 0 < t.synack_rto_ns << x.synack_turns <= s.ts_ns - last:
+        while x.synack_turns < MOST_TURNS and 0 < t.synack_rto_ns << x.synack_turns <= waited:
             x.synack_turns += 1
-    x.synack_news = 0
-    x.synack_again_ts_ns = s.ts_ns
+    x.synack_acked = 0
+    x.synack_asked_ts_ns = NO_TIME
+    x.second_timer_ts_ns = s.ts_ns
+
+
+cdef int64_t _server_rtt_ns(Tables* t, LiveFlow* f, const Trouble* x) noexcept nogil:
+    # From the capture point to the server and back: a SYN+ACK that comes sooner after the client's ACK was sent before
+    # that arrived. Where the SYN was repeated it is not known which was answered; less than its timer, then.
+    cdef int64_t rtt = synack_ts(t, f) - f.first_ts_ns
+    if not f.flags & SAW_SYN or rtt < 0:
+        return 0
+    return t.synack_rto_ns // 2 if x.more_syns[0] and 0 < t.synack_rto_ns // 2 < rtt else rtt
 
 
 cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
@@ -123,7 +158,7 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             add_letter(t, f, LETTER_SYN_ACK + side)
         move(t, f, SENT, EVENT_SYN_ACK, side, s.ts_ns, SEEN)
         move(t, f, RECEIVED, EVENT_SYN_ACK, peer, s.ts_ns, SEEN)
-        if f.flags & FLAG_SIMULTANEOUS_OPEN and f.ack[peer] == f.iss[side] + 1:
+        if f.flags & FLAG_SIMULTANEOUS_OPEN and has_acked(f, peer) and f.ack[peer] == f.iss[side] + 1:
             # The peer's SYN+ACK is on its way, or has come: figure 7, last lines.
             move(t, f, RECEIVED, EVENT_SYN_ACK, side, s.ts_ns, INFERRED)
     else:
@@ -135,11 +170,12 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             if s.seq != f.iss[side]:
                 _begin_side(t, f, s, side)
             move(t, f, SENT, EVENT_SYN_ACK, side, s.ts_ns, SEEN)
-            f.ack[side] = s.ack if not f.ack[side] else seq_max(f.ack[side], s.ack)
+            note_ack(f, side, s.ack)
             return
         if s.seq != f.iss[side]:
             if side == 1 and trait(t, f, side) & OPENING:   # two that differ: the client's ACK will choose
-                x.other_iss = f.iss[side]
+                x.stray_seq = f.iss[side]
+                x.marks |= OTHER_ISS
                 _begin_side(t, f, s, side)
                 _note_answer(t, f, s, x, False)
             return
@@ -147,7 +183,7 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
         if side == 1:
             _note_answer(t, f, s, x, True)
         if side == 1 and f.flags & SAW_ACK_OF_SYN and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes \
-                and seq_le(f.ack[side], s.ack):
+                and seq_le(f.ack[side], s.ack) and s.ts_ns - established_ts(t, f) >= _server_rtt_ns(t, f, x):
             # The server has forgotten the client's ACK, and all that came with it (it has acknowledged none of that).
             f.flags |= FLAG_ACCEPT_QUEUE
             f.flags &= ~(<uint32_t>FIN_TAKEN << peer)
@@ -155,4 +191,4 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             x.ranges[peer] = 0
             move(t, f, SENT, EVENT_SYN_ACK_AGAIN, side, s.ts_ns, SEEN)
             move(t, f, RECEIVED, EVENT_SYN_ACK_AGAIN, peer, s.ts_ns, SEEN)
-    f.ack[side] = s.ack if not f.ack[side] else seq_max(f.ack[side], s.ack)
+    note_ack(f, side, s.ack)

@@ -86,8 +86,13 @@ cdef inline bint is_over(const Tables* t, LiveFlow* f) noexcept nogil:
     return (client | server) & OVER and client & (OVER | PASSIVE) and server & (OVER | PASSIVE)
 
 
-cdef inline bint is_forgotten(const Tables* t, LiveFlow* f) noexcept nogil:
-    return is_over(t, f) and t.now_ns - f.last_ts_ns > t.two_msl_ns
+cdef inline bint is_forgotten(const Tables* t, LiveFlow* f, int64_t now_ns) noexcept nogil:
+    return is_over(t, f) and now_ns - f.last_ts_ns > t.two_msl_ns
+
+
+cdef inline bint may_expire(const Tables* t, const LiveFlow* f, int64_t now_ns) noexcept nogil:
+    # None of its times is before its first segment's (step.pyx).
+    return now_ns - f.first_ts_ns > t.least_timeout_ns
 
 
 cdef inline uint32_t take(Pool* pool, const uint32_t* free_list) noexcept nogil:
@@ -113,6 +118,7 @@ cdef void set_synack_ts(Tables* t, LiveFlow* f, int64_t ts) noexcept nogil
 cdef void set_established_ts(Tables* t, LiveFlow* f, int64_t ts) noexcept nogil
 cdef int64_t since_ts(Tables* t, LiveFlow* f, int side) noexcept nogil
 cdef bint move(Tables* t, LiveFlow* f, int role, int event, int side, int64_t ts, int evidence) noexcept nogil
-cdef void expire(Tables* t, LiveFlow* f) noexcept nogil
+cdef void expire(Tables* t, LiveFlow* f, int64_t now_ns) noexcept nogil
+cdef int64_t* timer_of(Tables* t, LiveFlow* f, int side) noexcept nogil
 cdef void add_letter(Tables* t, LiveFlow* f, int letter) noexcept nogil
 cdef void add_head_letter(Tables* t, LiveFlow* f, int side, bint payload) noexcept nogil

@@ -7,7 +7,7 @@ record has parts at all, are in live.pxd. All of it is one record at a time, wit
 from libc.string cimport memset
 
 from .live cimport (
-    FLAG_HISTORY_CUT, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, HEAD_LETTERS, MARK_V6, NO_DELAY, SYNACK_ACKED,
+    FLAG_HISTORY_CUT, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, HEAD_LETTERS, MARK_V6, NO_DELAY,
 )
 
 cdef enum:                      # how late a timer of a host may be: Linux rounds up by as much as an eighth
@@ -50,7 +50,9 @@ cdef Trouble* trouble_of(Tables* t, LiveFlow* f) noexcept nogil:
         x.edge[1] = f.snd_nxt[1]
         x.pending_ts_ns = x.synack_ts_ns = x.established_ts_ns = NO_TIME
         x.fin_taken_ts_ns[0] = x.fin_taken_ts_ns[1] = NO_TIME
-        x.half_close_payload_ts_ns = x.reused_age_ns = x.synack_again_ts_ns = NO_TIME
+        x.half_close_payload_ts_ns = x.reused_age_ns = x.second_timer_ts_ns = NO_TIME
+        x.synack_asked_ts_ns = NO_TIME
+        x.recent_ids[0] = x.recent_ids[1] = 1
     return &t.troubles[f.trouble]
 
 
@@ -110,9 +112,17 @@ cdef int64_t since_ts(Tables* t, LiveFlow* f, int side) noexcept nogil:
     return f.first_ts_ns if ts == NO_TIME else ts
 
 
+cdef int64_t* timer_of(Tables* t, LiveFlow* f, int side) noexcept nogil:
+    """Where the time stands from which the timer of `side` runs, which lingers; the record has a Closing."""
+    if side == 1 and trait(t, f, 0) & trait(t, f, 1) & LINGERS:
+        return &trouble_of(t, f).second_timer_ts_ns
+    return &t.closings[f.closing].timer_ts_ns
+
+
 cdef void _enter(Tables* t, LiveFlow* f, int side, int state, int64_t ts, int evidence) noexcept nogil:
     cdef Closing* c
     cdef int64_t other
+    cdef uint8_t before = trait(t, f, side)
     cdef int shift = MARK_EVIDENCE_SHIFT + 2 * side
     if not f.closing:
         other = since_ts(t, f, 1 - side)
@@ -124,7 +134,11 @@ cdef void _enter(Tables* t, LiveFlow* f, int side, int state, int64_t ts, int ev
         c = &t.closings[f.closing]
         c.since_ts_ns[side] = ts
         if t.traits[state] & LINGERS:
-            c.timer_ts_ns = ts
+            if trait(t, f, 1 - side) & LINGERS:         # both: the server's has been the only one, or comes now
+                trouble_of(t, f).second_timer_ts_ns = c.timer_ts_ns
+            timer_of(t, f, side)[0] = ts
+        elif side == 0 and before & trait(t, f, 1) & LINGERS:
+            c.timer_ts_ns = t.troubles[f.trouble].second_timer_ts_ns
     f.marks = <uint8_t>((f.marks & ~(3 << shift)) | evidence << shift)
 
 
@@ -147,7 +161,7 @@ cdef bint _answers(Tables* t, LiveFlow* f, int side) noexcept nogil:
         and synack_ts(t, f) != NO_TIME and not f.flags & FLAG_SIMULTANEOUS_OPEN
 
 
-cdef void _expire_answer(Tables* t, LiveFlow* f, int side) noexcept nogil:
+cdef void _expire_answer(Tables* t, LiveFlow* f, int side, int64_t now_ns) noexcept nogil:
     # A SYN+ACK whose repetition is overdue: the server keeps nothing (a SYN cookie, RFC 4987 section 3.6; or given up,
     # early under pressure: Linux reqsk_timer_handler), or it has taken an ACK since, and had no reason to say so.
     cdef Trouble* x
@@ -157,12 +171,12 @@ cdef void _expire_answer(Tables* t, LiveFlow* f, int side) noexcept nogil:
     cdef bint last_turn
     if f.trouble:
         x = &t.troubles[f.trouble]
-        if x.synack_again_ts_ns != NO_TIME:
-            last = x.synack_again_ts_ns
+        if x.second_timer_ts_ns != NO_TIME:
+            last = x.second_timer_ts_ns
         after <<= x.synack_turns
-        acked = x.synack_news & SYNACK_ACKED
+        acked = x.synack_acked
     last_turn = 2 * after > t.timeouts[states_of(f)[side]]
-    if t.now_ns - last <= after + (0 if last_turn else after // LATE_SHARE + LATE_NS):
+    if now_ns - last <= after + (0 if last_turn else after // LATE_SHARE + LATE_NS):
         return
     if acked and not last_turn:
         move(t, f, RECEIVED, EVENT_ACK_OF_SYN, side, last + after, INFERRED)
@@ -170,7 +184,7 @@ cdef void _expire_answer(Tables* t, LiveFlow* f, int side) noexcept nogil:
         move(t, f, SENT, EVENT_TIMEOUT, side, last + after, EXPIRED)
 
 
-cdef void _expire_fin(Tables* t, LiveFlow* f, int side, int64_t fin) noexcept nogil:
+cdef void _expire_fin(Tables* t, LiveFlow* f, int side, int64_t fin, int64_t now_ns) noexcept nogil:
     # A FIN that nobody acknowledges is sent again after twice as long each time. The host gives up in the place of the
     # first repetition that would come later than its timer says (Linux tcp_write_timeout): it is due, and not seen.
     cdef int64_t timeout = t.timeouts[states_of(f)[side]]
@@ -184,12 +198,12 @@ cdef void _expire_fin(Tables* t, LiveFlow* f, int side, int64_t fin) noexcept no
         due += gap
     if due - fin < timeout:
         due += (timeout - (due - fin) + gap - 1) // gap * gap
-    if t.now_ns - due > gap // LATE_SHARE + LATE_NS:
+    if now_ns - due > gap // LATE_SHARE + LATE_NS:
         move(t, f, SENT, EVENT_TIMEOUT, side, due, EXPIRED)
 
 
-cdef void expire(Tables* t, LiveFlow* f) noexcept nogil:
-    """Let the timers that have run out by now take effect, at the instant at which they did."""
+cdef void expire(Tables* t, LiveFlow* f, int64_t now_ns) noexcept nogil:
+    """Let the timers that have run out by `now_ns` take effect, at the instant at which they did."""
     cdef int side
     cdef uint8_t kind
     cdef int64_t timeout, base, fin
@@ -199,20 +213,20 @@ cdef void expire(Tables* t, LiveFlow* f) noexcept nogil:
             continue
         kind = trait(t, f, side)
         if _answers(t, f, side):
-            _expire_answer(t, f, side)
+            _expire_answer(t, f, side, now_ns)
             continue
         if f.closing and not kind & LINGERS:
             fin = t.closings[f.closing].fin_ts_ns[side]
             if fin != NO_TIME and t.closings[f.closing].fin_acked_ts_ns[side] == NO_TIME and f.last_ts_ns > fin:
-                _expire_fin(t, f, side, fin)
+                _expire_fin(t, f, side, fin, now_ns)
                 continue
         if kind & OPENING:
             base = since_ts(t, f, side)
         elif kind & LINGERS and f.closing:
-            base = t.closings[f.closing].timer_ts_ns
+            base = timer_of(t, f, side)[0]
         else:
             base = f.last_ts_ns
-        if t.now_ns - base > timeout:
+        if now_ns - base > timeout:
             move(t, f, SENT, EVENT_TIMEOUT, side, base + timeout, EXPIRED)
 
 

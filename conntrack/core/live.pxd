@@ -5,7 +5,8 @@
 # that small: while nothing was retransmitted, lost or reordered, the contiguous edge of each side is its snd_nxt; and
 # while nobody closes, the time at which each state was entered is the time of a step of the handshake. The first FIN or
 # RST adds a Closing; the first irregular segment adds a Trouble; IPv6 adds a V6Pair. Record 0 of each pool is not used,
-# so that 0 can mean "none".
+# so that 0 can mean "none". What is read again only when the connection is written out is kept apart, in a FirstSeen
+# with the record's own number, and never comes near the loop.
 #
 # Arrays of two are [client, server].
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -17,9 +18,7 @@ cdef enum:
     UNKNOWN_SCALE = 15              # nibble of LiveFlow.scales: no window scale option seen
     NO_DELAY = 0xFFFFFFFF           # LiveFlow.*_after_ns: the step was not seen, or later than 4.29 s (see Trouble)
 
-cdef enum:                          # Trouble.synack_news
-    SYNACK_ASKED = 1                # the client's SYN came again: the next SYN+ACK answers it
-    SYNACK_ACKED = 2                # the client acknowledged it again
+cdef enum:
     MOST_TURNS = 8                  # of Trouble.synack_turns; hosts do not wait longer than 2^8 times the first
 
 cdef enum:                          # LiveFlow.marks; bits 4-7, two a side, are states.Evidence (life.pxd)
@@ -33,8 +32,9 @@ cdef enum:                          # LiveFlow.flags; bits 0-15 are states.FlowF
     KNOWN = 1 << 0                  # two bits: the client, the server has set its numbers by a segment of its own
     FLAG_SIMULTANEOUS_OPEN = 1 << 2
     FLAG_FAST_OPEN = 1 << 3
-    FLAG_REUSED_TIME_WAIT = 1 << 4
+    FLAG_REUSED_TIME_WAIT = 1 << 4  # in a FlowRecord; in a LiveFlow these two bits are ACKED
     FLAG_REUSED_BY_RFC6191 = 1 << 5
+    ACKED = 1 << 4                  # two bits: the client, the server has acknowledged something
     FLAG_PENDING_SYN = 1 << 6
     FLAG_ACCEPT_QUEUE = 1 << 7
     FLAG_RST_CHALLENGED = 1 << 8
@@ -44,7 +44,8 @@ cdef enum:                          # LiveFlow.flags; bits 0-15 are states.FlowF
     FLAG_ODD_FLAGS = 1 << 12
     FLAG_CAPTURE_LOSS = 1 << 13
     FLAG_HISTORY_CUT = 1 << 14
-    FLAGS_EXPORTED = 0xFFFC
+    SAW_BARE_ACK = 1 << 15          # a FIN or a RST with ACK and without payload
+    FLAGS_EXPORTED = 0x7FCC
     SAW_SYN = 1 << 16               # a SYN without ACK, from the client
     SAW_SYN_ACK = 1 << 17           # a SYN+ACK, from the server
     SAW_ACK_OF_SYN = 1 << 18        # the client's first ACK of the SYN+ACK
@@ -72,7 +73,7 @@ cdef struct LiveFlow:               # 128 bytes
     int64_t first_ts_ns
     int64_t last_ts_ns              # highest time of a segment of this connection
     uint64_t origin                 # flow_id in the low 48 bits, generation in the high 16
-    uint64_t payload_bytes[2]
+    uint64_t sent[2]                # payload bytes in the low 48 bits; above them the last IP id (copies.pxd)
     uint32_t packets[2]
     uint32_t header_bytes[2]        # wire bytes that are not payload, modulo 2^32 (see Trouble.header_wraps)
     uint32_t synack_after_ns        # from first_ts_ns
@@ -82,20 +83,20 @@ cdef struct Closing:                # 64 bytes
     int64_t fin_ts_ns[2]            # first FIN of each side
     int64_t fin_acked_ts_ns[2]
     int64_t since_ts_ns[2]          # when each side entered its state
-    int64_t timer_ts_ns             # last segment received in a state that lingers
+    int64_t timer_ts_ns             # last segment received by the end that lingers; where both do, by the client
     # Twelve letters of five bits; who sent the RST that ended it (bits 60-61), and whose since_ts_ns is the time of
     # that (bits 62-63): 1 the client, 2 the server.
     uint64_t history
 
-cdef struct Trouble:                # 256 bytes
+cdef struct Trouble:                # 264 bytes
     uint32_t edge[2]                # end of the contiguous part of what each side sent
     uint32_t range_start[8]         # out of order, beyond the edge: [side * RANGES + i]
     uint32_t range_end[8]
     uint8_t ranges[2]               # how many
     uint8_t pending_role            # who sent a SYN with another initial sequence number, plus 1; 0 nobody
-    uint8_t fins_crossed            # neither side had the other's FIN when it sent its own
+    uint8_t marks                   # FINS_CROSSED, ...
     uint32_t pending_iss
-    uint32_t other_iss              # of an earlier SYN+ACK that differs (the client's ACK chooses)
+    uint32_t stray_seq              # see OTHER_ISS, STRAY
     uint32_t retransmits[2]
     uint32_t out_of_order[2]
     uint32_t zero_windows[2]
@@ -104,8 +105,10 @@ cdef struct Trouble:                # 256 bytes
     uint32_t rsts[2]                # beyond the one that ended it
     uint16_t header_wraps[2]
     uint8_t synack_turns            # how often a timer sent the SYN+ACK again
-    uint8_t synack_news             # SYNACK_*: what came since the last SYN+ACK
+    uint8_t synack_acked            # the client has acknowledged the last SYN+ACK again
+    uint16_t recent_ids[2]          # bit n: the id that is n less than the last was there (copies.pxd)
     uint16_t reserved
+    uint32_t duplicates[2]          # frames that the capture has twice
     uint64_t retransmitted_bytes[2]
     uint64_t gap_bytes[2]
     int64_t pending_ts_ns
@@ -115,7 +118,24 @@ cdef struct Trouble:                # 256 bytes
     int64_t half_close_payload_ts_ns
     uint64_t half_close_payload_bytes
     int64_t reused_age_ns
-    int64_t synack_again_ts_ns      # last SYN+ACK that repeats the first
+    int64_t second_timer_ts_ns      # opening: last SYN+ACK that repeats the first; both ends linger: the server's timer
+    int64_t synack_asked_ts_ns      # last SYN that came again since then, or NO_TIME
+
+cdef enum:                          # Trouble.marks
+    FINS_CROSSED = 1                # neither side had the other's FIN when it sent its own
+    REUSE_BY_RFC6191 = 2            # with reused_age_ns: RFC 6191 allowed it
+    OTHER_ISS = 4                   # stray_seq is that of an earlier SYN+ACK that differs: the ACK chooses
+    STRAY = 8                       # two bits: stray_seq is the end of a segment of that side beyond any window
+
+cdef struct FirstSeen:              # 16 bytes: of the connection with the same record number, from its first segments
+    uint32_t tag                    # SegmentRecord.tag of the first
+    uint16_t path                   # SegmentRecord.path of the first
+    uint16_t syn_window             # as in the client's first SYN, as the next four; 0 before it came
+    uint16_t mss
+    uint8_t ttl
+    uint8_t window_scale            # 255 without
+    uint8_t options
+    uint8_t reserved[3]
 
 cdef struct V6Pair:                 # 32 bytes
     uint8_t address[32]             # client, server
@@ -128,6 +148,7 @@ cdef struct Pool:                   # which records of a pool are in use
 
 cdef struct Tables:                 # everything a kernel touches, as plain pointers; the arrays belong to the Tracker
     LiveFlow* flows
+    FirstSeen* firsts               # [record of flows]
     Closing* closings
     Trouble* troubles
     V6Pair* pairs
@@ -150,7 +171,11 @@ cdef struct Tables:                 # everything a kernel touches, as plain poin
     int64_t least_timeout_ns        # the shortest of them all
     uint64_t* invalid               # [role, event, state] -> how often a cell without a rule was met
     int64_t two_msl_ns
-    int64_t now_ns                  # highest time seen
+    int64_t now_ns                  # the time it is (clock.pxd), as the next two
+    int64_t before_ns
+    int64_t last_ts_ns
+    uint32_t tag_mask               # all bits set where the tag is part of a connection's key, else none
+    uint32_t pad0
     uint64_t key[4]                 # secret of the hash
     FlowRecord* retired             # connections that ended during this batch
     uint32_t retired_count

@@ -6,14 +6,18 @@ layouts are in live.pxd.
 
 import numpy as np
 
+from .clock cimport NEVER, settled_ns
+
 from .abi import FLOW_DTYPE
 
 cdef LiveFlow _flow
+cdef FirstSeen _first
 cdef Closing _closing
 cdef Trouble _trouble
 cdef V6Pair _pair
 
 LIVE_DTYPE = np.asarray(<LiveFlow[:1]> &_flow).dtype
+FIRST_DTYPE = np.asarray(<FirstSeen[:1]> &_first).dtype
 CLOSING_DTYPE = np.asarray(<Closing[:1]> &_closing).dtype
 TROUBLE_DTYPE = np.asarray(<Trouble[:1]> &_trouble).dtype
 PAIR_DTYPE = np.asarray(<V6Pair[:1]> &_pair).dtype
@@ -30,7 +34,9 @@ def _checked(array, dtype, size_t least):
 cdef class LiveTable:
     """Pointers to the tracker's arrays. `set_*` replaces one after it has grown."""
 
-    def __cinit__(self, table, start, traits, timeouts, invalid, int64_t two_msl_ns, int64_t synack_rto_ns, key):
+    def __cinit__(
+        self, table, start, traits, timeouts, invalid, int64_t two_msl_ns, int64_t synack_rto_ns, key, bint key_tag
+    ):
         cdef const uint8_t[::1] rules = _checked(table.reshape(-1), np.dtype(np.uint8), 220)
         cdef const uint8_t[::1] begin = _checked(start.reshape(-1), np.dtype(np.uint8), 6)
         cdef const uint8_t[::1] kinds = _checked(traits, np.dtype(np.uint8), 11)
@@ -45,7 +51,8 @@ cdef class LiveTable:
         self.c.timeouts = &timers[0]
         self.c.invalid = &count[0]
         self.c.two_msl_ns = two_msl_ns
-        self.c.now_ns = -(1 << 62)
+        self.c.now_ns = self.c.before_ns = self.c.last_ts_ns = NEVER
+        self.c.tag_mask = 0xFFFFFFFF if key_tag else 0
         self.c.synack_rto_ns = synack_rto_ns
         known = [timeout for timeout in (*timeouts.tolist(), synack_rto_ns) if timeout >= 0]
         self.c.least_timeout_ns = min(known, default=1 << 62)
@@ -53,12 +60,14 @@ cdef class LiveTable:
             self.c.key[i] = secret[i]
         self.c.flow_pool.used = self.c.closing_pool.used = self.c.trouble_pool.used = self.c.pair_pool.used = 1
 
-    def set_flows(self, flows, free):
-        """Use `flows` (LIVE_DTYPE) and its free list (uint32), as long as each other."""
+    def set_flows(self, flows, free, firsts):
+        """Use `flows` (LIVE_DTYPE), its free list (uint32) and `firsts` (FIRST_DTYPE), as long as each other."""
         cdef LiveFlow[::1] records = _checked(flows, LIVE_DTYPE, self.c.flow_pool.used)
         cdef uint32_t[::1] stack = _checked(free, np.dtype(np.uint32), len(flows))
-        self._kept[5] = (records, stack)
+        cdef FirstSeen[::1] seen = _checked(firsts, FIRST_DTYPE, len(flows))
+        self._kept[5] = (records, stack, seen)
         self.c.flows = &records[0]
+        self.c.firsts = &seen[0]
         self.c.free_flows = &stack[0]
         self.c.flow_pool.capacity = <uint32_t>records.shape[0]
 
@@ -108,8 +117,13 @@ cdef class LiveTable:
 
     @property
     def now_ns(self):
-        """The highest time seen, nanoseconds since 1970."""
+        """The time it is by the segments (clock.pxd), nanoseconds since 1970."""
         return self.c.now_ns
+
+    @property
+    def settled_ns(self):
+        """The time that no segment will be much before (clock.pxd)."""
+        return settled_ns(&self.c)
 
     @property
     def slots_used(self):

@@ -4,8 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
 from .life cimport NO_TIME
-from .live cimport KNOWN, SAW_TIMESTAMP, UNKNOWN_SCALE, LiveFlow, Tables
-from .seqnum cimport seq_le
+from .live cimport ACKED, KNOWN, SAW_TIMESTAMP, UNKNOWN_SCALE, LiveFlow, Tables
+from .seqnum cimport seq_le, seq_max
 
 cdef enum:                      # what the flags of a segment make it (RFC 9293 3.1; netfilter's tcp_valid_flags)
     KIND_SYN = 0
@@ -47,6 +47,16 @@ cdef inline bint is_known(const LiveFlow* f, int side) noexcept nogil:
     return f.flags & (<uint32_t>KNOWN << side) != 0
 
 
+cdef inline bint has_acked(const LiveFlow* f, int side) noexcept nogil:
+    return f.flags & (<uint32_t>ACKED << side) != 0
+
+
+cdef inline void note_ack(LiveFlow* f, int side, uint32_t ack) noexcept nogil:
+    # The highest stays.
+    f.ack[side] = seq_max(f.ack[side], ack) if has_acked(f, side) else ack
+    f.flags |= <uint32_t>ACKED << side
+
+
 cdef inline uint32_t scale_of(LiveFlow* f, int side) noexcept nogil:
     cdef uint32_t scale = (f.scales >> (4 * side)) & 15
     return LARGEST_SCALE if scale == UNKNOWN_SCALE else scale
@@ -62,7 +72,7 @@ cdef inline bint has_fin(Tables* t, LiveFlow* f, int side) noexcept nogil:
 
 cdef inline void note_timestamp(LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     # RFC 7323 section 4.3, Linux tcp_replace_ts_recent: not from a segment that begins beyond the last ACK sent.
-    if s.options & SEGMENT_HAS_TIMESTAMP and (not f.ack[1 - side] or seq_le(s.seq, f.ack[1 - side])):
+    if s.options & SEGMENT_HAS_TIMESTAMP and (not has_acked(f, 1 - side) or seq_le(s.seq, f.ack[1 - side])):
         f.ts_recent[side] = s.tsval
         f.flags |= SAW_TIMESTAMP << side
 

@@ -13,11 +13,11 @@ import numpy as np
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from .abi cimport FlowRecord
-from .expand cimport OPEN_AT_END
+from .expand cimport END_REPLACED, OPEN_AT_END
 from .grid cimport FAR, Grid, grid_of, tick_of
 from .keys cimport hash_of, words_of
 from .life cimport ASSUMED
-from .live cimport FLAG_MIDSTREAM, FLAG_PENDING_SYN
+from .live cimport FLAG_CAPTURE_LOSS, FLAG_MIDSTREAM, FLAG_PENDING_SYN
 
 from .abi import flow_bytes
 
@@ -51,7 +51,7 @@ cdef struct SilentEnd:  # an end that is silent in CLOSE_WAIT
     uint8_t is_client
     uint8_t never_sent   # not one byte from this end on the whole connection
     uint8_t spoke        # payload since the peer's FIN
-    uint8_t pending_syn  # a new SYN came onto the 4-tuple
+    uint8_t stale        # the client's new SYN came onto the 4-tuple
     uint8_t midstream    # not seen from its start, or its state is assumed
     uint8_t pad0[3]
 
@@ -62,6 +62,8 @@ SILENT_DTYPE = np.asarray(<SilentEnd[:1]> &_silent_end).dtype
 
 
 cdef struct Found:
+    int64_t* rows
+    int64_t row
     int64_t* cells
     uint64_t* begun
     uint64_t* over
@@ -88,6 +90,7 @@ cdef inline End _server(const FlowRecord* row) noexcept nogil:
 cdef inline void _add(Found* found, const Grid* grid, int64_t cell, uint64_t begin, uint64_t end) noexcept nogil:
     if begin >= end or begin >= found.far:  # most states of a short connection hold no instant of the grid
         return
+    found.rows[found.n] = found.row
     found.cells[found.n] = cell
     found.begun[found.n] = begin
     found.over[found.n] = end
@@ -96,28 +99,10 @@ cdef inline void _add(Found* found, const Grid* grid, int64_t cell, uint64_t beg
     found.high = max(found.high, end if end < found.far else begin)
 
 
-cdef inline void _add_end(
+cdef inline void _add_last(
     Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
-    uint64_t time_wait, int64_t base, bint server,
+    uint64_t time_wait, int64_t base, uint64_t last,
 ) noexcept nogil:
-    cdef bint active = end.fin < end.peer_fin_taken
-    cdef bint crossed = end.peer_fin_taken < end.fin_acked
-    cdef uint64_t opened = row.established_ts_ns
-    if row.flags & FLAG_MIDSTREAM:
-        opened = min(opened, <uint64_t>row.first_ts_ns)
-    cdef uint64_t finished = max(end.fin_acked, end.peer_fin_taken) if active else end.fin_acked
-    cdef uint64_t last = tick_of(grid, end.since)
-    cdef uint64_t established = tick_of(grid, opened)
-    cdef uint64_t first = tick_of(grid, min(end.fin, end.peer_fin_taken))
-    cdef uint64_t second = tick_of(grid, min(end.fin_acked, end.peer_fin_taken) if active else end.fin)
-    cdef uint64_t closed = tick_of(grid, finished)
-    cdef uint64_t before = min(first, last)
-    _add(found, grid, base + states[OPENING + server], tick_of(grid, end.opening), min(established, before))
-    _add(found, grid, base + states[OPEN], established, before)
-    _add(found, grid, base + states[FIRST_CLOSE + active], first, min(second, last))
-    _add(found, grid, base + states[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
-    if active and closed < last:
-        _add(found, grid, base + states[WAIT], closed, min(last, tick_of(grid, finished + time_wait)))
     # The last state: until the connection was closed or, when replaced or evicted, its record ended.
     cdef uint8_t state = min(end.state, <uint8_t>MOST)
     cdef uint64_t over = row.closed_ts_ns
@@ -129,8 +114,37 @@ cdef inline void _add_end(
         _add(found, grid, base + state, last, tick_of(grid, over))
 
 
+cdef inline void _add_end(
+    Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
+    uint64_t time_wait, int64_t base, bint server,
+) noexcept nogil:
+    # Most connections are short: where no instant lies between the first state and the last, only that one counts.
+    cdef uint64_t last = tick_of(grid, end.since)
+    if end.since < FAR and tick_of(grid, min(end.opening, <uint64_t>row.first_ts_ns)) == last:
+        _add_last(found, grid, row, end, states, counted, time_wait, base, last)
+        return
+    cdef bint active = end.fin < end.peer_fin_taken
+    cdef bint crossed = end.peer_fin_taken < end.fin_acked
+    cdef uint64_t opened = row.established_ts_ns
+    if row.flags & FLAG_MIDSTREAM:
+        opened = min(opened, <uint64_t>row.first_ts_ns)
+    cdef uint64_t finished = max(end.fin_acked, end.peer_fin_taken) if active else end.fin_acked
+    cdef uint64_t established = tick_of(grid, opened)
+    cdef uint64_t first = tick_of(grid, min(end.fin, end.peer_fin_taken))
+    cdef uint64_t second = tick_of(grid, min(end.fin_acked, end.peer_fin_taken) if active else end.fin)
+    cdef uint64_t closed = tick_of(grid, finished)
+    cdef uint64_t before = min(first, last)
+    _add(found, grid, base + states[OPENING + server], tick_of(grid, end.opening), min(established, before))
+    _add(found, grid, base + states[OPEN], established, before)
+    _add(found, grid, base + states[FIRST_CLOSE + active], first, min(second, last))
+    _add(found, grid, base + states[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
+    if active and closed < last:
+        _add(found, grid, base + states[WAIT], closed, min(last, tick_of(grid, finished + time_wait)))
+    _add_last(found, grid, row, end, states, counted, time_wait, base, last)
+
+
 def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uint64_t time_wait_ns, uint64_t step_ns):
-    """Return the spans of time that hold an instant of a grid: (cells, begun, over, low, high).
+    """Return the spans of time that hold an instant of a grid: (rows, cells, begun, over, low, high).
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
@@ -140,6 +154,7 @@ def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uin
         step_ns: the instants are its multiples, and ticks count them.
 
     Returns:
+        rows: int64, shape (m,): which row it is of.
         cells: int64, shape (m,): the state, and 11 more for the server's end.
         begun, over: uint64, shape (m,): first tick in that state, first tick past it (2**63 // step_ns or more: none).
         low, high: the lowest and highest of these ticks; low > high where there is none.
@@ -149,21 +164,24 @@ def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uin
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    cells, begun, over = (np.empty(SPANS * total + 1, dtype) for dtype in (np.int64, np.uint64, np.uint64))
+    picks, cells = np.empty(SPANS * total + 1, np.int64), np.empty(SPANS * total + 1, np.int64)
+    begun, over = np.empty(SPANS * total + 1, np.uint64), np.empty(SPANS * total + 1, np.uint64)
+    cdef int64_t[::1] pick = picks
     cdef int64_t[::1] cell = cells
     cdef uint64_t[::1] begin = begun
     cdef uint64_t[::1] end = over
-    cdef Found found = Found(&cell[0], &begin[0], &end[0], 0, <uint64_t>-1, 0, FAR // step_ns)
+    cdef Found found = Found(&pick[0], 0, &cell[0], &begin[0], &end[0], 0, <uint64_t>-1, 0, FAR // step_ns)
     cdef Grid grid = grid_of(step_ns)
     cdef End client, server
     cdef Py_ssize_t i
     with nogil:
         for i in range(total):
+            found.row = i
             client = _client(&rows[i])
             server = _server(&rows[i])
             _add_end(&found, &grid, &rows[i], &client, &states[0], counted, time_wait_ns, 0, False)
             _add_end(&found, &grid, &rows[i], &server, &states[0], counted, time_wait_ns, MOST + 1, True)
-    return cells[: found.n], begun[: found.n], over[: found.n], found.low, found.high
+    return picks[: found.n], cells[: found.n], begun[: found.n], over[: found.n], found.low, found.high
 
 
 def add_spans(
@@ -212,19 +230,19 @@ cdef inline bint _time_wait(
     return start[0] < FAR and end[0] > start[0]
 
 
-def time_wait_spans(flows, bint client, uint8_t time_wait, uint64_t time_wait_ns):
-    """Return the rows whose end was in TIME_WAIT, whose it was, and from when to when: (rows, key, start, end).
+def time_wait_spans(flows, uint8_t time_wait, uint64_t time_wait_ns):
+    """Return the rows whose client's end was in TIME_WAIT, and those whose server's end was.
 
     It begins when the own FIN is acknowledged and the peer's FIN taken, whichever is later, at the end whose FIN was
     sent before it took the peer's (RFC 9293 section 3.6). It ends with the row's next state, or after `time_wait_ns`.
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
-        client: the client's end, else the server's.
         time_wait: number of the state.
         time_wait_ns: how long it lasts unless the row says less.
 
     Returns:
+        For the client's end and for the server's (rows, key, start, end):
         rows: int64, shape (m,).
         key: uint64, what `hash_words` says of the words of the service, at the client's end with those of the client
             and port 0 after them.
@@ -233,26 +251,31 @@ def time_wait_spans(flows, bint client, uint8_t time_wait, uint64_t time_wait_ns
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    picks, keys, starts, ends = (np.empty(total + 1, dtype) for dtype in (np.int64, np.uint64, np.uint64, np.uint64))
-    cdef int64_t[::1] pick = picks
-    cdef uint64_t[::1] key = keys
-    cdef uint64_t[::1] start = starts
-    cdef uint64_t[::1] end = ends
+    picks = np.empty((2, total + 1), np.int64)
+    times = np.empty((2, 3, total + 1), np.uint64)
+    cdef int64_t[:, ::1] pick = picks
+    cdef uint64_t[:, :, ::1] time = times
     cdef uint64_t[6] words
-    cdef Py_ssize_t i
-    cdef Py_ssize_t n = 0
-    cdef End side
+    cdef Py_ssize_t[2] n
+    cdef Py_ssize_t i, m
+    cdef int side
+    cdef End end
+    n[0] = n[1] = 0
     with nogil:
         for i in range(total):
-            side = _client(&rows[i]) if client else _server(&rows[i])
-            if _time_wait(&rows[i], &side, time_wait, time_wait_ns, &start[n], &end[n]):
-                words_of(&rows[i], False, words)
-                words_of(&rows[i], True, &words[3])
-                words[5] &= ~<uint64_t>0xFFFF
-                pick[n] = i
-                key[n] = hash_of(words, 6 if client else 3, 0)
-                n += 1
-    return picks[:n], keys[:n], starts[:n], ends[:n]
+            if rows[i].client_fin_ts_ns == rows[i].server_fin_ts_ns and <uint64_t>rows[i].client_fin_ts_ns == FAR:
+                continue
+            for side in range(2):
+                end = _server(&rows[i]) if side else _client(&rows[i])
+                m = n[side]
+                if _time_wait(&rows[i], &end, time_wait, time_wait_ns, &time[side, 1, m], &time[side, 2, m]):
+                    words_of(&rows[i], False, words)
+                    words_of(&rows[i], True, &words[3])
+                    words[5] &= ~<uint64_t>0xFFFF
+                    pick[side, m] = i
+                    time[side, 0, m] = hash_of(words, 3 if side else 6, 0)
+                    n[side] += 1
+    return [(picks[side, : n[side]], *times[side, :, : n[side]]) for side in range(2)]
 
 
 cdef inline bint _silent(
@@ -260,15 +283,23 @@ cdef inline bint _silent(
 ) noexcept nogil:
     cdef uint64_t[3] peer
     cdef uint64_t start = side.peer_fin_taken
+    cdef bint replaced = row.end_reason == END_REPLACED  # a new connection was let in: this one was over, unseen
+    cdef bint stale = not client and not replaced and row.flags & FLAG_PENDING_SYN and side.fin == FAR
+    if row.flags & FLAG_CAPTURE_LOSS:
+        stale = False  # the SYN+ACK that let the new connection in may be what the capture lost
     if start == FAR or side.fin < start + age:
         return False
+    if <uint64_t>(row.server_fin_acked_ts_ns if client else row.client_fin_acked_ts_ns) == FAR:
+        return False  # nothing shows that it took the FIN
     cdef uint64_t end = min(side.fin, min(<uint64_t>row.reset_ts_ns, <uint64_t>row.closed_ts_ns))
+    if replaced:
+        end = min(end, <uint64_t>row.last_ts_ns)
     if side.state != close_wait:
         end = min(end, side.since)
     cdef uint64_t quiet = row.half_close_payload_ts_ns
     if quiet == FAR or quiet < start:
         quiet = start
-    if end < quiet + age:
+    if end < quiet + age and not stale:
         return False
     words_of(row, client, out.subject)
     words_of(row, not client, peer)
@@ -279,7 +310,7 @@ cdef inline bint _silent(
     out.is_client = client
     out.never_sent = (row.client_payload_bytes if client else row.server_payload_bytes) == 0
     out.spoke = quiet > start
-    out.pending_syn = row.flags & FLAG_PENDING_SYN != 0
+    out.stale = stale
     out.midstream = (
         row.flags & FLAG_MIDSTREAM != 0
         or (row.client_state_evidence if client else row.server_state_evidence) == ASSUMED
@@ -287,27 +318,32 @@ cdef inline bint _silent(
     return True
 
 
-def silent_ends(flows, uint8_t close_wait, uint64_t age_ns):
-    """Return the ends that sent nothing in CLOSE_WAIT for `age_ns`, or are in it: SILENT_DTYPE, shape (m,).
+def silent_ends(flows, const int64_t[::1] picks not None, uint8_t close_wait, uint64_t age_ns):
+    """Return the ends that sent nothing in CLOSE_WAIT for `age_ns`, or are in it: SILENT_DTYPE, shape (k,).
+
+    A server's end that the client's next SYN found in it is among them whatever its age.
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
+        picks: which rows, int64, shape (m,).
         close_wait: number of the state.
         age_ns: how long silence must last.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    found = np.empty((2 * total + 1) * sizeof(SilentEnd), np.uint8)
+    if picks.shape[0] and not 0 <= np.min(picks) <= np.max(picks) < total:
+        raise IndexError(f"picks are not all in the {total} rows")
+    found = np.empty((2 * picks.shape[0] + 1) * sizeof(SilentEnd), np.uint8)
     cdef uint8_t[::1] room = found
     cdef SilentEnd* ends = <SilentEnd*>&room[0]
     cdef Py_ssize_t i
     cdef Py_ssize_t n = 0
     cdef End side
     with nogil:
-        for i in range(total):
-            side = _server(&rows[i])
-            n += _silent(&ends[n], &rows[i], &side, False, close_wait, age_ns)
-            side = _client(&rows[i])
-            n += _silent(&ends[n], &rows[i], &side, True, close_wait, age_ns)
+        for i in range(picks.shape[0]):
+            side = _server(&rows[picks[i]])
+            n += _silent(&ends[n], &rows[picks[i]], &side, False, close_wait, age_ns)
+            side = _client(&rows[picks[i]])
+            n += _silent(&ends[n], &rows[picks[i]], &side, True, close_wait, age_ns)
     return found[: n * <Py_ssize_t>sizeof(SilentEnd)].copy().view(SILENT_DTYPE)

@@ -14,16 +14,18 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
+from .clock cimport own_time, tell_time
+from .copies cimport ID_SHIFT, RECENT_IDS, behind_last, id_of, payload_of
 from .expand cimport END_FIN, END_REPLACED, OPEN_AT_END, expand
 from .index cimport hash_words, home, mix, prefetch
-from .judge cimport judge, replaces
+from .judge cimport count_copy, is_copy, judge, replaces
 from .life cimport (
     ASSUMED, INFERRED, LINGERS, MARK_EVIDENCE_SHIFT, NO_TIME, SEEN, STEADY, add_head_letter, expire, is_forgotten,
-    is_over, release_parts, since_ts, states_of, take, trait, trouble_of,
+    is_over, may_expire, release_parts, since_ts, states_of, take, trait, trouble_of,
 )
 from .live cimport (
-    FLAG_REUSED_BY_RFC6191, FLAG_REUSED_TIME_WAIT, HEAD_COUNT, LiveTable, MARK_CLIENT_IS_HIGH, MARK_DIRECTION, MARK_V6,
-    NO_DELAY, SAW_SYN, SAW_TIMESTAMP,
+    ACKED, FirstSeen, HEAD_COUNT, LiveTable, MARK_CLIENT_IS_HIGH, MARK_DIRECTION, MARK_V6, NO_DELAY, REUSE_BY_RFC6191,
+    SAW_SYN, SAW_TIMESTAMP,
 )
 from .seqnum cimport seq_lt
 from .sides cimport (
@@ -49,6 +51,10 @@ cdef struct Probe:
     uint8_t from_high           # the sender has the higher (address, port)
 
 cdef extern from *:
+    """
+    #define CONNTRACK_FULL (UINT64_C(1) << 47)
+    """
+    uint64_t FULL "CONNTRACK_FULL"  # of LiveFlow.sent: near the most payload that can be counted
     uint32_t bswap32 "__builtin_bswap32" (uint32_t) noexcept nogil
 
 
@@ -64,7 +70,7 @@ cdef inline uint64_t _load64(const uint8_t* p) noexcept nogil:
     return value
 
 
-cdef uint32_t _hash_v6(const uint8_t* low, const uint8_t* high, uint32_t ports, const uint64_t* key) noexcept nogil:
+cdef uint32_t _hash_v6(const uint8_t* low, const uint8_t* high, uint64_t ports, const uint64_t* key) noexcept nogil:
     cdef uint64_t first = mix(_load64(low) ^ key[0], _load64(low + 8) ^ key[2])
     cdef uint64_t second = mix(_load64(high) ^ key[1], _load64(high + 8) ^ key[3])
     return hash_words(first ^ (second << 1 | second >> 63), ports, key)
@@ -88,22 +94,24 @@ cdef inline void _probe(const Tables* t, const SegmentRecord* s, Probe* p) noexc
         else:
             addresses = <uint64_t>p.source << 32 | p.destination
             ports = <uint32_t>s.src_port << 16 | s.dst_port
-        p.hash = hash_words(addresses, ports, t.key)
+        p.hash = hash_words(addresses, <uint64_t>(s.tag & t.tag_mask) << 32 | ports, t.key)
         return
     order = memcmp(s.src_ip, s.dst_ip, 16)
     p.source = _fold_v6(s.src_ip, t.key)
     p.destination = _fold_v6(s.dst_ip, t.key)
     p.from_high = order > 0 or (order == 0 and s.src_port > s.dst_port)
+    addresses = <uint64_t>(s.tag & t.tag_mask) << 32
     if p.from_high:
-        p.hash = _hash_v6(s.dst_ip, s.src_ip, <uint32_t>s.dst_port << 16 | s.src_port, t.key)
+        p.hash = _hash_v6(s.dst_ip, s.src_ip, addresses | <uint32_t>s.dst_port << 16 | s.src_port, t.key)
     else:
-        p.hash = _hash_v6(s.src_ip, s.dst_ip, <uint32_t>s.src_port << 16 | s.dst_port, t.key)
+        p.hash = _hash_v6(s.src_ip, s.dst_ip, addresses | <uint32_t>s.src_port << 16 | s.dst_port, t.key)
 
 
 cdef uint32_t hash_of(const Tables* t, const LiveFlow* f) noexcept nogil:
     """The hash of a record's own 4-tuple."""
     cdef bint high = f.marks & MARK_CLIENT_IS_HIGH
-    cdef uint32_t ports = <uint32_t>f.port[high] << 16 | f.port[1 - high]
+    cdef uint64_t ports = <uint32_t>f.port[high] << 16 | f.port[1 - high]
+    ports |= <uint64_t>(t.firsts[f - t.flows].tag & t.tag_mask) << 32
     cdef const uint8_t* pair
     if f.marks & MARK_V6:
         pair = t.pairs[f.address[0]].address
@@ -117,6 +125,8 @@ cdef inline bint _matches(
     # Whether the segment is of this 4-tuple, given that `side` of it would be the sender.
     cdef const uint8_t* pair
     if f.port[side] != s.src_port or f.port[1 - side] != s.dst_port:
+        return False
+    if t.tag_mask and t.firsts[f - t.flows].tag != s.tag:
         return False
     if not f.marks & MARK_V6:
         return s.ip_version == 4 and f.address[side] == p.source and f.address[1 - side] == p.destination
@@ -139,6 +149,7 @@ cdef int _begin(Tables* t, LiveFlow* f, const SegmentRecord* s, const Probe* p, 
     cdef int row = kind if kind < KIND_OTHER else KIND_OTHER
     cdef int evidence = SEEN if kind == KIND_SYN else INFERRED if kind == KIND_SYN_ACK else ASSUMED
     cdef uint32_t pair
+    cdef FirstSeen* first
     if kind == KIND_SYN:
         side, direction = 0, BY_SYN
     elif kind == KIND_SYN_ACK:
@@ -175,12 +186,17 @@ cdef int _begin(Tables* t, LiveFlow* f, const SegmentRecord* s, const Probe* p, 
     if kind == KIND_SYN_ACK:
         f.iss[0] = s.ack - 1
         f.snd_nxt[0] = s.ack
+    first = &t.firsts[f - t.flows]
+    memset(first, 0, sizeof(FirstSeen))
+    first.tag = s.tag
+    first.path = s.path
+    first.window_scale = 255                            # the rest when the SYN is judged
     return side
 
 
 cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Probe* p, int side) noexcept nogil:
     """Retire `f` and begin the connection that takes its place on the same 4-tuple; the side that sent `s`."""
-    cdef bint forgotten = is_forgotten(t, f)
+    cdef bint forgotten = is_forgotten(t, f, own_time(f, s.ts_ns))
     cdef bint over = is_over(t, f)
     cdef uint32_t generation = <uint32_t>(f.origin >> 48)
     cdef int kind = kind_of(s.flags)
@@ -207,10 +223,9 @@ cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Prob
     release_parts(t, f)
     side = _begin(t, f, s, p, 1 if forgotten else generation + 1 if generation < 0xFFFF else generation)
     if lingering_since != NO_TIME:
-        f.flags |= FLAG_REUSED_TIME_WAIT
-        if by_rfc6191:
-            f.flags |= FLAG_REUSED_BY_RFC6191
         trouble_of(t, f).reused_age_ns = s.ts_ns - lingering_since
+        if by_rfc6191:
+            trouble_of(t, f).marks |= REUSE_BY_RFC6191
     if pending_ts != NO_TIME:                           # the SYN was counted with the connection before
         f.flags |= SAW_SYN
         f.first_ts_ns = pending_ts
@@ -250,7 +265,11 @@ cdef inline bint _step_plain(Tables* t, LiveFlow* f, const SegmentRecord* s, int
         return False
     if s.flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK) != TCP_ACK or s.seq != f.snd_nxt[side] or s.window == 0:
         return False
-    if seq_lt(s.ack, f.ack[side]) or seq_lt(f.snd_nxt[peer], s.ack) or not is_known(f, side) or not f.ack[side]:
+    if seq_lt(s.ack, f.ack[side]) or seq_lt(f.snd_nxt[peer], s.ack):
+        return False
+    if not f.flags & (ACKED << side) or not is_known(f, side):
+        return False
+    if f.sent[side] >> ID_SHIFT == s.ip_id or f.sent[side] & FULL:     # a duplicated frame, perhaps
         return False
     if s.options & SEGMENT_HAS_TIMESTAMP:
         if f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
@@ -265,7 +284,7 @@ cdef inline bint _step_plain(Tables* t, LiveFlow* f, const SegmentRecord* s, int
     f.ack[side] = s.ack
     f.window[side] = s.window
     f.packets[side] += 1
-    f.payload_bytes[side] += s.payload_bytes
+    f.sent[side] = payload_of(f, side) + s.payload_bytes | <uint64_t>id_of(f, s, side) << ID_SHIFT
     f.header_bytes[side] += header
     if s.ts_ns > f.last_ts_ns:
         f.last_ts_ns = s.ts_ns
@@ -281,6 +300,8 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
     cdef uint64_t mask = (<uint64_t>1 << t.slot_bits) - 1
     cdef uint64_t at
     cdef LiveFlow* f
+    cdef int64_t now_ns
+    cdef SegmentRecord late
     cdef int i, side
     for i in range(n):
         p = &probes[i]
@@ -307,8 +328,7 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
     for i in range(n):
         p = &probes[i]
         s = &segments[i]
-        if s.ts_ns > t.now_ns:
-            t.now_ns = s.ts_ns
+        tell_time(t, s.ts_ns)
         f = &t.flows[p.record]
         side = _side_of(f, p)
         if p.record == 0 or not _matches(t, f, s, p, side):
@@ -316,10 +336,18 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
         if _step_plain(t, f, s, side):
             continue
         if f.packets[0] | f.packets[1]:
-            if t.now_ns - f.first_ts_ns > t.least_timeout_ns:
-                expire(t, f)
+            if behind_last(f, s, side) < RECENT_IDS and is_copy(t, f, s, side):
+                count_copy(t, f, side)
+                continue
+            if s.ts_ns < f.first_ts_ns:                 # of what was before its first segment nothing is known
+                late = s[0]
+                late.ts_ns = f.first_ts_ns
+                s = &late
+            now_ns = own_time(f, s.ts_ns)
+            if may_expire(t, f, now_ns):
+                expire(t, f, now_ns)
             if is_over(t, f) or s.flags & TCP_SYN:
-                if is_forgotten(t, f) or replaces(t, f, s, side):
+                if is_forgotten(t, f, now_ns) or replaces(t, f, s, side):
                     side = _begin_again(t, f, s, p, side)
         judge(t, f, s, side)
 

@@ -6,7 +6,7 @@ counts as received when the edge has reached its end, or when an ACK covers it, 
 judge.pyx, which has counted the segment. RFC 9293 sections 3.4 and 3.10.7.4, RFC 7323 section 5 (PAWS).
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .life cimport (
@@ -16,11 +16,16 @@ from .life cimport (
     add_head_letter, add_letter, closing_of, established_ts, move, set_established_ts, trait, trouble_of,
 )
 from .live cimport (
-    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW, FLAG_PAWS_REJECTED, KNOWN,
-    RANGES, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, SYNACK_ACKED, Closing, Trouble,
+    FIN_TAKEN, FINS_CROSSED, FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW,
+    FLAG_PAWS_REJECTED, KNOWN,
+    OTHER_ISS, RANGES, SAW_ACK_OF_SYN, SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, STRAY, Closing,
+    Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
-from .sides cimport PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_fin, is_known, note_timestamp, scale_of
+from .sides cimport (
+    PLAUSIBLE, TCP_FIN, WINDOW_MARGIN, decade, edge_of, has_acked, has_fin, is_known, note_ack, note_timestamp,
+    scale_of,
+)
 
 
 cdef void count_retransmit(Tables* t, LiveFlow* f, int side, uint32_t repeated, bint whole) noexcept nogil:
@@ -32,8 +37,8 @@ cdef void count_retransmit(Tables* t, LiveFlow* f, int side, uint32_t repeated, 
             add_letter(t, f, LETTER_RETRANSMIT + side)
 
 
-cdef uint32_t _covered(Trouble* x, int side, uint32_t start, uint32_t end) noexcept nogil:
-    # Octets of start..end that the out-of-order ranges hold.
+cdef uint32_t covered(Trouble* x, int side, uint32_t start, uint32_t end) noexcept nogil:
+    """How many octets of start..end the out-of-order ranges hold."""
     cdef uint32_t have = 0
     cdef uint32_t low, high
     cdef int i
@@ -93,6 +98,31 @@ cdef inline bint _is_waiting(Tables* t, LiveFlow* f, int side) noexcept nogil:
     return f.flags & FLAG_ACCEPT_QUEUE and trait(t, f, side) & OPENING and f.trouble
 
 
+cdef void _note_stray(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
+    # Remember where a segment beyond any window ends: the capture may have lost all between.
+    cdef Trouble* x
+    if trait(t, f, side) & OPENING or has_fin(t, f, side):
+        return
+    x = trouble_of(t, f)
+    x.marks = <uint8_t>(x.marks & ~(OTHER_ISS | 3 * STRAY) | STRAY << side)
+    x.stray_seq = s.seq + s.payload_bytes + (s.flags & TCP_FIN)
+
+
+cdef void _follow_stray(Tables* t, LiveFlow* f, uint32_t ack, int side) noexcept nogil:
+    # The peer of `side` is far ahead of what is known of it; where `side` acknowledges that, both are.
+    cdef int peer = 1 - side
+    cdef Trouble* x = &t.troubles[f.trouble]
+    if ack - x.edge[peer] < PLAUSIBLE or x.stray_seq - ack > (<uint32_t>65535 << scale_of(f, side)) + WINDOW_MARGIN:
+        return
+    x.marks &= <uint8_t>~(3 * STRAY)
+    x.gap_bytes[peer] += <uint32_t>(ack - x.edge[peer])     # and any number of times 4 GiB
+    f.flags |= FLAG_CAPTURE_LOSS
+    add_letter(t, f, LETTER_GAP + peer)
+    x.edge[peer] = f.ack[side] = ack
+    x.ranges[peer] = 0
+    f.snd_nxt[peer] = x.stray_seq
+
+
 cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint processed) noexcept nogil:
     # What the ACK says about the peer's SYN and data. That its sender has them is true whether the peer processes it or
     # not.
@@ -100,21 +130,23 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
     cdef uint32_t edge, missing
     cdef Trouble* x
     cdef int evidence = SEEN
-    if not is_known(f, peer) and not f.flags & SAW_SYN_ACK and not f.ack[side]:
+    if not is_known(f, peer) and not f.flags & SAW_SYN_ACK and not has_acked(f, side):
         f.iss[peer] = s.ack - 1                         # never seen: the ACK is all there is to know it by
         f.snd_nxt[peer] = s.ack
         if f.trouble:
             t.troubles[f.trouble].edge[peer] = s.ack
         evidence = INFERRED
-    elif f.trouble and t.troubles[f.trouble].other_iss and s.ack == t.troubles[f.trouble].other_iss + 1 \
+    elif f.trouble and t.troubles[f.trouble].marks & OTHER_ISS and s.ack == t.troubles[f.trouble].stray_seq + 1 \
             and trait(t, f, peer) & OPENING:
-        f.iss[peer] = t.troubles[f.trouble].other_iss   # the client chose the earlier of two SYN+ACKs
+        f.iss[peer] = t.troubles[f.trouble].stray_seq   # the client chose the earlier of two SYN+ACKs
         f.snd_nxt[peer] = t.troubles[f.trouble].edge[peer] = s.ack
+    if f.trouble and t.troubles[f.trouble].marks & (STRAY << peer):
+        _follow_stray(t, f, s.ack, side)
     edge = edge_of(t, f, peer)
     if seq_lt(edge, s.ack) and s.ack - edge < PLAUSIBLE and not (
             has_fin(t, f, peer) and seq_lt(f.snd_nxt[peer], s.ack)):
         x = trouble_of(t, f)
-        missing = s.ack - edge - _covered(x, peer, edge, s.ack)
+        missing = s.ack - edge - covered(x, peer, edge, s.ack)
         if missing and is_known(f, peer) and not f.flags & FLAG_ACCEPT_QUEUE:   # there data was dropped, not missed
             x.gap_bytes[peer] += missing
             f.flags |= FLAG_CAPTURE_LOSS
@@ -122,8 +154,8 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
         x.edge[peer] = s.ack
         f.snd_nxt[peer] = seq_max(f.snd_nxt[peer], s.ack)
         _absorb(x, peer)
-    if not f.ack[side] or (seq_lt(f.ack[side], s.ack) and seq_le(s.ack, f.snd_nxt[peer])):
-        f.ack[side] = s.ack
+    if not has_acked(f, side) or seq_le(s.ack, f.snd_nxt[peer]):
+        note_ack(f, side, s.ack)
     if (trait(t, f, peer) & (OPENING | PASSIVE) or trait(t, f, side) & (OPENING | PASSIVE)) \
             and s.ack - f.iss[peer] - 1 <= f.snd_nxt[peer] - f.iss[peer] - 1:
         if side == 0:
@@ -134,7 +166,7 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
             evidence = INFERRED
         move(t, f, SENT, EVENT_ACK_OF_SYN, side, s.ts_ns, evidence)
         if _is_waiting(t, f, peer):
-            t.troubles[f.trouble].synack_news |= SYNACK_ACKED
+            t.troubles[f.trouble].synack_acked = 1
         elif processed:
             move(t, f, RECEIVED, EVENT_ACK_OF_SYN, peer, s.ts_ns, evidence)
 
@@ -165,6 +197,7 @@ cdef bint _take_data(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, b
     cdef uint32_t end = start + length
     cdef uint32_t edge = edge_of(t, f, side)
     cdef bint known_fin = has_fin(t, f, side)
+    cdef bint keep_alive
     cdef Trouble* x
     if length == 0 or (known_fin and seq_lt(f.snd_nxt[side], end)):
         return False                                    # nothing, or beyond the FIN
@@ -176,8 +209,10 @@ cdef bint _take_data(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, b
         trouble_of(t, f)                                # sent, not received: the edge stays behind
         f.snd_nxt[side] = seq_max(f.snd_nxt[side], end)
     elif seq_le(end, edge):
-        if not (s.payload_bytes <= 1 and not fin and s.seq == f.snd_nxt[side] - 1):     # a keep-alive repeats one octet
-            count_retransmit(t, f, side, s.payload_bytes, not fin or known_fin)
+        # A keep-alive repeats one octet that was acknowledged (RFC 9293 3.8.4).
+        keep_alive = s.payload_bytes <= 1 and not fin and s.seq == f.snd_nxt[side] - 1 \
+            and has_acked(f, 1 - side) and f.ack[1 - side] == f.snd_nxt[side]
+        count_retransmit(t, f, side, s.payload_bytes, not keep_alive and (not fin or known_fin))
     elif seq_le(start, edge):
         if start != edge and s.payload_bytes:
             count_retransmit(t, f, side, edge - start, False)
@@ -185,17 +220,17 @@ cdef bint _take_data(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, b
             x = &t.troubles[f.trouble]
             if x.edge[side] != f.snd_nxt[side]:
                 x.out_of_order[side] += 1
-                x.retransmitted_bytes[side] += _covered(x, side, edge, end)
+                x.retransmitted_bytes[side] += covered(x, side, edge, start + s.payload_bytes)
             x.edge[side] = end
             _absorb(x, side)
         f.snd_nxt[side] = seq_max(f.snd_nxt[side], end)
     else:
         x = trouble_of(t, f)
-        if _covered(x, side, start, end) == length:
+        if covered(x, side, start, end) == length:
             count_retransmit(t, f, side, s.payload_bytes, True)
         else:
             x.out_of_order[side] += 1
-            x.retransmitted_bytes[side] += _covered(x, side, start, end)
+            x.retransmitted_bytes[side] += covered(x, side, start, start + s.payload_bytes)
             _add_range(x, side, start, end)
         f.snd_nxt[side] = seq_max(f.snd_nxt[side], end)
     if not fin:
@@ -228,11 +263,12 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     cdef bint new_fin, processed
     cdef uint32_t edge
     cdef Trouble* x
-    if trait(t, f, side) & (OPENING | PASSIVE) and f.flags & (SAW_SYN if peer == 0 else SAW_SYN_ACK) \
+    if trait(t, f, side) & (OPENING | PASSIVE) and f.flags & (SAW_SYN | SAW_SYN_ACK if side else SAW_SYN_ACK) \
             and s.ack - f.iss[peer] - 1 > f.snd_nxt[peer] - f.iss[peer] - 1:
         return                                          # of an older connection: it does not acknowledge the peer's SYN
     f.flags |= <uint32_t>KNOWN << side
-    if first and not (f.flags & (SAW_SYN | SAW_SYN_ACK) and f.ack[peer] and s.seq - f.snd_nxt[side] < PLAUSIBLE):
+    if first and not (
+            f.flags & (SAW_SYN | SAW_SYN_ACK) and has_acked(f, peer) and s.seq - f.snd_nxt[side] < PLAUSIBLE):
         f.iss[side] = s.seq - 1
         f.snd_nxt[side] = s.seq
         if f.trouble:
@@ -244,14 +280,16 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
             x.edge[peer] = s.ack                        # all beyond was dropped
             x.ranges[peer] = 0
     elif trait(t, f, peer) & OVER and side == 0 and f.flags & SAW_SYN_ACK and s.seq == f.iss[0] + 1 \
-            and s.ack == f.iss[1] + 1 and f.ack[1] == s.seq and f.snd_nxt[1] == s.ack and not has_fin(t, f, 1):
+            and s.ack == f.iss[1] + 1 and has_acked(f, 1) and f.ack[1] == s.seq and f.snd_nxt[1] == s.ack \
+            and not has_fin(t, f, 1):
         # A SYN cookie was all there was of it, and what came out of order was dropped, or even answered with a RST.
         move(t, f, SENT, EVENT_SYN_ACK, peer, s.ts_ns, INFERRED)
         x = trouble_of(t, f)
         x.edge[0] = s.seq
         x.ranges[0] = 0
     edge = edge_of(t, f, side)
-    if trait(t, f, peer) & ACTIVE_OPEN and side == 1 and is_known(f, 0) and not f.flags & SAW_SYN_ACK:
+    if trait(t, f, peer) & ACTIVE_OPEN and side == 1 and is_known(f, 0) and not f.flags & SAW_SYN_ACK \
+            and (f.flags & FLAG_FAST_OPEN or not (s.payload_bytes or s.flags & TCP_FIN)):
         delivered = False                               # a SYN must come first (RFC 9293 3.10.7.3, fifth)
     elif s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) \
             and seq_lt(s.tsval, f.ts_recent[side]):
@@ -260,37 +298,45 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     elif seq_lt(edge, s.seq) and is_known(f, peer) and \
             s.seq - edge > (<uint32_t>65535 << scale_of(f, peer)) + WINDOW_MARGIN:
         f.flags |= FLAG_OUT_OF_WINDOW
+        _note_stray(t, f, s, side)
         return
     # A segment that lies wholly before what its receiver has acknowledged is answered and dropped, its ACK with it
     # (RFC 9293 3.10.7.4, first check; Linux tcp_sequence).
     processed = delivered and not (
-        f.ack[peer] and seq_lt(s.seq + s.payload_bytes + (s.flags & TCP_FIN), f.ack[peer]))
+        has_acked(f, peer) and seq_lt(s.seq + s.payload_bytes + (s.flags & TCP_FIN), f.ack[peer]))
     if processed:
         note_timestamp(f, s, side)
         f.window[side] = s.window
     _take_ack(t, f, s, side, processed)
     _take_ack_of_fin(t, f, s, side, processed)
     _fin_arrives(t, f, peer, s.ts_ns, False)            # where the ACK says that all before a FIN has arrived
-    if s.payload_bytes or not s.flags & TCP_FIN:
+    if s.flags & TCP_FIN and not s.payload_bytes:
+        f.flags |= SAW_BARE_ACK
+    else:
         add_head_letter(t, f, side, s.payload_bytes != 0)
     if s.window == 0:
         x = trouble_of(t, f)
         x.zero_windows[side] += 1
         if decade(x.zero_windows[side]):
             add_letter(t, f, LETTER_ZERO_WINDOW + side)
+    if (s.payload_bytes or s.flags & TCP_FIN) and _is_waiting(t, f, peer):
+        # What came beyond a hole before was dropped: an open server would have answered it at once (RFC 5681 4.2).
+        t.troubles[f.trouble].ranges[side] = 0
     new_fin = _take_data(t, f, s, side, delivered)
     if s.payload_bytes or s.flags & TCP_FIN:
         if trait(t, f, side) & (OPENING | PASSIVE) and not f.flags & FLAG_FAST_OPEN:
             if established_ts(t, f) == NO_TIME:
                 set_established_ts(t, f, s.ts_ns)
             move(t, f, SENT, EVENT_DATA, side, s.ts_ns, INFERRED)
+            if side == 1:
+                move(t, f, RECEIVED, EVENT_DATA, peer, s.ts_ns, INFERRED)
     if s.payload_bytes and had_half_closed:
         x = trouble_of(t, f)
         x.half_close_payload_ts_ns = s.ts_ns
         x.half_close_payload_bytes += s.payload_bytes
     if new_fin:
         if f.flags & (<uint32_t>FIN_TAKEN << peer) and seq_lt(s.ack, f.snd_nxt[peer]):
-            trouble_of(t, f).fins_crossed = 1
+            trouble_of(t, f).marks |= FINS_CROSSED
             move(t, f, SENT, EVENT_FIN_CROSSING, side, s.ts_ns, SEEN)
         else:
             move(t, f, SENT, EVENT_FIN, side, s.ts_ns, SEEN)

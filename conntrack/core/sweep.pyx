@@ -11,10 +11,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from .abi cimport FlowRecord, SocketRecord
+from .clock cimport LEAP_NS, own_time, settled_ns
 from .expand cimport OPEN_AT_END, expand, put_ip
 from .index cimport home, index_remove, prefetch
 from .life cimport (
-    MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, release_parts, since_ts, states_of, trait,
+    MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, may_expire, release_parts, since_ts, states_of,
+    trait,
 )
 from .live cimport MARK_V6, Closing, LiveFlow, LiveTable, Tables
 from .step cimport hash_of
@@ -24,11 +26,12 @@ from .abi import FLOW_DTYPE, SOCKET_DTYPE
 
 cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room) noexcept nogil:
     cdef LiveFlow* f
+    cdef int64_t now_ns = settled_ns(t)
     while record < t.flow_pool.used and room > 0:
         f = &t.flows[record]
         if f.origin:
-            expire(t, f)
-            if is_forgotten(t, f):
+            expire(t, f, now_ns)
+            if is_forgotten(t, f, now_ns - LEAP_NS):     # what comes late finds it still
                 expand(t, f, OPEN_AT_END, &t.retired[t.retired_count])
                 t.retired_count += 1
                 room -= 1
@@ -57,21 +60,17 @@ def sweep(LiveTable table not None, uint32_t start=1):
 cdef struct Before:             # a record as it was before somebody looked ahead
     LiveFlow record
     Closing closing
-    int64_t now_ns
 
 
 cdef inline void _look_ahead(Tables* t, LiveFlow* f, int64_t now_ns, Before* before) noexcept nogil:
     # Expire as if it were `now_ns`; _put_back undoes it, so that looking ahead changes nothing.
     before.record = f[0]
-    before.now_ns = t.now_ns
     if f.closing:
         before.closing = t.closings[f.closing]
-    t.now_ns = now_ns
-    expire(t, f)
+    expire(t, f, own_time(f, now_ns))
 
 
 cdef inline void _put_back(Tables* t, LiveFlow* f, const Before* before) noexcept nogil:
-    t.now_ns = before.now_ns
     if before.record.closing:
         t.closings[before.record.closing] = before.closing
     elif f.closing:
@@ -86,7 +85,7 @@ cdef inline bint _has_room_to_look_ahead(const Tables* t) noexcept nogil:
 
 cdef void _expand_at(Tables* t, LiveFlow* f, int64_t now_ns, FlowRecord* out) noexcept nogil:
     cdef Before before
-    if now_ns - f.first_ts_ns <= t.least_timeout_ns:    # no timer can have run out
+    if not may_expire(t, f, own_time(f, now_ns)):
         expand(t, f, OPEN_AT_END, out)
         return
     _look_ahead(t, f, now_ns, &before)
@@ -159,9 +158,14 @@ cdef inline bint _is_of(const Tables* t, const LiveFlow* f, int side, const Host
     return host.ip_version == 4 and f.address[side] == host.v4
 
 
-cdef void _put_socket(Tables* t, LiveFlow* f, int side, SocketRecord* out) noexcept nogil:
+cdef inline bint _can_expire(const Tables* t, const LiveFlow* f, int64_t at_ns) noexcept nogil:
+    return may_expire(t, f, at_ns) and (
+        t.timeouts[f.client_state] >= 0 or t.timeouts[f.server_state] >= 0)
+
+
+cdef inline void _put_socket(Tables* t, LiveFlow* f, int side, int64_t at_ns, SocketRecord* out) noexcept nogil:
     out.flow_id = f.origin & ((<uint64_t>1 << 48) - 1)
-    out.at_ts_ns = t.now_ns
+    out.at_ts_ns = at_ns
     out.since_ts_ns = since_ts(t, f, side)
     put_ip(t, f, side, out.local_ip)
     put_ip(t, f, 1 - side, out.remote_ip)
@@ -173,44 +177,56 @@ cdef void _put_socket(Tables* t, LiveFlow* f, int side, SocketRecord* out) noexc
     out.pad0 = 0
 
 
-cdef uint32_t _sockets(
-    Tables* t, uint32_t record, int64_t at_ns, const Host* host, SocketRecord* out, Py_ssize_t room, Py_ssize_t* count
+cdef inline int _put_open(
+    Tables* t, LiveFlow* f, int64_t at_ns, const Host* host, SocketRecord* out
 ) noexcept nogil:
-    # Most records are over or somebody else's; that shows in the first line of each.
-    cdef LiveFlow* f
-    cdef Before before
-    cdef bint wanted[2]
+    # Write the open ends of a record, the client's first; how many they are.
+    cdef int n = 0
     cdef int side
-    while record < t.flow_pool.used and count[0] + 2 <= room:
+    for side in range(2):
+        if _is_open(t, f, side) and _is_of(t, f, side, host):
+            _put_socket(t, f, side, at_ns, &out[n])
+            n += 1
+    return n
+
+
+cdef int _put_open_ahead(Tables* t, LiveFlow* f, int64_t at_ns, const Host* host, SocketRecord* out) noexcept nogil:
+    cdef Before before
+    cdef int n
+    _look_ahead(t, f, at_ns, &before)
+    n = _put_open(t, f, at_ns, host, out)
+    _put_back(t, f, &before)
+    return n
+
+
+cdef Py_ssize_t _sockets(Tables* t, int64_t at_ns, const Host* host, SocketRecord* out) noexcept nogil:
+    # Most records are over or somebody else's, which shows in the first line of each; few have a timer to look after.
+    cdef LiveFlow* f
+    cdef uint32_t record
+    cdef Py_ssize_t n = 0
+    for record in range(1, t.flow_pool.used):
         f = &t.flows[record]
-        record += 1
-        for side in range(2):
-            wanted[side] = _is_open(t, f, side) and _is_of(t, f, side, host)
-        if not (wanted[0] or wanted[1]) or not f.origin:
+        if not f.origin or not (_is_open(t, f, 0) or _is_open(t, f, 1)):
             continue
-        _look_ahead(t, f, at_ns, &before)
-        for side in range(2):
-            if wanted[side] and _is_open(t, f, side):
-                _put_socket(t, f, side, &out[count[0]])
-                count[0] += 1
-        _put_back(t, f, &before)
-    return record if record < t.flow_pool.used else 0
+        if _can_expire(t, f, at_ns):
+            n += _put_open_ahead(t, f, at_ns, host, &out[n])
+        else:
+            n += _put_open(t, f, at_ns, host, &out[n])
+    return n
 
 
-def sockets(LiveTable table not None, uint32_t start, int64_t at_ns, int ip_version, const uint8_t[::1] ip, out):
+def sockets(LiveTable table not None, int64_t at_ns, int ip_version, const uint8_t[::1] ip, out):
     """Write the ends that are in a state at `at_ns`, neither over nor waiting for a first segment. Changes nothing.
 
     Args:
         table: the live connections.
-        start: the record to begin with: 1, or where the last call left off.
         at_ns: the instant, not before the last segment.
         ip_version: 4 or 6 for the ends of one host; 0 for everybody's.
         ip: its address, uint8 of shape (16,); not looked at for everybody's.
-        out: SOCKET_DTYPE, shape (at least 2,).
+        out: SOCKET_DTYPE, room for two rows of each live connection.
 
     Returns:
-        (0 when all records were visited, else the record to go on with; how many rows were written, the client's
-        before the server's of one connection).
+        How many rows were written, the client's before the server's of one connection.
 
     Raises:
         TypeError, ValueError: `ip` or `out` does not fit, or there is no free Closing to work with.
@@ -220,17 +236,19 @@ def sockets(LiveTable table not None, uint32_t start, int64_t at_ns, int ip_vers
     cdef SocketRecord[::1] rows = out
     cdef Tables* t = &table.c
     cdef Host host
-    cdef Py_ssize_t count = 0
-    if rows.shape[0] < 2 or ip.shape[0] != 16:
-        raise ValueError(f"expected at least 2 rows and 16 bytes, got {rows.shape[0]} and {ip.shape[0]}")
+    cdef Py_ssize_t n
+    if rows.shape[0] < 2 * <Py_ssize_t>t.slots_used or ip.shape[0] != 16:
+        raise ValueError(f"expected {2 * t.slots_used} rows and 16 bytes, got {rows.shape[0]} and {ip.shape[0]}")
     if not _has_room_to_look_ahead(t):
         raise ValueError("no room: the tracker must grow its arrays first")
+    if rows.shape[0] == 0:
+        return 0
     host.ip_version = ip_version
     host.v4 = <uint32_t>ip[12] << 24 | <uint32_t>ip[13] << 16 | <uint32_t>ip[14] << 8 | ip[15]
     memcpy(host.v6, &ip[0], 16)
     with nogil:
-        start = _sockets(t, start if start else 1, at_ns, &host, &rows[0], rows.shape[0], &count)
-    return start, count
+        n = _sockets(t, at_ns, &host, &rows[0])
+    return n
 
 
 cdef int _check(const Tables* t) noexcept nogil:

@@ -2,69 +2,73 @@
 tracker.
 
 Everything here takes batches in any split and order, merges, and then says the same (counting.py has how). Start with
-`finding.py` (what is said), `options.py` (the thresholds), then a detector.
+`finding.py` (what is said), `options.py` (the thresholds), `detection.py` (how all of it is fed), then a detector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
+from conntrack.detect.accept_queue import AcceptQueueOverflow
+from conntrack.detect.capture_loss import CaptureLoss
 from conntrack.detect.close_wait import CloseWaitLeak
+from conntrack.detect.connection_refused import ConnectionRefused
+from conntrack.detect.detection import Detection
+from conntrack.detect.duplicates import DuplicateFrames
+from conntrack.detect.fin_wait_2 import FinWait2Stuck
 from conntrack.detect.finding import SEVERITIES, Detector, Finding, Severity
+from conntrack.detect.last_ack import LastAckStuck
+from conntrack.detect.one_sided import OneSidedCapture
 from conntrack.detect.options import DetectOptions
+from conntrack.detect.port_scan import PortScan
+from conntrack.detect.reset_storm import ResetStorm
 from conntrack.detect.series import StateSeries
 from conntrack.detect.services import ServiceSummary
 from conntrack.detect.syn_flood import SynFlood
 from conntrack.detect.time_wait import TimeWaitBuildup
+from conntrack.detect.unanswered_syn import UnansweredSyn
+from conntrack.detect.zero_window import ZeroWindowStall
 
 __all__ = [
     "DETECTORS",
     "SEVERITIES",
+    "AcceptQueueOverflow",
+    "CaptureLoss",
     "CloseWaitLeak",
+    "ConnectionRefused",
     "DetectOptions",
+    "Detection",
     "Detector",
+    "DuplicateFrames",
+    "FinWait2Stuck",
     "Finding",
+    "LastAckStuck",
+    "OneSidedCapture",
+    "PortScan",
+    "ResetStorm",
     "ServiceSummary",
     "Severity",
     "StateSeries",
     "SynFlood",
     "TimeWaitBuildup",
-    "find_all",
-    "make_detectors",
-    "merge",
-    "run",
+    "UnansweredSyn",
+    "ZeroWindowStall",
 ]
 
-DETECTORS: tuple[Any, ...] = (SynFlood, CloseWaitLeak, TimeWaitBuildup)
+DETECTORS: tuple[Any, ...] = (
+    SynFlood,
+    CloseWaitLeak,
+    TimeWaitBuildup,
+    AcceptQueueOverflow,
+    ResetStorm,
+    PortScan,
+    UnansweredSyn,
+    ConnectionRefused,
+    ZeroWindowStall,
+    FinWait2Stuck,
+    LastAckStuck,
+    OneSidedCapture,
+    CaptureLoss,
+    DuplicateFrames,
+)
 """The detectors there are, in the order in which equal findings are told. Each is made from DetectOptions."""
-
-_PIECE = 8192  # rows at once: 3 MB of them, and their columns, stay in the processor's cache for all detectors
-
-
-def make_detectors(options: DetectOptions | None = None) -> list[Detector]:
-    """Return one of each detector."""
-    options = options or DetectOptions()
-    return [make(options) for make in DETECTORS]
-
-
-def run(detectors: Iterable[Any], flows: np.ndarray) -> None:
-    """Feed final connections (FLOW_DTYPE, shape (n,)) to everything that has `feed`: detectors, series, summary."""
-    for start in range(0, len(flows), _PIECE):
-        piece = flows[start : start + _PIECE]
-        for detector in detectors:
-            detector.feed(piece)
-
-
-def merge(detectors: Iterable[Any], others: Iterable[Any]) -> None:
-    """Merge each of `others` into its counterpart; both as `make_detectors` orders them."""
-    for detector, other in zip(detectors, others, strict=True):
-        detector.merge(other)
-
-
-def find_all(detectors: Iterable[Detector], end_ts_ns: int) -> list[Finding]:
-    """Return every finding, the most severe first; `end_ts_ns` is when the capture ended."""
-    found: Sequence[Finding] = [finding for detector in detectors for finding in detector.findings(end_ts_ns)]
-    return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))

@@ -11,16 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.core.counts import count
-from conntrack.core.keys import endpoint_words
-from conntrack.core.spans import silent_ends
-from conntrack.detect.columns import (
-    ns_of,
-    words_endpoint,
-    words_ip,
-)
-from conntrack.detect.counting import NO_GROUP, KeyIndex
-from conntrack.detect.finding import SEVERITIES, Finding, Severity
+from conntrack.core.keys import hash_words
+from conntrack.core.spans import SILENT_DTYPE, silent_ends
+from conntrack.core.survey import Trait
+from conntrack.detect.batch import Background, Batch
+from conntrack.detect.columns import ns_of, words_endpoint, words_ip
+from conntrack.detect.finding import Finding, Severity, worst_first
 from conntrack.detect.options import DetectOptions
 from conntrack.states import TcpState
 
@@ -33,9 +29,10 @@ _PEERS_NAMED = 5
 class CloseWaitLeak:
     """Finds leaks of CLOSE_WAIT, by service for the server's end and by host for the client's.
 
-    An end leaks when it is in CLOSE_WAIT as the capture ends, the peer's FIN was seen to be taken, and neither payload
-    nor FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a
-    finding only when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot).
+    An end leaks when it is in CLOSE_WAIT as the capture ends, it acknowledged the peer's FIN, and neither payload nor
+    FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a
+    finding only when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot), or
+    when a client that comes back on the same port met one with its SYN and could not connect: always a warning.
 
     Severity: critical from `close_wait_critical_count` leaking ends; warning from `close_wait_warning_count`, or from
     `close_wait_ratio_min_count` that are `close_wait_warning_ratio` of the service's connections; else info.
@@ -46,55 +43,43 @@ class CloseWaitLeak:
     def __init__(self, options: DetectOptions | None = None) -> None:
         self.options = options or DetectOptions()
         self._age_ns = ns_of(self.options.close_wait_age_s)
-        self._services = KeyIndex(3)
-        self._connections = np.zeros(1024, np.int64)  # by service
         self._kept: list[np.ndarray] = []
 
-    def feed(self, flows: np.ndarray) -> None:
-        """Take in connections (FLOW_DTYPE, shape (n,))."""
-        groups = self._services.intern(endpoint_words(flows, client=False))
-        self._make_room()
-        count(groups, self._connections)
-        kept = silent_ends(flows, TcpState.CLOSE_WAIT, self._age_ns)
-        if len(kept):
-            self._kept.append(kept)
+    def feed(self, batch: Batch) -> None:
+        """Take in a batch."""
+        picks = batch.having(Trait.HALF_CLOSED)
+        if picks.size:
+            self._kept.append(silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns))
 
-    def merge(self, other: CloseWaitLeak) -> None:
+    def merge(self, other: CloseWaitLeak, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
-        groups = self._services.merge(other._services)
-        known = groups != NO_GROUP
-        self._make_room()
-        self._connections[groups[known]] += other._connections[: len(groups)][known]
         self._kept.extend(other._kept)
 
-    def findings(self, end_ts_ns: int) -> list[Finding]:
-        """Return the leaks, worst first; `end_ts_ns` is when the capture ended."""
-        if not self._kept:
-            return []
-        kept = np.concatenate(self._kept)
-        ends = np.minimum(kept["end"], end_ts_ns)
-        kept = kept[ends >= kept["quiet"] + self._age_ns]
-        kept = kept[np.lexsort((kept["flow_id"], *kept["subject"].T, kept["is_client"]))]
-        names = np.concatenate([kept["subject"], kept["is_client"][:, None].astype(np.uint64)], axis=1)
-        bounds = 1 + np.flatnonzero((names[1:] != names[:-1]).any(axis=1))
-        found = [self._finding(part, end_ts_ns) for part in np.split(kept, bounds) if len(part)]
-        ranked = sorted(
-            (finding for finding in found if finding is not None),
-            key=lambda finding: (-SEVERITIES.index(finding.severity), -finding.count, finding.subject),
-        )
-        return ranked[: self.options.subjects_max]
+    def findings(self, background: Background) -> list[Finding]:
+        """Return the leaks, worst first."""
+        kept = np.concatenate([np.empty(0, SILENT_DTYPE), *self._kept])
+        ends = np.minimum(kept["end"], background.end_ts_ns)
+        kept = kept[(ends >= kept["quiet"] + self._age_ns) | (kept["stale"] != 0)]
+        names = hash_words(np.column_stack([kept["subject"], kept["is_client"]]))
+        order = np.lexsort((kept["flow_id"], names))
+        starts = np.flatnonzero(np.concatenate(([True], np.diff(names[order]) != 0))[: len(order)])
+        found = []
+        if len(order):
+            # One that still leaks or met a SYN is told; those that were closed in the end only where there are many.
+            telling = ((kept["end"] >= background.end_ts_ns) | (kept["stale"] != 0))[order]
+            telling = np.add.reduceat(telling.astype(np.int64), starts) > 0
+            counts = np.diff(starts, append=len(order))
+            telling |= counts >= self.options.close_wait_warning_count
+            parts = zip(starts[telling], counts[telling], strict=True)
+            found = [self._finding(kept[order[start : start + count]], background) for start, count in parts]
+        return worst_first(found)[: self.options.subjects_max]
 
-    def _make_room(self) -> None:
-        if len(self._services) > len(self._connections):
-            grown = np.zeros(2 * len(self._services), np.int64)
-            grown[: len(self._connections)] = self._connections
-            self._connections = grown
-
-    def _finding(self, kept: np.ndarray, end_ts_ns: int) -> Finding | None:
-        options = self.options
+    def _finding(self, kept: np.ndarray, background: Background) -> Finding | None:
+        options, end_ts_ns = self.options, background.end_ts_ns
         leaking = kept[kept["end"] >= end_ts_ns]
         peak = _peak(kept["start"], np.minimum(kept["end"], end_ts_ns))
-        if len(leaking) == 0 and peak < options.close_wait_warning_count:
+        stale = int(kept["stale"].sum())
+        if len(leaking) == 0 and peak < options.close_wait_warning_count and not stale:
             return None
         shown = leaking if len(leaking) else kept
         is_client = bool(kept["is_client"][0])
@@ -116,19 +101,19 @@ class CloseWaitLeak:
             "growth_per_min": round(len(leaking) * _MINUTE_NS / max(end_ts_ns - first, _MINUTE_NS), 3),
             "never_sent_ratio": round(never_sent, 4),
             "spoke_after_fin": int(shown["spoke"].sum()),
-            "syn_onto_stale": int(shown["pending_syn"].sum()),
+            "syn_onto_stale": stale,
             "distinct_peers": distinct_peers,
             "top_peers": top_peers,
         }
         ratio = 0.0
-        if not is_client and (total := self._connections_of(words)):
+        if not is_client and (total := _connections_of(background, words)):
             ratio = len(shown) / total
             evidence["service_connections"] = total
             evidence["ratio_of_service"] = round(ratio, 4)
         return Finding(
             kind=self.kind,
             subject=subject,
-            severity=self._severity(len(leaking), ratio),
+            severity=self._severity(len(leaking), peak, stale, ratio),
             first_ts_ns=first,
             last_ts_ns=int(np.minimum(shown["end"], end_ts_ns).max()),
             count=len(shown),
@@ -139,21 +124,17 @@ class CloseWaitLeak:
             flow_ids=tuple(int(flow_id) for flow_id in shown["flow_id"][:100]),
         )
 
-    def _connections_of(self, words: np.ndarray) -> int:
-        at = np.flatnonzero((self._services.keys == words).all(axis=1))
-        return int(self._connections[at[0]]) if at.size else 0
-
-    def _severity(self, leaking: int, ratio: float) -> Severity:
+    def _severity(self, leaking: int, peak: int, stale: int, ratio: float) -> Severity:
         options = self.options
         if leaking >= options.close_wait_critical_count:
             return "critical"
-        many = leaking >= options.close_wait_warning_count or leaking == 0  # none leaking: found by a peak of many
+        many = max(leaking, peak) >= options.close_wait_warning_count
         share = leaking >= options.close_wait_ratio_min_count and ratio >= options.close_wait_warning_ratio
-        return "warning" if many or share else "info"
+        return "warning" if many or share or stale else "info"
 
     def _caveats(self, shown: np.ndarray, leaking: int, starved: bool) -> list[str]:
         caveats = []
-        if not leaking:
+        if not leaking and len(shown) > int(shown["stale"].sum()):
             caveats.append("All of them were closed in the end: a restart, or a program that closes late.")
         midstream = int(shown["midstream"].sum())
         if midstream:
@@ -170,6 +151,11 @@ class CloseWaitLeak:
         if leaking and not starved and leaking < self.options.close_wait_warning_count:
             caveats.append("Few connections: one long-running task can hold them.")
         return caveats
+
+
+def _connections_of(background: Background, words: np.ndarray) -> int:
+    at = np.flatnonzero((background.services == words).all(axis=1))
+    return int(background.of_service[at[0]]) if at.size else 0
 
 
 def _peak(starts: np.ndarray, ends: np.ndarray) -> int:

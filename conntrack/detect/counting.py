@@ -2,9 +2,9 @@
 
 Three containers, all plain numpy arrays inside (no Python object per key), all exact in the sense written on each:
 `KeyIndex` numbers keys densely, `Tally` counts by (group, tick of time, column), `LowestPerGroup` keeps the smallest
-values of each group. Feeding the same things in any order, in any split, or to two containers that are then merged,
-gives the same answer: sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union
-alone.
+values of each group. (`distinct.py` counts distinct values, `occupancy.py` spans of keys that cannot be numbered.)
+Feeding the same things in any order, in any split, or to two containers that are then merged, gives the same answer:
+sums and minima commute, and the one thing that adapts (the step of a Tally) depends on the union alone.
 
 Read `Tally` first: why instants on a grid stay exact when the grid is made coarser is what the detectors rest on.
 """
@@ -12,10 +12,12 @@ Read `Tally` first: why instants on a grid stay exact when the grid is made coar
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 
 from conntrack.core.keys import intern
+from conntrack.core.tally import accumulate
 
 __all__ = ["NO_GROUP", "KeyIndex", "LowestPerGroup", "Tally", "ticks_of"]
 
@@ -28,7 +30,10 @@ _TICK_MASK = np.uint64((1 << _TICK_BITS) - 1)
 _GROUP_SHIFT = np.uint64(_COLUMN_BITS + _TICK_BITS)
 _TICK_SHIFT = np.uint64(_COLUMN_BITS)
 _MAX_TICK = (1 << _TICK_BITS) - 1
-_NEW = 1 << 18  # counts that wait to be sorted, at least: 2 MB
+_NO_KEY = ~np.uint64(0)
+_PIECE = 1 << 18
+_WAITING = 1 << 16  # values that wait before the lowest are chosen
+_PENDING = 1 << 20  # keys that wait before they are counted: 8 MB
 
 
 def ticks_of(times_ns: np.ndarray, step_ns: int) -> np.ndarray:
@@ -67,6 +72,11 @@ class KeyIndex:
         return self._count
 
     @property
+    def room(self) -> int:
+        """How many keys there is room for as it is."""
+        return len(self._keys)
+
+    @property
     def keys(self) -> np.ndarray:
         """The keys by number: uint64, shape (len(self), width), a view."""
         return self._keys[: self._count]
@@ -86,6 +96,16 @@ class KeyIndex:
             self.overflow_rows += int(np.count_nonzero(numbers == NO_GROUP))
         return numbers
 
+    def lend(self, kernel: Callable[..., tuple[int, ...]], rows: int) -> tuple[int, ...]:
+        """Let `kernel(seed, limit, keys, table, count)` number keys itself; it returns (done, count, ...).
+
+        What it returns is returned without the count. If fewer than `rows` were done there is more room now.
+        """
+        done, self._count, *rest = kernel(self._seed, self.limit, self._keys, self._table, self._count)
+        if done < rows:
+            self._grow()
+        return done, *rest
+
     def merge(self, other: KeyIndex) -> np.ndarray:
         """Take in the keys of `other`; return the number here of each number there, int64, shape (len(other),)."""
         self.overflow_rows += other.overflow_rows
@@ -104,29 +124,33 @@ class KeyIndex:
 
 
 class Tally:
-    """Counts by (group, tick, column): sparse, sorted, 16 bytes for each distinct triple.
+    """Counts by (group, tick, column): 32 to 64 bytes for each distinct triple.
 
-    Exact at the ticks, whatever the step (see `ticks_of`). The step is the finest of the ladder `first_step_ns` times
-    1, 10, 100, ... at which no more than `limit` distinct triples exist: it depends on everything that was fed and on
+    Exact at the ticks, whatever the step (see `ticks_of`). The step is the finest of the ladder
+    at which no more than `limit` distinct triples exist: it depends on everything that was fed and on
     nothing else, because a coarser grid never has more triples, nor a part more than the whole.
 
     Args:
-        first_step_ns: the finest step, nanoseconds (1 where cells are not times).
-        limit: most triples kept; a grid with more is made ten times coarser.
+        ladder_ns: the steps, nanoseconds, each a multiple of the one before; one number stands for it times 1, 10, 100,
+            ... 10**6. With a single one, triples are kept without limit (where ticks are not times).
+        limit: most triples kept; a grid with more is made coarser.
     """
 
     _COARSER = 10
-    _COARSENINGS = 6
+    _LEVELS = 7
 
-    def __init__(self, first_step_ns: int, limit: int = 1 << 22) -> None:
-        self._step_ns = first_step_ns
+    def __init__(self, ladder_ns: int | tuple[int, ...], limit: int = 1 << 21) -> None:
         self.limit = limit
-        self._last_step_ns = first_step_ns * self._COARSER**self._COARSENINGS
-        self._keys = np.empty(0, np.uint64)
-        self._counts = np.empty(0, np.int64)
-        self._new_keys: list[np.ndarray] = []
-        self._new_counts: list[np.ndarray | None] = []
-        self._new = 0
+        if isinstance(ladder_ns, int):
+            ladder_ns = tuple(ladder_ns * self._COARSER**level for level in range(self._LEVELS))
+        self._ladder_ns = ladder_ns
+        self._step_ns = ladder_ns[0]
+        self._seed = int.from_bytes(os.urandom(8), "little")
+        self._slots = _no_slots(1 << 10)
+        self._used = 0
+        self._new: list[np.ndarray] = []
+        self._new_rows = 0
+        self._sorted: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def step_ns(self) -> int:
@@ -136,174 +160,234 @@ class Tally:
 
     @property
     def feed_step_ns(self) -> int:
-        """The step that `add_keys` takes now, nanoseconds; what is there may call for a coarser one."""
+        """The step of the keys that `add_keys` takes now, nanoseconds; what waits may call for a coarser one."""
         return self._step_ns
 
-    def add(self, groups: np.ndarray, times_ns: np.ndarray, column: int, counts: np.ndarray | None = None) -> None:
+    def add(
+        self, groups: np.ndarray, times_ns: np.ndarray, column: int | np.ndarray, counts: np.ndarray | None = None
+    ) -> None:
         """Count rows.
 
         Args:
             groups: int64, shape (n,), numbers of a KeyIndex (none negative).
             times_ns: int64 or uint64, shape (n,); before 1970 or past the last tick count at the first or last tick.
-            column: 0 to 15, what is counted.
+            column: 0 to 15, what is counted; one for all, or uint64 of shape (n,).
             counts: int64, shape (n,), how much each row counts; 1 each when omitted.
         """
         if len(groups) == 0:
             return
-        keys = np.clip(ticks_of(times_ns, self._step_ns), 0, _MAX_TICK).astype(np.uint64)
+        ticks = ticks_of(times_ns, self._step_ns)
+        keys = np.minimum(np.maximum(ticks, 0), _MAX_TICK).astype(np.uint64)
         keys <<= _TICK_SHIFT
         keys |= groups.view(np.uint64) << _GROUP_SHIFT
-        keys |= np.uint64(column)
+        keys |= np.uint64(column) if isinstance(column, int) else column
         self.add_keys(keys, counts)
 
-    def add_keys(self, keys: np.ndarray, counts: np.ndarray | None = None) -> None:
-        """Count keys that the core has packed (uint64, shape (n,)) at `feed_step_ns`; for the rest see `add`."""
-        self._push(keys, counts)
-        if self._new > max(_NEW, len(self._keys)):
-            self._settle()
+    def add_ticks(self, groups: np.ndarray, ticks: np.ndarray, columns: np.ndarray, step_ns: int) -> None:
+        """Count rows whose ticks are known (uint64, shape (n,), as the others), in a step of the ladder, one each.
+
+        The grid is no finer than `step_ns` from then on.
+        """
+        while self._step_ns < step_ns:
+            self._coarsen()
+        if self._step_ns > step_ns:
+            ticks = ticks_of(ticks, self._step_ns // step_ns)
+        ticks = np.minimum(ticks, np.uint64(_MAX_TICK))
+        self.add_keys(groups << _GROUP_SHIFT | ticks << _TICK_SHIFT | columns)
+
+    def add_keys(self, keys: np.ndarray, counts: np.ndarray | None = None, step_ns: int | None = None) -> None:
+        """Count keys that the core has packed (uint64, shape (n,)) at `step_ns`, ours by default; see `add`."""
+        if step_ns is not None:
+            keys = _coarser(keys, self._step_ns // step_ns)
+        if len(keys):
+            self._sorted = None
+            if counts is None:
+                self._new.append(keys)
+                self._new_rows += len(keys)
+                if self._new_rows > _PENDING:
+                    self._settle()
+            else:
+                self._put(keys, counts)
 
     def merge(self, other: Tally, groups: np.ndarray) -> None:
         """Take in what `other` counted; `groups` turns its groups into ours (NO_GROUP drops them)."""
         other._settle()
-        keys, counts = other._keys, other._counts
+        self._settle()
+        keys, counts = other._entries()
         mine = groups[(keys >> _GROUP_SHIFT).astype(np.int64)] if len(keys) else np.empty(0, np.int64)
         kept = mine >= 0
         keys = (keys[kept] & ~(~np.uint64(0) << _GROUP_SHIFT)) | (mine[kept].astype(np.uint64) << _GROUP_SHIFT)
-        counts = counts[kept]
         while self._step_ns < other._step_ns:
             self._coarsen()
-        if self._step_ns > other._step_ns:
-            keys = _coarser(keys, self._step_ns // other.step_ns)
-        self._push(keys, counts)
-        self._settle()
+        self._put(_coarser(keys, self._step_ns // other._step_ns), counts[kept])
 
     def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return (groups, ticks, columns, counts), int64 each, sorted by group, then tick, then column."""
-        self._settle()
-        groups = (self._keys >> _GROUP_SHIFT).astype(np.int64)
-        ticks = ((self._keys >> _TICK_SHIFT) & _TICK_MASK).astype(np.int64)
-        return groups, ticks, (self._keys & _COLUMN_MASK).astype(np.int64), self._counts
+        keys, counts = self._in_order()
+        groups = (keys >> _GROUP_SHIFT).astype(np.int64)
+        ticks = ((keys >> _TICK_SHIFT) & _TICK_MASK).astype(np.int64)
+        return groups, ticks, (keys & _COLUMN_MASK).astype(np.int64), counts
 
     def totals(self, columns: int, groups: int) -> np.ndarray:
         """Return the sum over time by column and group, int64, shape (columns, groups)."""
-        self._settle()
         sums = np.zeros((columns, groups), np.int64)
-        for start in range(0, len(self._keys), _NEW):
-            keys = self._keys[start : start + _NEW]
+        for keys in self._new:  # as they wait: most tallies are asked for their totals and nothing else
             cells = (keys & _COLUMN_MASK) * np.uint64(groups) + (keys >> _GROUP_SHIFT)
-            np.add.at(sums.reshape(-1), cells.view(np.int64), self._counts[start : start + _NEW])
+            np.add.at(sums.reshape(-1), cells.view(np.int64), 1)
+        keys, counts = self._entries()
+        for start in range(0, len(keys), _PIECE):
+            part = keys[start : start + _PIECE]
+            cells = (part & _COLUMN_MASK) * np.uint64(groups) + (part >> _GROUP_SHIFT)
+            np.add.at(sums.reshape(-1), cells.view(np.int64), counts[start : start + _PIECE])
         return sums
 
     def series_of(self, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (ticks, columns, counts) of one group, int64 each, in order of tick."""
-        self._settle()
-        first, last = np.searchsorted(self._keys, np.array([group, group + 1], np.uint64) << _GROUP_SHIFT)
-        keys = self._keys[first:last]
+        sorted_keys, counts = self._in_order()
+        first, last = np.searchsorted(sorted_keys, np.array([group, group + 1], np.uint64) << _GROUP_SHIFT)
+        keys = sorted_keys[first:last]
         ticks = ((keys >> _TICK_SHIFT) & _TICK_MASK).astype(np.int64)
-        return ticks, (keys & _COLUMN_MASK).astype(np.int64), self._counts[first:last]
-
-    def _push(self, keys: np.ndarray, counts: np.ndarray | None) -> None:
-        if len(keys):
-            self._new_keys.append(keys)
-            self._new_counts.append(counts)
-            self._new += len(keys)
+        return ticks, (keys & _COLUMN_MASK).astype(np.int64), counts[first:last]
 
     def _settle(self) -> None:
-        """Fold what is new into the sorted arrays, and make the grid coarser while it is over its limit."""
+        """Count what waits."""
         if self._new:
-            ones = [keys for keys, counts in zip(self._new_keys, self._new_counts, strict=True) if counts is None]
-            parts = [(self._keys, self._counts)]
-            if ones:
-                keys = np.concatenate(ones)
-                keys.sort()
-                starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-                parts.append((keys[starts], np.diff(starts, append=len(keys))))
-            for keys, counts in zip(self._new_keys, self._new_counts, strict=True):
-                if counts is not None:
-                    parts.append((keys, counts))
-            self._new_keys, self._new_counts, self._new = [], [], 0
-            self._keys, self._counts = _sum_by_key(
-                np.concatenate([keys for keys, _ in parts]), np.concatenate([counts for _, counts in parts])
-            )
-        while len(self._keys) > self.limit and self._step_ns < self._last_step_ns:
-            self._coarsen()
+            keys = np.concatenate(self._new)
+            self._new, self._new_rows = [], 0
+            keys.sort()
+            starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+            self._put(keys[starts], np.diff(starts, append=len(keys)))
 
-    def _coarsen(self) -> None:
-        self._keys, self._counts = _sum_by_key(_coarser(self._keys, self._COARSER), self._counts)
-        self._new_keys = [_coarser(keys, self._COARSER) for keys in self._new_keys]
-        self._step_ns *= self._COARSER
+    def _put(self, keys: np.ndarray, counts: np.ndarray) -> None:
+        self._sorted = None
+        while len(keys):
+            room = len(self._slots) // 2
+            done, self._used = accumulate(keys, counts, self._seed, self._slots, self._used, room)
+            keys, counts = keys[done:], counts[done:]
+            while self._used > self.limit and self._step_ns < self._ladder_ns[-1]:
+                keys = _coarser(keys, self._coarsen())
+            if self._used == room:
+                self._rebuild(*self._entries(), 4 * len(self._slots))
+
+    def _entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (keys, counts), in no order."""
+        used = self._slots[:, 0] != _NO_KEY
+        return self._slots[used, 0], self._slots[used, 1].view(np.int64)
+
+    def _in_order(self) -> tuple[np.ndarray, np.ndarray]:
+        self._settle()
+        if self._sorted is None:
+            keys, counts = self._entries()
+            order = np.argsort(keys)
+            self._sorted = keys[order], counts[order]
+        return self._sorted
+
+    def _coarsen(self) -> int:
+        """Go one step up the ladder; return the factor."""
+        step_ns = self._ladder_ns[self._ladder_ns.index(self._step_ns) + 1]
+        factor, self._step_ns = step_ns // self._step_ns, step_ns
+        keys, counts = self._entries()
+        self._rebuild(_coarser(keys, factor), counts, len(self._slots))
+        self._new = [_coarser(keys, factor) for keys in self._new]
+        return factor
+
+    def _rebuild(self, keys: np.ndarray, counts: np.ndarray, size: int) -> None:
+        self._slots = _no_slots(size)
+        _, self._used = accumulate(keys, counts, self._seed, self._slots, 0, size // 2)
+
+
+def _no_slots(size: int) -> np.ndarray:
+    return np.full((size, 2), _NO_KEY, np.uint64)
 
 
 def _coarser(keys: np.ndarray, factor: int) -> np.ndarray:
+    if factor == 1:
+        return keys
     ticks = ((keys >> _TICK_SHIFT) & _TICK_MASK).astype(np.int64)
     return (keys & ~(_TICK_MASK << _TICK_SHIFT)) | (ticks_of(ticks, factor).astype(np.uint64) << _TICK_SHIFT)
 
 
-def _sum_by_key(keys: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if len(keys) == 0:
-        return keys, counts
-    order = np.argsort(keys, kind="stable")  # merges sorted runs in linear time
-    keys = keys[order]
-    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    return keys[starts], np.add.reduceat(counts[order], starts)
-
-
 class LowestPerGroup:
-    """Keeps the `most` smallest distinct values of each group: exact, at most 16 * `most` bytes a group.
+    """Keeps the `most` smallest distinct values of each group, each with `width` words of its own.
 
-    Fed hashes instead of values it counts distinct things: `distinct` is exact up to `most`, and beyond that the K
-    minimum values estimate (Bar-Yossef et al. 2002; relative error 1 / sqrt(most)).
+    Exact; past `limit` values in all, half as many of each group are kept, and so on down to one: how many depends on
+    everything that was fed and on nothing else. A value must always come with the same words.
+
+    Args:
+        most: values kept of each group.
+        width: words of 64 bits that come with each value.
+        limit: values kept of all groups, or one of each.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, width: int = 0, limit: int = 1 << 20) -> None:
         self.most = most
+        self.limit = limit
         self._groups = np.empty(0, np.int64)
         self._values = np.empty(0, np.uint64)
-        self._new: list[tuple[np.ndarray, np.ndarray]] = []
+        self._words = np.empty((0, width), np.uint64)
+        self._new: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._new_rows = 0
+        self._bars = np.empty(0, np.uint64)  # by group: what is as high as this is not kept
 
-    def add(self, groups: np.ndarray, values: np.ndarray) -> None:
-        """Take in values (uint64, shape (n,)) of groups (int64, shape (n,))."""
+    def add(self, groups: np.ndarray, values: np.ndarray, words: np.ndarray | None = None) -> None:
+        """Take in values (uint64, shape (n,)) of groups (int64, shape (n,)) with words (uint64, shape (n, width))."""
         if len(groups) == 0:
             return
-        self._new.append((groups.copy(), values.astype(np.uint64)))
+        if len(self._bars):
+            low = np.flatnonzero(values < self._bars[np.minimum(groups, len(self._bars) - 1)])
+            if len(low) < len(groups):
+                groups, values, words = groups[low], values[low], None if words is None else words[low]
+        words = np.empty((len(groups), 0), np.uint64) if words is None else words
+        self._new.append((groups.copy(), values.astype(np.uint64), words))
         self._new_rows += len(groups)
-        if self._new_rows > max(1 << 16, len(self._groups)):
+        if self._new_rows > max(_WAITING, len(self._groups)):
             self._settle()
 
     def merge(self, other: LowestPerGroup, groups: np.ndarray) -> None:
         """Take in what `other` kept; `groups` turns its groups into ours (NO_GROUP drops them)."""
         other._settle()
+        self.most = min(self.most, other.most)
         if len(other._groups):
             mine = groups[other._groups]
-            self.add(mine[mine >= 0], other._values[mine >= 0])
+            kept = mine >= 0
+            self.add(mine[kept], other._values[kept], other._words[kept])
+        self._settle()
 
     def of(self, group: int) -> np.ndarray:
         """Return the smallest values of a group, ascending, uint64."""
+        chosen = self._range(group)
+        return self._values[chosen]
+
+    def words_of(self, group: int) -> np.ndarray:
+        """Return the words that came with them, uint64, shape (n, width)."""
+        chosen = self._range(group)
+        return self._words[chosen]
+
+    def _range(self, group: int) -> slice:
         self._settle()
         first, last = np.searchsorted(self._groups, [group, group + 1])
-        return self._values[first:last]
-
-    def distinct(self, group: int) -> int:
-        """Return how many distinct values a group had, taking the values for hashes."""
-        values = self.of(group)
-        if len(values) < self.most:
-            return len(values)
-        return round((self.most - 1) / ((int(values[-1]) + 1) / 2.0**64))
+        return slice(first, last)
 
     def _settle(self) -> None:
         if not self._new:
             return
-        groups = np.concatenate([self._groups, *(groups for groups, _ in self._new)])
-        values = np.concatenate([self._values, *(values for _, values in self._new)])
+        groups = np.concatenate([self._groups, *(part[0] for part in self._new)])
+        values = np.concatenate([self._values, *(part[1] for part in self._new)])
+        words = np.concatenate([self._words, *(part[2] for part in self._new)])
         self._new, self._new_rows = [], 0
         order = np.lexsort((values, groups))
         groups, values = groups[order], values[order]
         new_group = np.concatenate(([True], groups[1:] != groups[:-1]))
         distinct = new_group.copy()
         distinct[1:] |= values[1:] != values[:-1]
-        groups, values, new_group = groups[distinct], values[distinct], new_group[distinct]
+        groups, values, new_group, order = groups[distinct], values[distinct], new_group[distinct], order[distinct]
         starts = np.flatnonzero(new_group)
         rank = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
         kept = rank < self.most
-        self._groups, self._values = groups[kept], values[kept]
+        while np.count_nonzero(kept) > self.limit and self.most > 1:
+            self.most //= 2
+            kept = rank < self.most
+        self._groups, self._values, self._words = groups[kept], values[kept], words[order[kept]]
+        self._bars = np.full(int(self._groups[-1]) + 2, ~np.uint64(0))  # the last one stands for all groups beyond
+        full = rank[kept] == self.most - 1
+        self._bars[self._groups[full]] = self._values[full]

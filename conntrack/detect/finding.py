@@ -6,13 +6,16 @@ what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
-__all__ = ["SEVERITIES", "Detector", "Finding", "Severity"]
+if TYPE_CHECKING:
+    from conntrack.detect.batch import Background, Batch
+
+__all__ = ["SEVERITIES", "Detector", "Finding", "Severity", "few_lone_ones", "worst_first"]
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
@@ -48,16 +51,34 @@ class Finding:
     flow_ids: tuple[int, ...] = ()
 
 
+def worst_first(findings: Iterable[Finding | None]) -> list[Finding]:
+    """Return those that are not None: the most severe first, then those with the most at once, then by subject."""
+    return sorted(
+        (finding for finding in findings if finding is not None),
+        key=lambda finding: (-SEVERITIES.index(finding.severity), -finding.peak, -finding.count, finding.subject),
+    )
+
+
+def few_lone_ones(findings: Iterable[Finding | None], most: int) -> list[Finding]:
+    """Leave out the findings that rest on a single connection each, if there are more than `most` of them.
+
+    A handful of services that fail one client each are as many faults; a thousand are one scan, told as such.
+    """
+    found = [finding for finding in findings if finding is not None]
+    lone = sum(finding.count == 1 for finding in found)
+    return found if lone <= most else [finding for finding in found if finding.count > 1]
+
+
 class Detector(Protocol):
-    """Incremental and mergeable: fed batches in any split and order, or halves merged, the findings are the same."""
+    """Incremental and mergeable: fed batches in any split and order, or parts merged, the findings are the same."""
 
     kind: str
 
-    def feed(self, flows: np.ndarray) -> None:
-        """Take in connections (FLOW_DTYPE, shape (n,)); each connection is fed exactly once, when it is final."""
+    def feed(self, batch: Batch) -> None:
+        """Take in a batch; each connection is fed exactly once, when it is final."""
 
-    def merge(self, other: Self) -> None:
-        """Take in what `other` was fed."""
+    def merge(self, other: Self, services: np.ndarray) -> None:
+        """Take in what `other` was fed; `services` turns its numbers of services into ours (NO_GROUP: none)."""
 
-    def findings(self, end_ts_ns: int) -> Sequence[Finding]:
-        """Return what is wrong, worst first; `end_ts_ns` is when the capture ended."""
+    def findings(self, background: Background) -> Sequence[Finding]:
+        """Return what is wrong, worst first."""

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from conntrack.core.spans import add_spans
+from conntrack.detect.batch import Batch
+from conntrack.detect.breakdown import Breakdown
 from conntrack.detect.columns import FAR_NS, Side, ns_of
 from conntrack.detect.counting import ticks_of
 from conntrack.detect.options import DetectOptions
@@ -23,10 +25,12 @@ __all__ = ["COUNTED_STATES", "StateSeries"]
 
 _SIDES: tuple[Side, ...] = ("client", "server")
 _SECOND_NS = 10**9
-_GRID_NS = [10**7 * n for n in (1, 10, 100, 1000, 6000, 60_000, 360_000, 8_640_000, 86_400_000, 864_000_000)]
-# Ticks kept at the finest step, and at the others. Timers run on for 127 s past a capture, at the finest step too.
-_MOST_TICKS = (20_000, 2500)
+_GRID_NS = tuple(10**7 * n for n in (1, 10, 100, 1000, 6000, 60_000, 360_000, 8_640_000, 86_400_000, 864_000_000))
+# Ticks kept at the finest step, and at the others: enough that a level lasts until the step of the result is a multiple
+# of the next one. Timers run on for 127 s past a capture, at the finest step too.
+_MOST_TICKS = (20_000, 14_000)
 _MOST_POINTS = 2000
+_GROUPS_NS = 10**9  # the finest step for services and hosts
 _STEPS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400, 864_000, 8_640_000)
 _SHORT_S = ((2, 10**7), (20, 10**8))  # up to 2 s: every 10 ms; up to 20 s: every 100 ms
 
@@ -41,28 +45,37 @@ class StateSeries:
 
     def __init__(self, options: DetectOptions | None = None) -> None:
         self._time_wait_ns = ns_of((options or DetectOptions()).time_wait_s)
+        self._breakdown = Breakdown(_GRID_NS[_GRID_NS.index(_GROUPS_NS) :])
         self._level = 0  # which of _GRID_NS
         self._first_tick = 0
         self._changes = np.zeros((len(_SIDES) * len(TcpState), 0), np.int64)  # at each tick, since the one before
         self._first_ts_ns = FAR_NS
         self._last_ts_ns = NO_TIME_NS
 
-    def feed(self, flows: np.ndarray) -> None:
-        """Take in connections (FLOW_DTYPE, shape (n,)), each once, when it is final."""
+    def feed(self, batch: Batch) -> None:
+        """Take in a batch."""
+        flows = batch.rows
         if len(flows) == 0:
             return
-        self._first_ts_ns = min(self._first_ts_ns, int(flows["first_ts_ns"].min()))
-        self._last_ts_ns = max(self._last_ts_ns, int(flows["last_ts_ns"].max()))
+        self._first_ts_ns = min(self._first_ts_ns, batch.first_ts_ns)
+        self._last_ts_ns = max(self._last_ts_ns, batch.last_ts_ns)
+        self._follow_span()
         step_ns = _GRID_NS[self._level]
-        cells, begun, over, low, high = state_spans(flows, self._time_wait_ns, step_ns)
+        rows, cells, begun, over, low, high = state_spans(flows, self._time_wait_ns, step_ns)
         if len(cells):
             factor = self._cover(low, high)
             add_spans(self._changes, cells, begun, over, FAR_NS // step_ns, self._first_tick, factor)
+            if step_ns < _GROUPS_NS:
+                step_ns = _GROUPS_NS
+                rows, cells, begun, over, _, _ = state_spans(flows, self._time_wait_ns, step_ns)
+            self._breakdown.add(batch, rows, cells, begun, over, step_ns)
 
-    def merge(self, other: StateSeries) -> None:
-        """Take in what `other` was fed."""
+    def merge(self, other: StateSeries, services: np.ndarray) -> None:
+        """Take in what `other` was fed; `services` turns its numbers of services into ours."""
+        self._breakdown.merge(other._breakdown, services)
         self._first_ts_ns = min(self._first_ts_ns, other._first_ts_ns)
         self._last_ts_ns = max(self._last_ts_ns, other._last_ts_ns)
+        self._follow_span()
         cells, ticks = np.nonzero(other._changes)
         changes = other._changes[cells, ticks]
         ticks += other._first_tick
@@ -84,17 +97,59 @@ class StateSeries:
             return {"step_s": 1.0, "first_ts_ns": None, "client": empty, "server": dict(empty)}
         step_ns = _step_ns(self._last_ts_ns - self._first_ts_ns)
         first, last = self._first_ts_ns // step_ns, -(-self._last_ts_ns // step_ns)
-        factor = step_ns // _GRID_NS[self._level]
-        counts = np.cumsum(self._changes, axis=1)
-        ticks = np.arange(first, last + 1) * factor - self._first_tick
-        values = np.zeros((len(counts), len(ticks)), np.int64)
-        if counts.shape[1]:
-            values = np.where(ticks >= 0, counts[:, np.clip(ticks, 0, counts.shape[1] - 1)], 0)
+        values = self._values(np.arange(first, last + 1), step_ns)
         named: dict[str, Any] = {
             side: {state.name: values[number * len(TcpState) + state].tolist() for state in COUNTED_STATES}
             for number, side in enumerate(_SIDES)
         }
         return {"step_s": step_ns / 1e9, "first_ts_ns": first * step_ns, **named}
+
+    def top(self, services: np.ndarray, most: int) -> dict[str, Any]:
+        """Return the same for the services and the hosts with the most ends at once, `most` of each.
+
+        {"step_s", "first_ts_ns", "services": [{"name", "states": {state: [count, ...]}}, ...], "hosts": [the same],
+        "services_rest": {state: [count, ...]} of the servers' ends of all other services, "services_total", "clients",
+        "unproven_clients"}: `services_total` is how many services there are; the last two say whether the hosts of
+        clients that got past a handshake, and of those that never did, could be counted. The step may be coarser than
+        that of `result`. `services` are endpoint words by number (uint64, shape (k, 3)).
+        """
+        told = {"services_total": len(services), **self._breakdown.told}
+        if self._last_ts_ns < self._first_ts_ns:
+            return {"step_s": 1.0, "first_ts_ns": None, "services": [], "services_rest": {}, "hosts": [], **told}
+        natural_ns = _step_ns(self._last_ts_ns - self._first_ts_ns)
+        least_ns = self._breakdown.step_ns(_GROUPS_NS)
+        step_ns = next(s for s in _all_steps_ns() if s >= natural_ns and s % least_ns == 0)
+        ticks = np.arange(self._first_ts_ns // step_ns, -(-self._last_ts_ns // step_ns) + 1)
+
+        def states(values: np.ndarray) -> dict[str, list[int]]:
+            return {state.name: values[state].tolist() for state in COUNTED_STATES if values[state].any()}
+
+        top = self._breakdown.top_services(services, most, ticks, step_ns)
+        hosts = self._breakdown.top_hosts(services, most, ticks, step_ns)
+        rest = self._values(ticks, step_ns)[len(TcpState) :] - sum(values for _, values in top)
+        return {
+            "step_s": step_ns / 1e9,
+            "first_ts_ns": int(ticks[0]) * step_ns,
+            "services": [{"name": name, "states": states(values)} for name, values in top],
+            "services_rest": states(rest),
+            "hosts": [{"name": name, "states": states(values)} for name, values in hosts],
+            **told,
+        }
+
+    def _values(self, ticks: np.ndarray, step_ns: int) -> np.ndarray:
+        """Return the counts at `ticks` of `step_ns`, a multiple of the grid's: int64, shape (22, len(ticks))."""
+        at = ticks * (step_ns // _GRID_NS[self._level]) - self._first_tick
+        counts = np.cumsum(self._changes, axis=1)
+        if not counts.shape[1]:
+            return np.zeros((len(counts), len(ticks)), np.int64)
+        return np.where(at >= 0, counts[:, np.clip(at, 0, counts.shape[1] - 1)], 0)
+
+    def _follow_span(self) -> None:
+        """Make the grid as coarse as the result will be: finer instants hold many more states that nobody will see."""
+        if self._last_ts_ns >= self._first_ts_ns:
+            natural_ns = _step_ns(self._last_ts_ns - self._first_ts_ns)
+            while self._level + 1 < len(_GRID_NS) and natural_ns % _GRID_NS[self._level + 1] == 0:
+                self._coarsen()
 
     def _cover(self, low: int, high: int) -> int:
         """Make room for ticks `low` to `high`; return by how much the grid had to become coarser for it."""
@@ -132,3 +187,7 @@ def _step_ns(span_ns: int) -> int:
         if span_ns <= most_s * _SECOND_NS:
             return step_ns
     return next((s for s in _STEPS_S if span_ns <= s * _MOST_POINTS * _SECOND_NS), _STEPS_S[-1]) * _SECOND_NS
+
+
+def _all_steps_ns() -> list[int]:
+    return [step_ns for _, step_ns in _SHORT_S] + [s * _SECOND_NS for s in _STEPS_S]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from conntrack.core import spans
-from conntrack.detect.columns import Side
 from conntrack.states import TcpState, mask_of
 
 __all__ = ["COUNTED_STATES", "state_spans", "time_wait_spans"]
@@ -32,13 +31,13 @@ _COUNTED = mask_of(*COUNTED_STATES)
 
 def state_spans(
     flows: np.ndarray, time_wait_ns: int, step_ns: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
-    """Return (cells, begun, over, low, high) of every state of every end, in ticks of a grid: see the core's."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, int]:
+    """Return (rows, cells, begun, over, low, high) of every state of every end, in ticks of a grid: see the core's."""
     return spans.state_spans(flows, _SPAN_STATES, _COUNTED, time_wait_ns, step_ns)
 
 
 def time_wait_spans(
-    flows: np.ndarray, side: Side, time_wait_ns: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the rows whose end was in TIME_WAIT, whose, and from when to when: (rows, key, start, end)."""
-    return spans.time_wait_spans(flows, side == "client", TcpState.TIME_WAIT, time_wait_ns)
+    flows: np.ndarray, time_wait_ns: int
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Return (rows, key, start, end) of clients' ends that were in TIME_WAIT, and of servers': see the core's."""
+    return spans.time_wait_spans(flows, TcpState.TIME_WAIT, time_wait_ns)

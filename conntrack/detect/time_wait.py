@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.detect.batch import Background, Batch
 from conntrack.detect.columns import Side, ns_of, words_endpoint, words_ip
 from conntrack.detect.counting import KeyIndex, LowestPerGroup
-from conntrack.detect.finding import SEVERITIES, Finding, Severity
+from conntrack.detect.finding import Finding, Severity, worst_first
 from conntrack.detect.occupancy import Occupancy
 from conntrack.detect.options import DetectOptions
 from conntrack.detect.spans import time_wait_spans
@@ -85,8 +86,7 @@ class _Ends:
         self._flow_ids = LowestPerGroup(_FLOW_IDS)
         self._sampled = np.uint64(max(1, least // (4 * _FLOW_IDS)))
 
-    def feed(self, flows: np.ndarray, time_wait_ns: int) -> None:
-        rows, keys, starts, ends = time_wait_spans(flows, self.side, time_wait_ns)
+    def feed(self, flows: np.ndarray, rows: np.ndarray, keys: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
         self.occupancy.add(keys.copy(), starts, ends, _WAIT)
         ids = flows["flow_id"][rows]
         shown = np.flatnonzero(hash_words(ids[:, None]) % self._sampled == 0)
@@ -140,30 +140,24 @@ class TimeWaitBuildup:
         self._clients = _Ends("client", self._client_level)
         self._servers = _Ends("server", self.options.time_wait_server_min)
 
-    def feed(self, flows: np.ndarray) -> None:
-        """Take in connections (FLOW_DTYPE, shape (n,))."""
-        self._clients.feed(flows, self._time_wait_ns)
-        self._servers.feed(flows, self._time_wait_ns)
+    def feed(self, batch: Batch) -> None:
+        """Take in a batch."""
+        for ends, spans in zip(
+            (self._clients, self._servers), time_wait_spans(batch.rows, self._time_wait_ns), strict=True
+        ):
+            ends.feed(batch.rows, *spans)
 
-    def merge(self, other: TimeWaitBuildup) -> None:
+    def merge(self, other: TimeWaitBuildup, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
         self._clients.merge(other._clients)
         self._servers.merge(other._servers)
 
-    def findings(self, end_ts_ns: int) -> list[Finding]:
-        """Return what is filling up, worst first; `end_ts_ns` is when the capture ended."""
+    def findings(self, background: Background) -> list[Finding]:
+        """Return what is filling up, worst first."""
+        end_ts_ns = background.end_ts_ns
         found = [self._client(group, end_ts_ns) for group in self._clients.groups(self._client_level)]
         found += [self._server(group, end_ts_ns) for group in self._servers.groups(self.options.time_wait_server_min)]
-        ranked = sorted(
-            (finding for finding in found if finding is not None),
-            key=lambda finding: (
-                -SEVERITIES.index(finding.severity),
-                -finding.peak,
-                finding.subject,
-                str(finding.evidence["service"]),
-            ),
-        )
-        return ranked[: self.options.subjects_max]
+        return worst_first(found)[: self.options.subjects_max]
 
     def _client(self, group: _Group, end_ts_ns: int) -> Finding | None:
         options = self.options

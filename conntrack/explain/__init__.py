@@ -3,12 +3,25 @@
 A connection's life depends on its own segments and on time alone, so the segments of one 4-tuple (selection.py) go one
 by one through a Tracker of their own (story.py). What it knows before and after each (numbers.py) says what the segment
 was taken for (taken.py) and which rules of transitions.py applied (reasons.py). The shape of the result is in model.py.
+For a report, a few connections of a whole capture are told in a second look at it (second_look.py).
 """
 
 from __future__ import annotations
 
 from conntrack.explain.model import Change, Expired, Folded, Story, StorySegment
+from conntrack.explain.second_look import SecondLook, find_tuples
 from conntrack.explain.selection import FourTuple, parse_endpoint
 from conntrack.explain.story import StoryTeller
 
-__all__ = ["Change", "Expired", "Folded", "FourTuple", "Story", "StorySegment", "StoryTeller", "parse_endpoint"]
+__all__ = [
+    "Change",
+    "Expired",
+    "Folded",
+    "FourTuple",
+    "SecondLook",
+    "Story",
+    "StorySegment",
+    "StoryTeller",
+    "find_tuples",
+    "parse_endpoint",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from conntrack.states import NO_TIME_NS, TcpState
+from conntrack.states import NO_TIME_NS, FlowFlag, TcpState
 from conntrack.tracker import Tracker
 
 __all__ = ["LiveFlag", "Numbers", "Segment", "less", "signed"]
@@ -20,6 +20,8 @@ _NONE: Pair = (0, 0)
 _UNKNOWN_SCALE = 15
 _LARGEST_SCALE = 14  # RFC 7323 section 2.3; also taken where the handshake was not captured
 _RANGES = 4
+_REUSE_BY_RFC6191 = 2  # of Trouble.marks, as the next
+_OTHER_ISS = 4
 
 
 class LiveFlag:
@@ -77,6 +79,7 @@ class Numbers:
     retransmits: Pair
     retransmitted_bytes: Pair
     out_of_order: Pair
+    duplicates: Pair
 
     @classmethod
     def of(cls, tracker: Tracker) -> Numbers:
@@ -86,11 +89,16 @@ class Numbers:
         marks = int(row["marks"])
         snd_nxt = _pair(row["snd_nxt"])
         edge, other_iss = snd_nxt, 0
-        gaps = retransmits = retransmitted_bytes = out_of_order = _NONE
+        gaps = retransmits = retransmitted_bytes = out_of_order = duplicates = _NONE
+        flags = int(row["flags"]) & ~int(FlowFlag.REUSED_TIME_WAIT | FlowFlag.REUSED_BY_RFC6191)
         ranges: tuple[tuple[Pair, ...], tuple[Pair, ...]] = ((), ())
         if trouble:
             part: Any = tracker.parts("troubles")[trouble]
-            edge, gaps, other_iss = _pair(part["edge"]), _pair(part["gap_bytes"]), int(part["other_iss"])
+            edge, gaps, duplicates = _pair(part["edge"]), _pair(part["gap_bytes"]), _pair(part["duplicates"])
+            other_iss = int(part["stray_seq"]) if part["marks"] & _OTHER_ISS else 0
+            if part["reused_age_ns"] != NO_TIME_NS:
+                flags |= FlowFlag.REUSED_TIME_WAIT
+                flags |= FlowFlag.REUSED_BY_RFC6191 if part["marks"] & _REUSE_BY_RFC6191 else 0
             retransmits, retransmitted_bytes = _pair(part["retransmits"]), _pair(part["retransmitted_bytes"])
             out_of_order = _pair(part["out_of_order"])
             if part["ranges"].any():
@@ -112,7 +120,7 @@ class Numbers:
             _pair(row["ts_recent"]),
             _pair(row["window"]),
             int(row["scales"]),
-            int(row["flags"]),
+            flags,
             (marks >> 4 & 3, marks >> 6 & 3),
             marks >> 2 & 3,
             fins,
@@ -123,6 +131,7 @@ class Numbers:
             retransmits,
             retransmitted_bytes,
             out_of_order,
+            duplicates,
         )
 
     @property

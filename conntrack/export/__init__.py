@@ -69,6 +69,10 @@ def make_exporter(
 
     columns = COLUMNS if of == "flows" else SOCKET_COLUMNS
     match name:
+        case "tsv" | "csv" | "ndjson" if of == "sockets":
+            from conntrack.export.socket_lines import SocketLines
+
+            return SocketLines(name, epoch=epoch)
         case "tsv" | "csv":
             from conntrack.export.csv import Delimited
 

@@ -60,7 +60,7 @@ def generate(
     Returns:
         JSON-able: "scenario", "seed", "packets", "connections" (total), "first_ts_ns", "last_ts_ns", "endings" {ending:
         connections}, "retransmissions" {"syn", "syn_ack", "data", "fin": segments sent again}, "findings" [{"kind",
-        "subject", "connections"}] (all that must be found at severity warning or critical, and nothing else may be),
+        "subject", "connections"}] (all that must be found, and nothing else may be at warning or critical),
         "client_states" and "server_states" {state: connections} when the capture ends (see truth.py).
 
     Raises:

@@ -7,10 +7,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from conntrack.times import rfc3339, unix_seconds
 
-__all__ = ["bytes_text", "clock", "count", "duration", "instant", "path_text", "printable", "sparkline"]
+__all__ = [
+    "bytes_text",
+    "clock",
+    "count",
+    "duration",
+    "evidence_text",
+    "instant",
+    "path_text",
+    "percent",
+    "printable",
+    "sparkline",
+    "words",
+]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = ".:-=+*#@"
@@ -33,6 +46,11 @@ def bytes_text(number: int) -> str:
         size /= 1000
         del units[0]
     return f"{size:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f} {units[0]}"
+
+
+def percent(ratio: float) -> str:
+    """Return a share with three digits: "0.2 %", "99.8 %"; "100 %" only of all."""
+    return f"{min(ratio * 100, 99.9) if ratio < 1 else 100:.3g} %"
 
 
 def duration(ns: int) -> str:
@@ -97,3 +115,38 @@ def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) 
         height = max(group)
         line.append(bars[min(len(bars) - 1, int(height * len(bars) / most))] if height > 0 else " ")
     return "".join(line)
+
+
+def evidence_text(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
+    """Return the name and the value of a piece of evidence for people; the unit at the end of its name decides."""
+    if key.endswith("_ts_ns") and isinstance(value, int):
+        return words(key.removesuffix("_ts_ns")) + " at", instant(value, epoch=epoch)
+    if key.endswith("_s") and not key.endswith("_per_s") and isinstance(value, (int, float)):
+        return words(key.removesuffix("_s")), duration(round(value * 1e9))
+    if key.endswith("_bytes") and isinstance(value, int):
+        return words(key.removesuffix("_bytes")), bytes_text(value)
+    if "ratio" in key.split("_") and isinstance(value, (int, float)):
+        return words(key), f"{value * 100:.3g} %"
+    if "ratio" in key.split("_") and isinstance(value, dict):
+        return words(key), ", ".join(f"{name} {inner * 100:.3g} %" for name, inner in value.items())
+    return words(key), _plain(value, grouped="port" not in key.split("_"))
+
+
+def words(key: str) -> str:
+    """Return a name of ours as words."""
+    return key.replace("_", " ")
+
+
+def _plain(value: Any, *, grouped: bool = True) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}" if grouped else str(value)
+        case float():
+            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        case dict():
+            return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+        case list() | tuple():
+            return ", ".join(_plain(inner, grouped=grouped) for inner in value)
+    return str(value).replace("_", " ")

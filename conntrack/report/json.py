@@ -12,7 +12,7 @@ from typing import Any
 
 from conntrack.detect.finding import Finding
 from conntrack.report.format import path_text
-from conntrack.report.model import CaptureSummary, Report, StateSeries
+from conntrack.report.model import CaptureSummary, GroupSeries, Report, StateSeries
 from conntrack.times import rfc3339
 
 __all__ = ["SCHEMA", "render_json"]
@@ -40,7 +40,7 @@ def render_json(report: Report, *, epoch: bool = False) -> str:
             "server_states": report.connections.server_states,
         },
         "findings": [writer.finding(finding) for finding in report.findings],
-        "series": writer.series(report.series),
+        "series": {**writer.series(report.series), "groups": writer.groups(report.group_series)},
     }
     text = json.dumps(document, indent=2, allow_nan=False)
     return _NUMBERS.sub(_on_one_line, text) + "\n"
@@ -88,6 +88,27 @@ class _Writer:
             "step_s": series.step_ns / 1e9,
             "client": series.client,
             "server": series.server,
+        }
+
+    def groups(self, series: GroupSeries | None) -> dict[str, Any]:
+        if series is None:
+            return {
+                "first_ts": None,
+                "step_s": None,
+                "services": {},
+                "services_rest": {},
+                "services_total": 0,
+                "hosts": {},
+            }
+        return {
+            "first_ts": self._time(series.first_ts_ns),
+            "step_s": series.step_ns / 1e9,
+            "services": series.services,
+            "services_rest": series.services_rest,
+            "services_total": series.services_total,
+            "hosts": series.hosts,
+            "clients_counted": series.clients_counted,
+            "unproven_clients_counted": series.unproven_clients_counted,
         }
 
     def _time(self, ts_ns: int | None) -> str | float | None:

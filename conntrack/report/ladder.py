@@ -17,7 +17,7 @@ from conntrack.report.format import bytes_text, count, duration, instant, path_t
 from conntrack.states import NO_TIME_NS, ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
 from conntrack.times import rfc3339
 
-__all__ = ["flags_text", "render_ladder", "render_ladder_json"]
+__all__ = ["end_text", "flags_text", "render_ladder", "render_ladder_json", "style_of"]
 
 _SGR = {"heading": "1", "state": "36", "trouble": "33", "bad": "31", "faint": "2"}
 _LETTERS = "FSRP.UEWe"
@@ -71,6 +71,34 @@ _COUNTS = (
 def flags_text(flags: int) -> str:
     """Return the flags as tcpdump writes them: "S.", "FP.", "none"."""
     return "".join(letter for bit, letter in enumerate(_LETTERS) if flags >> bit & 1) or "none"
+
+
+def end_text(story: Story) -> str:
+    """Return how the connection ended, and who began it, in sentences."""
+    assert story.row is not None  # the teller has finished it
+    row = story.row[0]
+    reason, closed_by = EndReason(int(row["end_reason"])), ClosedBy(int(row["closed_by"]))
+    sentences = [_ENDS[reason]]
+    acked = [int(row[f"{side}_fin_acked_ts_ns"]) != NO_TIME_NS for side in SIDES]
+    if reason == EndReason.OPEN_AT_END and all(acked):
+        sentences = [f"{_ENDS[EndReason.FIN][:-1]}; TIME_WAIT was not over when the capture ended."]
+    if reason in (EndReason.RESET, EndReason.TIMEOUT) and not int(row["client_fins"]) + int(row["server_fins"]):
+        sentences += [_RESET_BY[closed_by]] if closed_by in _RESET_BY and reason == EndReason.RESET else []
+    elif closed_by in _CLOSED_BY and reason != EndReason.REFUSED:
+        sentences.append(_CLOSED_BY[closed_by])
+    if reason == EndReason.OPEN_AT_END:
+        silent_ns = story.capture_last_ts_ns - int(row["last_ts_ns"])
+        if silent_ns > 0:
+            sentences.append(f"Its last segment is {duration(silent_ns)} before that.")
+    return " ".join(sentences)
+
+
+def style_of(step: StorySegment) -> str:
+    """Return how much a segment stands out: "" for what is ordinary, "trouble", or "bad"."""
+    first = step.taken_for[0] if step.taken_for else ""
+    if first.startswith(_BAD):
+        return "bad"
+    return "" if step.ordinary or first in _GOOD else "trouble"
 
 
 def render_ladder(
@@ -173,7 +201,7 @@ class _Ladder:
         )
         at = self._words if self._width - self._words >= _LEAST_ROOM else self._indent
         lines = textwrap.wrap(", ".join(step.taken_for), self._width - at, break_on_hyphens=False)
-        style = _style(step)
+        style = style_of(step)
         first = front + self._paint(lines.pop(0), style) if at == self._words else front
         self._lines.append(first.rstrip())
         self._lines.extend(" " * at + self._paint(line, style) for line in lines)
@@ -215,20 +243,7 @@ class _Ladder:
     def _end(self) -> None:
         row = self._row
         self._lines.append("")
-        reason, closed_by = EndReason(int(row["end_reason"])), ClosedBy(int(row["closed_by"]))
-        sentences = [_ENDS[reason]]
-        acked = [int(row[f"{side}_fin_acked_ts_ns"]) != NO_TIME_NS for side in SIDES]
-        if reason == EndReason.OPEN_AT_END and all(acked):
-            sentences = [f"{_ENDS[EndReason.FIN][:-1]}; TIME_WAIT was not over when the capture ended."]
-        if reason in (EndReason.RESET, EndReason.TIMEOUT) and not int(row["client_fins"]) + int(row["server_fins"]):
-            sentences += [_RESET_BY[closed_by]] if closed_by in _RESET_BY and reason == EndReason.RESET else []
-        elif closed_by in _CLOSED_BY and reason != EndReason.REFUSED:
-            sentences.append(_CLOSED_BY[closed_by])
-        if reason == EndReason.OPEN_AT_END:
-            silent_ns = self._story.capture_last_ts_ns - int(row["last_ts_ns"])
-            if silent_ns > 0:
-                sentences.append(f"Its last segment is {duration(silent_ns)} before that.")
-        self._wrap(" ".join(sentences), style="heading")
+        self._wrap(end_text(self._story), style="heading")
         for side in SIDES:
             state = TcpState(int(row[f"{side}_state"]))
             since_ns = int(row[f"{side}_since_ts_ns"]) - self._start_ns
@@ -262,13 +277,6 @@ class _Ladder:
 
 def _number(relative: int | None, absolute: int | None) -> str:
     return "" if absolute is None else str(absolute if relative is None else relative)
-
-
-def _style(step: StorySegment) -> str:
-    first = step.taken_for[0] if step.taken_for else ""
-    if first.startswith(_BAD):
-        return "bad"
-    return "" if step.ordinary or first in _GOOD else "trouble"
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

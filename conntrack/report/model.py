@@ -13,7 +13,9 @@ from conntrack.detect.finding import Finding
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CaptureSummary", "ConnectionCounts", "Report", "StateSeries"]
+    from conntrack.explain.model import Story
+
+__all__ = ["CaptureSummary", "ConnectionCounts", "GroupSeries", "Report", "StateSeries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +72,69 @@ class StateSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupSeries:
+    """The same by service (the servers' ends) and by host (all of its ends), for those with the most at once.
+
+    Attributes:
+        first_ts_ns: the first instant.
+        step_ns: from one to the next, a second or more.
+        services, hosts: name to state to counts; the busiest first.
+        services_rest: state to counts, of the servers' ends of all other services together.
+        services_total: how many services there are.
+        clients_counted, unproven_clients_counted: whether the hosts of clients that got past a handshake, and of those
+            that never did, are among `hosts`; they are not once there are more than 65,536 of a kind.
+    """
+
+    first_ts_ns: int
+    step_ns: int
+    services: dict[str, dict[str, list[int]]]
+    services_rest: dict[str, list[int]]
+    services_total: int
+    hosts: dict[str, dict[str, list[int]]]
+    clients_counted: bool = True
+    unproven_clients_counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What `conntrack.analyze` returns.
 
     Attributes:
         findings: the worst first.
+        series, group_series: ends by state over time, of all connections and by service and host.
         services: the busiest first, as detect.services.ServiceSummary.result gives them.
         flows: every connection (FLOW_DTYPE), only where it was asked to keep them.
+        chosen: the connections to show one by one, in the order of chosen.py (FLOW_DTYPE); None where none were kept.
+        stories: connections behind findings, segment by segment, where the capture was read a second time for them.
     """
 
     capture: CaptureSummary
     connections: ConnectionCounts
     findings: tuple[Finding, ...]
     series: StateSeries | None = None
+    group_series: GroupSeries | None = None
     services: tuple[dict[str, Any], ...] = ()
     flows: np.ndarray[Any, Any] | None = None
+    chosen: np.ndarray[Any, Any] | None = None
+    stories: tuple[Story, ...] = ()
+
+    def to_html(self, *, epoch: bool = False) -> str:
+        """Return the report as one HTML page that needs nothing else: no network, no other file (report/html.py).
+
+        The ladders of connections are in it if the report was made with `analyze(..., ladders=True)`.
+
+        Args:
+            epoch: times in unix seconds instead of dates.
+
+        Raises:
+            ModuleNotFoundError: jinja2 is not installed.
+        """
+        from conntrack.report.html import render_html
+
+        return render_html(self, epoch=epoch)
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook's cell: in a frame of its own, which can reach nothing of the notebook."""
+        from conntrack.report.html import render_frame
+
+        return render_frame(self)

@@ -7,6 +7,7 @@ shape of a Report and no detector: what each kind of finding is called is in ver
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 from conntrack.detect.finding import Finding
@@ -15,12 +16,13 @@ from conntrack.report.format import (
     clock,
     count,
     duration,
+    evidence_text,
     instant,
     path_text,
     printable,
     sparkline,
 )
-from conntrack.report.model import CaptureSummary, ConnectionCounts, Report, StateSeries
+from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.report.verdict import verdict
 
 __all__ = ["render_text"]
@@ -28,6 +30,7 @@ __all__ = ["render_text"]
 _SGR = {"critical": "1;31", "warning": "1;33", "info": "1;36", "heading": "1", "good": "1;32"}
 _FINDINGS_SHOWN = 10
 _SERVICES_SHOWN = 10
+_GROUPS_SHOWN = 3
 _FLOW_IDS_SHOWN = 10
 _SERVICE_COUNTS = ("connections", "established", "refused", "reset", "unanswered")
 _LABEL = 26
@@ -70,6 +73,7 @@ class _Page:
         self._connections(report.connections)
         self._services(report.services)
         self._series(report.series)
+        self._groups(report.group_series)
         self._capture(report.capture)
         return "\n".join(self._lines) + "\n"
 
@@ -80,13 +84,12 @@ class _Page:
         since, until = (instant(ts_ns, epoch=self._epoch) for ts_ns in (finding.first_ts_ns, finding.last_ts_ns))
         self._wrap(f"since {since}", indent=2)
         self._wrap(f"until {until} ({length})", indent=2)
-        self._wrap(f"{count(finding.count, 'connection')}, {count(finding.peak)} at the peak", indent=2)
-        for key, value in finding.evidence.items():
-            if value is None:
-                continue
-            label, text = _evidence(key, value, epoch=self._epoch)
+        at_once = f", {count(finding.peak)} at the peak" if finding.peak > 1 else ""
+        self._wrap(f"{count(finding.count, 'connection')}{at_once}", indent=2)
+        for key, value in _told(finding.evidence):
+            label, text = evidence_text(key, value, epoch=self._epoch)
             self._wrap(text, indent=4, label=label)
-        self._bullets("But:", finding.caveats)
+        self._bullets("How sure:", finding.caveats or ("Nothing in the capture speaks against it.",))
         self._bullets("Next:", finding.next_steps)
         if finding.flow_ids:
             shown = ", ".join(str(flow_id) for flow_id in finding.flow_ids[:_FLOW_IDS_SHOWN])
@@ -115,16 +118,19 @@ class _Page:
         shown = services[:_SERVICES_SHOWN]
         self._heading("Services" + (f": the {len(shown)} busiest" if len(services) > len(shown) else ""))
         rows = [[row["service"], *(count(row[key]) for key in _SERVICE_COUNTS), _handshake(row)] for row in shown]
-        self._table(["service", *_SERVICE_COUNTS, "handshake"], rows)
+        notes = [_states_at_end(row["server_states"]) for row in shown]
+        self._table(["service", *_SERVICE_COUNTS, "handshake"], rows, notes)
 
-    def _table(self, headings: list[str], rows: list[list[str]]) -> None:
-        """Align numbers below their headings; give up columns from the right until the lines fit."""
+    def _table(self, headings: list[str], rows: list[list[str]], notes: list[str]) -> None:
+        """Align numbers below their headings; give up columns from the right until the lines fit; a note after each."""
         widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
         while len(widths) > 1 and 2 * len(widths) + sum(widths) > self._width:
             widths.pop()
-        for row in (headings, *rows):
+        for row, note in zip((headings, *rows), ("", *notes), strict=True):
             name, *numbers = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))
             self._add("  ".join(["", name.strip().ljust(widths[0]), *numbers]))
+            if note:
+                self._wrap(note, indent=4)
 
     def _series(self, series: StateSeries | None) -> None:
         """One line for each end and state that ever occurred: its peak, when, and how it went."""
@@ -143,11 +149,25 @@ class _Page:
         self._heading("States over time")
         self._span(series.first_ts_ns, last_ns)
         for end, state, counts in charts:
-            peak = max(counts)
-            at = clock(series.first_ts_ns + series.step_ns * counts.index(peak), epoch=self._epoch)
-            label = f"  {end} {state:12} {count(peak):>9} at {at}  "
-            room = self._width - len(label) - 1
-            self._add(f"{label}{sparkline(counts, room, ascii_only=self._ascii)}".rstrip())
+            self._chart(f"  {end} {state:12}", counts, series.first_ts_ns, series.step_ns)
+
+    def _groups(self, series: GroupSeries | None) -> None:
+        """The services with the most ends at once, where there are several: the peak of each state, and how it went."""
+        if series is None or series.services_total < 2:
+            return
+        shown = list(series.services.items())[:_GROUPS_SHOWN]
+        self._heading(f"States over time, by service: {len(shown)} of {count(series.services_total)}")
+        for name, states in shown:
+            self._add(f"  {name}")
+            for state, counts in states.items():
+                self._chart(f"    {state:15}", counts, series.first_ts_ns, series.step_ns)
+
+    def _chart(self, label: str, counts: list[int], first_ts_ns: int, step_ns: int) -> None:
+        peak = max(counts)
+        at = clock(first_ts_ns + step_ns * counts.index(peak), epoch=self._epoch)
+        label = f"{label} {count(peak):>9} at {at}  "
+        room = self._width - len(label) - 1
+        self._add(f"{label}{sparkline(counts, room, ascii_only=self._ascii)}".rstrip())
 
     def _capture(self, capture: CaptureSummary) -> None:
         self._heading("Capture")
@@ -196,38 +216,22 @@ class _Page:
         self._lines.append(line)
 
 
+def _states_at_end(states: dict[str, int]) -> str:
+    """Return in which states a service's ends are as the capture ends, the most first; CLOSED is told only alone."""
+    left = [(number, state) for state, number in states.items() if state != "CLOSED"]
+    told = ", ".join(f"{state} {count(number)}" for number, state in sorted(left, key=lambda item: -item[0]))
+    return f"at the end {told or 'all CLOSED'}"
+
+
+def _told(evidence: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the evidence that a person reads: no zero counts, and how a number was counted beside it."""
+    for key, value in evidence.items():
+        if value is None or (value == 0 and type(value) is int) or key.removesuffix("_by") != key:
+            continue
+        how = evidence.get(f"{key}_by")
+        yield key, value if how is None else f"{count(value)} ({how})"
+
+
 def _handshake(service: dict[str, Any]) -> str:
     median_s = service["handshake_p50_s"]
     return "" if median_s is None else duration(round(median_s * 1e9))
-
-
-def _evidence(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
-    """Return the name and the value of a piece of evidence for people; the unit at the end of its name decides."""
-    if key.endswith("_ts_ns") and isinstance(value, int):
-        return _words(key.removesuffix("_ts_ns")) + " at", instant(value, epoch=epoch)
-    if key.endswith("_s") and not key.endswith("_per_s") and isinstance(value, (int, float)):
-        return _words(key.removesuffix("_s")), duration(round(value * 1e9))
-    if key.endswith("_bytes") and isinstance(value, int):
-        return _words(key.removesuffix("_bytes")), bytes_text(value)
-    if "ratio" in key.split("_") and isinstance(value, (int, float)):
-        return _words(key), f"{value * 100:.3g} %"
-    return _words(key), _plain(value, grouped="port" not in key.split("_"))
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ")
-
-
-def _plain(value: Any, *, grouped: bool = True) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return f"{value:,}" if grouped else str(value)
-        case float():
-            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-        case dict():
-            return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
-        case list() | tuple():
-            return ", ".join(_plain(inner, grouped=grouped) for inner in value)
-    return str(value).replace("_", " ")

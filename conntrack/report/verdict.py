@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from conntrack.detect.finding import SEVERITIES, Finding
-from conntrack.report.format import clock, count, duration
+from conntrack.report.format import bytes_text, clock, count, duration, percent
 from conntrack.report.model import Report
 
 __all__ = ["verdict"]
@@ -19,10 +19,11 @@ __all__ = ["verdict"]
 def verdict(report: Report, *, epoch: bool = False) -> str:
     """Return the sentence for the worst finding, how many more there are, and what weakens it all."""
     sentences = [_outcome(report, epoch)]
-    if len(report.findings) > 1:
-        severities = Counter(finding.severity for finding in report.findings[1:])
-        listed = ", ".join(f"{severities[name]} {name}" for name in reversed(SEVERITIES) if severities[name])
-        sentences.append(f"{count(len(report.findings) - 1, 'more finding')} ({listed}).")
+    if more := report.findings[1:]:
+        severities = Counter(finding.severity for finding in more)
+        listed = [f"{severities[name]} {name}" for name in reversed(SEVERITIES) if severities[name]]
+        how_bad = ", ".join(listed) if len(listed) > 1 else more[0].severity
+        sentences.append(f"{count(len(more), 'more finding')} ({how_bad}).")
     if report.capture.faults:
         sentences.append("The input is damaged: this is what came before the damage.")
     if report.capture.interrupted:
@@ -36,8 +37,8 @@ def _outcome(report: Report, epoch: bool) -> str:
         worst = report.findings[0]
         sentence = _SENTENCES.get(worst.kind, _any_kind)(worst, epoch)
         if worst.severity != "info":
-            return sentence
-        return f"No fault found in {count(report.connections.total, 'connection')}. Worth knowing: {sentence}"
+            return f"{sentence[:1].upper()}{sentence[1:]}"
+        return f"Nothing alarming in {count(report.connections.total, 'connection')}. Worth knowing: {sentence}"
     if not capture.packets:
         return "No packets in this capture."
     if not report.connections.total:
@@ -47,15 +48,21 @@ def _outcome(report: Report, epoch: bool) -> str:
 
 def _syn_flood(finding: Finding, epoch: bool) -> str:
     evidence = finding.evidence
-    flooded = f"{finding.subject} is under a SYN flood"
-    if evidence.get("shape") == "all_syn":
+    shape = evidence.get("shape")
+    flooded = f"{finding.subject} is under a {'slow ' if shape == 'slow' else ''}SYN flood"
+    if shape == "all_syn":
         return f"{flooded}: {count(evidence.get('unanswered', finding.count), 'SYN')} without an answer."
     half_open = count(evidence.get("half_open_peak", finding.peak), "half-open connection")
-    peak_ts_ns, backlog = evidence.get("half_open_peak_ts_ns"), evidence.get("backlog")
+    peak_ts_ns = evidence.get("half_open_peak_ts_ns")
     when = "" if peak_ts_ns is None else f" ({clock(peak_ts_ns, epoch=epoch)})"
-    room = "" if backlog is None else f", backlog {count(backlog)}"
-    absorbed = ", absorbed by SYN cookies" if evidence.get("shape") == "syn_cookies" else ""
-    return f"{flooded}: {half_open} at the peak{when}{room}{absorbed}."
+    attempts, completed = evidence.get("attempts"), evidence.get("completion_ratio")
+    if shape == "syn_cookies":
+        effect = ", absorbed by SYN cookies"
+    elif attempts is None or completed is None:
+        effect = ""
+    else:
+        effect = f", {percent(1 - completed)} of {count(attempts, 'attempt')} never completed"
+    return f"{flooded}: {half_open} at the peak{when}{effect}."
 
 
 def _close_wait_leak(finding: Finding, epoch: bool) -> str:
@@ -78,11 +85,81 @@ def _close_wait_leak(finding: Finding, epoch: bool) -> str:
 def _time_wait_buildup(finding: Finding, epoch: bool) -> str:
     evidence = finding.evidence
     if evidence.get("side") == "server":
-        return f"{finding.subject} closes first: {count(finding.peak, 'connection')} in TIME_WAIT at the peak."
+        held = count(finding.peak, "connection")
+        return f"{finding.subject} closes first: {held} in TIME_WAIT at the peak, which cost it memory only."
     ports = evidence.get("ephemeral_ports")
     budget = "" if ports is None else f" of {count(ports)} ports"
     service = f" towards {evidence['service']}" if "service" in evidence else ""
-    return f"{finding.subject} runs out of ports{service}: {count(finding.peak)}{budget} in TIME_WAIT at the peak."
+    runs = "runs out" if finding.severity == "critical" else "runs short"
+    return f"{finding.subject} {runs} of ports{service}: {count(finding.peak)}{budget} in TIME_WAIT at the peak."
+
+
+def _accept_queue_overflow(finding: Finding, epoch: bool) -> str:
+    never = finding.evidence.get("never_served")
+    served = f", {count(never)} of them never served" if never else ""
+    turned_away = count(finding.count, "handshake")
+    return f"{finding.subject} accepts too slowly: {turned_away} turned away by its full accept queue{served}."
+
+
+def _unanswered_syn(finding: Finding, epoch: bool) -> str:
+    evidence = finding.evidence
+    clients = evidence.get("distinct_clients")
+    who = f" from {count(clients, 'client')}" if clients else ""
+    stopped = "stopped answering" if evidence.get("answered_before") else "does not answer"
+    return f"{finding.subject} {stopped}: {_of_attempts(finding)}{who} in vain."
+
+
+def _connection_refused(finding: Finding, epoch: bool) -> str:
+    return f"{finding.subject} refuses connections: {_of_attempts(finding)}."
+
+
+def _of_attempts(finding: Finding) -> str:
+    attempts = finding.evidence.get("attempts")
+    if attempts is None or attempts <= finding.count:
+        return count(finding.count, "attempt")
+    return f"{count(finding.count)} of {count(attempts, 'attempt')}"
+
+
+def _port_scan(finding: Finding, epoch: bool) -> str:
+    ports, hosts = finding.evidence.get("ports"), finding.evidence.get("hosts")
+    if ports is None or hosts is None:
+        return f"{finding.subject} scans: {count(finding.count, 'probe')}."
+    return f"{finding.subject} scans {count(ports, 'port')} of {count(hosts, 'host')}: {count(finding.count, 'probe')}."
+
+
+def _reset_storm(finding: Finding, epoch: bool) -> str:
+    window_s = finding.evidence.get("window_s")
+    within = "" if window_s is None else f", {count(finding.peak)} of them within {duration(int(window_s * 1e9))}"
+    return f"{finding.subject}: {count(finding.count, 'open connection')} reset{within}."
+
+
+def _zero_window_stall(finding: Finding, epoch: bool) -> str:
+    return f"{finding.subject} does not read: {count(finding.count, 'connection')} stalled by its closed window."
+
+
+def _fin_wait_2_stuck(finding: Finding, epoch: bool) -> str:
+    return f"{finding.subject} waits in FIN_WAIT_2: {count(finding.count, 'connection')} that the peers do not close."
+
+
+def _last_ack_stuck(finding: Finding, epoch: bool) -> str:
+    return f"the peers of {finding.subject} are gone: {count(finding.count, 'connection')} left in LAST_ACK."
+
+
+def _one_sided_capture(finding: Finding, epoch: bool) -> str:
+    return f"the capture shows {count(finding.count, 'connection')} in one direction only."
+
+
+def _capture_loss(finding: Finding, epoch: bool) -> str:
+    gaps, ratio = finding.evidence.get("gap_bytes"), finding.evidence.get("gap_ratio")
+    lacks = "data" if gaps is None else bytes_text(gaps)
+    share = "" if ratio is None else f" ({percent(ratio)})"
+    return f"the capture lacks {lacks}{share} of what {count(finding.count, 'connection')} sent."
+
+
+def _duplicate_frames(finding: Finding, epoch: bool) -> str:
+    ratio = finding.evidence.get("copies_ratio")
+    share = "" if ratio is None else f": {percent(ratio)} of all"
+    return f"the capture has frames twice{share}, in {count(finding.count, 'connection')}."
 
 
 def _any_kind(finding: Finding, epoch: bool) -> str:
@@ -94,4 +171,15 @@ _SENTENCES: dict[str, Callable[[Finding, bool], str]] = {
     "syn_flood": _syn_flood,
     "close_wait_leak": _close_wait_leak,
     "time_wait_buildup": _time_wait_buildup,
+    "accept_queue_overflow": _accept_queue_overflow,
+    "unanswered_syn": _unanswered_syn,
+    "connection_refused": _connection_refused,
+    "port_scan": _port_scan,
+    "reset_storm": _reset_storm,
+    "zero_window_stall": _zero_window_stall,
+    "fin_wait_2_stuck": _fin_wait_2_stuck,
+    "last_ack_stuck": _last_ack_stuck,
+    "one_sided_capture": _one_sided_capture,
+    "capture_loss": _capture_loss,
+    "duplicate_frames": _duplicate_frames,
 }

@@ -37,6 +37,7 @@ def service(name: str, connections: int) -> dict[str, Any]:
         "reset": 0,
         "unanswered": 0,
         "handshake_p50_s": 0.000251,
+        "server_states": {"CLOSED": connections - 1, "CLOSE_WAIT": 1},
     }
 
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from network import CLIENT, SERVER, Host
 from numpy.typing import NDArray
+from scenarios import Closed, read_closed
 from sockdiag import Sample, Socket, parse, read_samples
 
 from conntrack.capture import open_capture
@@ -37,7 +38,7 @@ IN_FLIGHT_NS = 5_000_000
 """A segment this close to the look may have been captured and not yet processed, or the other way round: the device
 hands it to tcpdump and to TCP one after the other, and a socket that is busy with its application takes it later."""
 LONGEST_LOOK_NS = 250_000_000
-"""A look that took longer (10 to 20 ms are usual) is not of one instant: the machine was busy; it is set aside."""
+"""A look that took longer (4 to 20 ms are usual) is not of one instant: the machine stood still; it is set aside."""
 SLACK_SHARE, SLACK_S = 1 / 8, 1.0
 """By how much a timer of the kernel may be late: its timer wheel rounds up by as much as an eighth of the time
 (kernel/time/timer.c), and a second more for a machine that is busy."""
@@ -46,10 +47,14 @@ EARLY_S = 0.1
 PATIENCE_S = 0.3
 """How much longer than that eighth the tracker itself waits for a retransmission that is due (core/life.pyx)."""
 SYNACK_RTO_S = 1.0
-ELICITED_NS = 5_000_000
-"""A SYN+ACK this soon after a SYN answers it; any other is the timer's."""
+MOST_SYNACK_TURNS = 5
+"""net.ipv4.tcp_synack_retries."""
+ANSWER_NS = 500_000_000
+"""A SYN+ACK this soon after a SYN answers it, any other is the timer's: a server leaves a SYN unanswered only if it has
+answered one within this time (tcp_invalid_ratelimit), and its timer began anew at that, with a second at least."""
 
 _FIN, _SYN, _ACK = 1, 2, 16
+_DATA = 256  # not a flag of TCP: the segment has payload
 CLOSED = TcpState.CLOSED.name
 GONE = (CLOSED, TcpState.LISTEN.name)
 UNSENT_FIN = {
@@ -57,25 +62,21 @@ UNSENT_FIN = {
     ("FIN_WAIT_1", "SYN_RECEIVED"),
     ("LAST_ACK", "CLOSE_WAIT"),
     ("CLOSING", "CLOSE_WAIT"),
-}
-"""(kernel, tracker) where the kernel has queued a FIN behind data that it could not send yet."""
-AFTER_UNSENT_FIN = {
-    ("CLOSING", "LAST_ACK"),
-    ("TIME_WAIT", CLOSED),
     (CLOSED, "ESTABLISHED"),
     (CLOSED, "CLOSE_WAIT"),
 }
-"""... and what comes of it: when the peer's FIN arrives before the queued one leaves, the kernel goes through CLOSING
-to TIME_WAIT, and the wire shows a FIN that answers one; or all is given up before the FIN ever leaves."""
-ANSWERED_AT_ONCE_NS = 50_000
-"""A FIN that leaves so soon after the peer's came was queued: the same interrupt sends it; no application can."""
+"""(kernel, tracker) where the application has closed, and the FIN waits behind data that could not be sent yet, or is
+given up with it."""
+CROSSED_UNSENT_FIN = {("CLOSING", "LAST_ACK"), ("TIME_WAIT", CLOSED)}
+"""... and where the peer's FIN arrived before the waiting one left: the kernel goes through CLOSING to TIME_WAIT, and
+the wire shows a FIN that answers one."""
 
 
 class Reason(Enum):
     """Why a sample was left out."""
 
     IN_FLIGHT = "a segment around the instant of the look"
-    UNSENT_FIN = "a FIN queued behind data that is not sent"
+    UNSENT_FIN = "a FIN that the application has asked for, waiting behind data"
     TIMER_SLACK = "a timer of the kernel within its slack"
     DROPPED_ACK = "an ACK that a full accept queue may have dropped, which only the server's next segment will show"
     COOKIE = "a SYN cookie, which only the lack of another SYN+ACK will show"
@@ -200,21 +201,22 @@ class _Judge:
     It may look at the whole capture, and so see what only became plain later.
     """
 
-    def __init__(self, host: Host, segments: NDArray[np.void], keys: list[bytes]) -> None:
+    def __init__(self, host: Host, segments: NDArray[np.void], keys: list[bytes], closed: Closed) -> None:
         self._out: dict[bytes, list[tuple[int, int]]] = {}
         self._in: dict[bytes, list[tuple[int, int]]] = {}
         near = _is_local(host, segments["src_ip"]).tolist()
-        for key, is_out, ts, flags in zip(
-            keys, near, segments["ts_ns"].tolist(), (segments["flags"] & 0x17).tolist(), strict=True
-        ):
+        kinds = (segments["flags"] & 0x17) + _DATA * (segments["payload_bytes"] > 0)
+        for key, is_out, ts, flags in zip(keys, near, segments["ts_ns"].tolist(), kinds.tolist(), strict=True):
             (self._out if is_out else self._in).setdefault(key, []).append((ts, flags))
-        self._queued: dict[bytes, int] = {}
+        self._closed: dict[bytes, list[int]] = {}
+        for ts, key in closed:
+            self._closed.setdefault(key, []).append(ts)
 
     def reason(self, key: bytes, kernel: Socket | None, ours: _Ours, at_ns: int) -> Reason | None:
         """None where it is a disagreement."""
         said = kernel.state if kernel else CLOSED
         mine = CLOSED if ours.state in GONE else ours.state
-        if self._fin_was_queued(key, said, mine, kernel.unacknowledged if kernel else 0, ours, at_ns):
+        if self._fin_was_queued(key, said, mine, at_ns):
             return Reason.UNSENT_FIN
         if _within_slack(said, ours, at_ns):
             return Reason.TIMER_SLACK
@@ -222,25 +224,22 @@ class _Judge:
             return Reason.TIMER_SLACK
         if said == CLOSED and mine in ("FIN_WAIT_1", "CLOSING", "LAST_ACK") and self._fin_is_overdue(key, at_ns):
             return Reason.TIMER_SLACK
-        if self._ack_was_dropped(key, said, mine, at_ns):
+        if self._ack_was_dropped(key, said, mine, at_ns) or self._last_ack_was_taken(key, said, ours, at_ns):
             return Reason.DROPPED_ACK
         if said == CLOSED and mine == "SYN_RECEIVED" and self._was_cookie(key, at_ns):
             return Reason.COOKIE
         return None
 
-    def _fin_was_queued(self, key: bytes, said: str, mine: str, waiting: int, ours: _Ours, at_ns: int) -> bool:
-        if (said, mine) in UNSENT_FIN and waiting > 1:
-            self._queued[key] = ours.flow_id
-            return True
-        if (said, mine) not in AFTER_UNSENT_FIN:
+    def _fin_was_queued(self, key: bytes, said: str, mine: str, at_ns: int) -> bool:
+        """Whether the application had closed, and its FIN left too late to show it, or has not left yet."""
+        closed = max((ts for ts in self._closed.get(key, ()) if ts < at_ns), default=None)
+        if closed is None:
             return False
-        return self._queued.get(key) == ours.flow_id or self._answered_at_once(key, at_ns)
-
-    def _answered_at_once(self, key: bytes, at_ns: int) -> bool:
-        """Whether this end's last FIN so far left right behind an incoming FIN."""
-        sent = [ts for ts, flags in self._out.get(key, ()) if flags & _FIN and ts < at_ns]
-        came = [ts for ts, flags in self._in.get(key, ()) if flags & _FIN and ts < at_ns]
-        return any(0 <= fin - other < ANSWERED_AT_ONCE_NS for fin in sent for other in came)
+        left = min((ts for ts, flags in self._out.get(key, ()) if flags & _FIN and ts > closed), default=at_ns)
+        if (said, mine) in UNSENT_FIN:
+            return left >= at_ns
+        crossed = any(closed < ts < left for ts, flags in self._in.get(key, ()) if flags & _FIN)
+        return (said, mine) in CROSSED_UNSENT_FIN and crossed
 
     def _synacks(self, key: bytes) -> list[int]:
         return [ts for ts, flags in self._out.get(key, ()) if flags & (_SYN | _ACK) == _SYN | _ACK]
@@ -248,7 +247,7 @@ class _Judge:
     def _repeats(self, key: bytes) -> list[int]:
         """The SYN+ACKs that a timer sent: all but the first and those that answer a SYN."""
         asked = self._syns(key)
-        return [ts for ts in self._synacks(key)[1:] if not any(0 <= ts - syn < ELICITED_NS for syn in asked)]
+        return [ts for ts in self._synacks(key)[1:] if not any(0 <= ts - syn < ANSWER_NS for syn in asked)]
 
     def _syns(self, key: bytes) -> list[int]:
         return [ts for ts, flags in self._in.get(key, ()) if flags & (_SYN | _ACK) == _SYN]
@@ -260,7 +259,23 @@ class _Judge:
             return False
         if said == "SYN_RECEIVED":
             return mine in ("ESTABLISHED", "CLOSE_WAIT")
-        return said in ("ESTABLISHED", "CLOSE_WAIT") and mine == "SYN_RECEIVED" and bool(self._repeats(key))
+        asked_again = any(ts < synacks[-1] and not flags & _SYN for ts, flags in self._in.get(key, ()))
+        return said in ("ESTABLISHED", "CLOSE_WAIT") and mine == "SYN_RECEIVED" and asked_again
+
+    def _last_ack_was_taken(self, key: bytes, said: str, ours: _Ours, at_ns: int) -> bool:
+        """Whether the server took the ACK of the last SYN+ACK that its timer sends, and has not spoken since.
+
+        Had it dropped that ACK too, it would have given up in silence: the wire is the same.
+        """
+        if said not in ("ESTABLISHED", "CLOSE_WAIT") or (ours.state, ours.evidence) != (CLOSED, Evidence.EXPIRED):
+            return False
+        sent = self._before(key, at_ns)
+        return (
+            bool(sent)
+            and sent[-1][1] & (_SYN | _ACK) == _SYN | _ACK
+            and len(self._repeats(key)) >= MOST_SYNACK_TURNS
+            and any(sent[-1][0] < ts < ours.since_ns and not flags & _SYN for ts, flags in self._in.get(key, ()))
+        )
 
     def _before(self, key: bytes, at_ns: int) -> list[tuple[int, int]]:
         return [one for one in self._out.get(key, ()) if one[0] < at_ns]
@@ -286,12 +301,18 @@ class _Judge:
         return due - EARLY_S <= waited <= due * (1 + SLACK_SHARE) + PATIENCE_S
 
     def _fin_is_overdue(self, key: bytes, at_ns: int) -> bool:
-        """The same of a FIN, whose next turn comes after twice as long as the last one did."""
-        before = [ts for ts, _ in self._before(key, at_ns)]
-        if len(before) < 2:
+        """The same of a FIN, whose next turn comes after twice as long as the last one did.
+
+        Each turn may have been late itself, so that it is as long as all before it together, and a little more or less.
+        """
+        before = self._before(key, at_ns)
+        opened = max((ts for ts, flags in before if flags & _SYN), default=0)
+        first = min((ts for ts, flags in before if flags & _FIN and ts > opened), default=None)
+        sent = [ts for ts, flags in before if flags & (_FIN | _DATA)]  # with the FIN waits what is before it
+        if first is None or len(sent) < 2:
             return False
-        waited, due = at_ns - before[-1], 2 * (before[-1] - before[-2])  # the last turn itself may have been late
-        return due * (1 - SLACK_SHARE) <= waited <= due * (1 + SLACK_SHARE) + SLACK_S * 1e9
+        waited, turn, together = at_ns - sent[-1], 2 * (sent[-1] - sent[-2]), sent[-1] - first
+        return turn * (1 - SLACK_SHARE) <= waited <= max(turn, together) * (1 + SLACK_SHARE) + SLACK_S * 1e9
 
 
 def _within_slack(kernel: str, ours: _Ours, at_ns: int) -> bool:
@@ -356,7 +377,7 @@ def compare(folder: Path, host: Host) -> Account:
     segments = segments[np.argsort(segments["ts_ns"], kind="stable")]
     keys = keys_of(host, segments, "src", "dst")
     times = segments["ts_ns"]
-    judge = _Judge(host, segments, keys)
+    judge = _Judge(host, segments, keys, read_closed(folder / f"{host.name}.closed"))
     tracker = Tracker()
     done = 0
     over: dict[bytes, _Ours] = {}

@@ -20,6 +20,7 @@ import socket
 import struct
 import subprocess
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,10 @@ __all__ = [
     "Journey",
     "Relay",
     "capture",
+    "counters",
     "enter_namespace",
+    "forged_syn",
+    "fork",
     "make_device",
     "missing",
     "tie_to_parent",
@@ -136,9 +140,47 @@ def make_device(host: Host) -> int:
     return device
 
 
-def capture(path: Path) -> subprocess.Popen[bytes]:
+def fork(work: Callable[..., object], *arguments: object) -> int:
+    """Do `work` in a process that ends with this one; its id."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        tie_to_parent()
+        work(*arguments)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def counters() -> dict[str, int]:
+    """This namespace's counters: {"TcpExt.SyncookiesSent": 3, ...}."""
+    found = {}
+    for name in ("netstat", "snmp"):
+        lines = Path("/proc/self/net", name).read_text().splitlines()
+        for names, values in zip(lines[::2], lines[1::2], strict=True):
+            group, *keys = names.replace(":", "").split()
+            found.update({f"{group}.{key}": int(n) for key, n in zip(keys, values.split()[1:], strict=True)})
+    return found
+
+
+def forged_syn(source: tuple[str, int], target: tuple[str, int], isn: int) -> bytes:
+    """Return an IPv4 packet with a bare SYN from an endpoint to another, as flooding tools send it (SOCK_RAW)."""
+    ends = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
+    tcp = struct.pack("!HHIIBBHHH", source[1], target[1], isn, 0, 5 << 4, 2, 64240, 0, 0)
+    total = sum(struct.unpack("!16H", ends + struct.pack("!BBH", 0, 6, len(tcp)) + tcp))
+    total = (total >> 16) + (total & 0xFFFF)
+    total += total >> 16
+    tcp = tcp[:16] + struct.pack("!H", ~total & 0xFFFF) + tcp[18:]
+    return struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0) + ends + tcp
+
+
+def capture(path: Path, *, buffer_kib: int = 65536) -> subprocess.Popen[bytes]:
     """Start tcpdump on this namespace's device; returns once it captures. SIGINT ends it."""
-    command = ["tcpdump", "-i", _DEVICE, "-n", "-s", "128", "-B", "65536", "--time-stamp-precision=nano"]
+    command = ["tcpdump", "-i", _DEVICE, "-n", "-s", "128", "-B", str(buffer_kib), "--time-stamp-precision=nano"]
     process = subprocess.Popen(
         [*command, "-Z", "root", "-w", str(path), "tcp"], stderr=subprocess.PIPE, preexec_fn=tie_to_parent
     )

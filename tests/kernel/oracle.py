@@ -4,9 +4,10 @@
     python tests/kernel/compare.py OUT
 
 makes two hosts (network.py), lets them do what scenarios.py has, and writes into the folder OUT, for `client` and
-`server`: NAME.pcap (what that host's device saw), NAME.table (its socket table, sockdiag.py, several times a second)
-and NAME.counters.json (its counters of /proc/net/netstat and snmp at the end). The test runs it for about a minute; for
-the long way, ask for `--seconds 300`. compare.py then holds the tracker against it.
+`server`: NAME.pcap (what that host's device saw), NAME.table (its socket table, sockdiag.py, several times a second),
+NAME.closed (when its application closed which socket) and NAME.counters.json (its counters of /proc/net/netstat and
+snmp at the end). compare.py then holds the tracker against it. test_kernel.py makes two such runs; see there for how to
+let it run for longer.
 
 Needs root, iproute2, tcpdump and /dev/net/tun. Touches nothing but the namespaces that it makes itself, which end with
 it. Imports nothing of the package: the oracle must not know what it judges.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -24,7 +26,6 @@ import socket
 import struct
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -52,18 +53,9 @@ class Settings(NamedTuple):
     seed: int
 
 
-def _counters() -> dict[str, int]:
-    """This namespace's counters: {"TcpExt.SyncookiesSent": 3, ...}."""
-    counters = {}
-    for name in ("netstat", "snmp"):
-        lines = Path("/proc/self/net", name).read_text().splitlines()
-        for names, values in zip(lines[::2], lines[1::2], strict=True):
-            group, *keys = names.replace(":", "").split()
-            counters.update({f"{group}.{key}": int(n) for key, n in zip(keys, values.split()[1:], strict=True)})
-    return counters
-
-
 def _sample(path: Path, every_s: float, end_s: float) -> None:
+    with contextlib.suppress(OSError):  # on a busy machine a look must not wait half way: it would be of no instant
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     table = sockdiag.Table()
     with path.open("wb") as out:
         due = time.time()
@@ -84,32 +76,17 @@ def _host(host: Host, settings: Settings, channel: socket.socket) -> None:
     os.close(device)
     (start,) = struct.unpack("d", channel.recv(8))
     plan = scenarios.Plan(start, start + settings.seconds, settings.rate, settings.seed)
-    sampler = _fork(_sample, settings.out / f"{host.name}.table", settings.sample_every_s, plan.end_s - 0.5)
-    asyncio.run(scenarios.client(plan) if host == CLIENT else scenarios.server(plan))
+    sampler = network.fork(_sample, settings.out / f"{host.name}.table", settings.sample_every_s, plan.end_s - 0.5)
+    closed = asyncio.run(scenarios.client(plan) if host == CLIENT else scenarios.server(plan))
+    scenarios.write_closed(settings.out / f"{host.name}.closed", closed)
     os.waitpid(sampler, 0)
     time.sleep(FLUSH_S)
     tcpdump.send_signal(signal.SIGINT)
     assert tcpdump.stderr
     words = tcpdump.stderr.read().decode()
     tcpdump.wait()
-    report = {**_counters(), "tcpdump.dropped": int(words.split(" packets dropped by kernel")[0].split()[-1])}
+    report = {**network.counters(), "tcpdump.dropped": int(words.split(" packets dropped by kernel")[0].split()[-1])}
     (settings.out / f"{host.name}.counters.json").write_text(json.dumps(report, indent=1))
-
-
-def _fork(work: object, *arguments: object) -> int:
-    """Do `work` in a process that ends with this one; its id."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        network.tie_to_parent()
-        work(*arguments)  # type: ignore[operator]
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
 
 
 def run(settings: Settings) -> None:
@@ -123,7 +100,7 @@ def run(settings: Settings) -> None:
     try:
         for host in (CLIENT, SERVER):
             mine, its = socket.socketpair()
-            children[_fork(_host, host, settings, its)] = host.name
+            children[network.fork(_host, host, settings, its)] = host.name
             its.close()
             mine.settimeout(READY_S)
             ours.append(mine)
@@ -168,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--delay", type=float, default=0.02, help="seconds")
     parser.add_argument("--jitter", type=float, default=0.01, help="seconds at most on top of the delay, at random")
     parser.add_argument("--rate", type=float, default=40, help="connections a second")
-    parser.add_argument("--every", type=float, default=0.5, help="seconds between looks at the socket tables")
+    parser.add_argument("--every", type=float, default=0.35, help="seconds between looks at the socket tables")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     if lack := network.missing():

@@ -15,11 +15,16 @@ import socket
 import struct
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from network import CLIENT, CUT_PORTS, FLOOD, HOLE, SERVER
+from network import CLIENT, CUT_PORTS, FLOOD, HOLE, SERVER, forged_syn
+from sockdiag import key_of
 
-__all__ = ["Plan", "client", "server"]
+__all__ = ["Closed", "Plan", "client", "read_closed", "server", "write_closed"]
+
+Closed = list[tuple[int, bytes]]
+"""Unix nanoseconds, and the key of the socket (sockdiag.Socket)."""
 
 
 class Plan(NamedTuple):
@@ -50,6 +55,9 @@ QUEUE = 4
 """Their backlog: one connection more than this waits to be accepted, and as many handshakes for the last ACK."""
 COOKIES_FROM = 8
 """Backlog of the listener at COOKIES: with so many handshakes not complete, all further SYN+ACKs are cookies."""
+COOKIES_BYTES = 5000
+"""What the server sends there, more than any client does: where both ends have sent nearly the same, a late ACK is a
+valid cookie (check_tcp_syn_cookie in net/ipv4/syncookies.c), and opens a socket for a connection that is long over."""
 REFUSED = 9
 SAME_PORTS = range(62000, 62020)
 """Local ports that are used again and again: SYNs onto a server's TIME_WAIT, and onto what else may be left."""
@@ -59,17 +67,34 @@ CROSSING_CLIENT, CROSSING_SERVER = 63000, 64000
 CROSSING_EVERY_S = 0.4
 BULK_BYTES = 1_500_000
 KEEP_IDLE_S, KEEP_EVERY_S, KEEP_COUNT = 2, 2, 4
+_CLOSED = struct.Struct("<q36s")
 _LINGER_0 = struct.pack("ii", 1, 0)
 _IP_OF = {socket.AF_INET: 0, socket.AF_INET6: 1}
 
 
+def write_closed(path: Path, closed: Closed) -> None:
+    """Keep what `client` or `server` returned."""
+    path.write_bytes(b"".join(_CLOSED.pack(*one) for one in closed))
+
+
+def read_closed(path: Path) -> Closed:
+    """What `write_closed` kept."""
+    return list(_CLOSED.iter_unpack(path.read_bytes()))
+
+
 class _Sockets:
-    """A host's sockets: none is closed because nobody holds it any more."""
+    """A host's sockets: none is closed because nobody holds it any more.
+
+    Attributes:
+        closed: when the application closed which for sending; once a connection.
+    """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.tasks: list[asyncio.Task[Any]] = []
         self.kept: list[socket.socket] = []
+        self.closed: Closed = []
+        self._shut: set[socket.socket] = set()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> None:
         self.tasks.append(self.loop.create_task(work))
@@ -83,7 +108,23 @@ class _Sockets:
 
     async def drain_and_close(self, s: socket.socket) -> None:
         await self.drain(s)
+        self.close(s)
+
+    def shut(self, s: socket.socket) -> None:
+        """Have nothing more to send: the kernel sends a FIN when it can."""
+        self._note(s)
+        s.shutdown(socket.SHUT_WR)
+
+    def close(self, s: socket.socket) -> None:
+        self._note(s)
         s.close()
+
+    def _note(self, s: socket.socket) -> None:
+        if s in self._shut:
+            return
+        self._shut.add(s)
+        with contextlib.suppress(OSError):  # not connected: nothing to send
+            self.closed.append((time.time_ns(), key_of(s.getsockname(), s.getpeername())))
 
     def keep(self, s: socket.socket) -> None:
         self.kept.append(s)
@@ -113,12 +154,12 @@ async def _next_second() -> None:
 async def _serve(host: _Sockets, s: socket.socket, port: int) -> None:
     try:
         if port in (PASSIVE, FAST_OPEN, COOKIES):
-            await host.send(s, 3000)
+            await host.send(s, COOKIES_BYTES if port == COOKIES else 3000)
             await host.drain_and_close(s)
         elif port == ACTIVE:
             await host.send(s, 9000)
             await asyncio.sleep(0.3)
-            s.shutdown(socket.SHUT_WR)
+            host.shut(s)
             await host.drain_and_close(s)
         elif port == LEAK:
             host.keep(s)
@@ -131,14 +172,14 @@ async def _serve(host: _Sockets, s: socket.socket, port: int) -> None:
             for _ in range(30):
                 await host.send(s, 700)
                 await asyncio.sleep(0.1)
-            s.close()
+            host.close(s)
         elif port == HOLD:
             await asyncio.sleep(0.3)
-            s.shutdown(socket.SHUT_WR)
+            host.shut(s)
             host.keep(s)
         elif port == BOTH_CLOSE:
             await _next_second()
-            s.shutdown(socket.SHUT_WR)
+            host.shut(s)
             await host.drain_and_close(s)
         elif port == KEEP_ALIVE:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -155,7 +196,7 @@ async def _serve(host: _Sockets, s: socket.socket, port: int) -> None:
         else:
             await host.drain_and_close(s)
     except OSError:
-        s.close()
+        host.close(s)
 
 
 async def _listen(host: _Sockets, family: int, port: int) -> None:
@@ -181,14 +222,15 @@ async def _listen(host: _Sockets, family: int, port: int) -> None:
         host.start(_serve(host, peer, port))
 
 
-async def server(plan: Plan) -> None:
-    """Listen, and do at each port what its clients expect, until the end."""
+async def server(plan: Plan) -> Closed:
+    """Listen, and do at each port what its clients expect, until the end; which sockets were closed, and when."""
     host = _Sockets()
     for family in _IP_OF:
         for port in (*range(PASSIVE, COOKIES + 1), *FULL_QUEUE):
             host.start(_listen(host, family, port))
     host.start(_cross(host, plan, at_client=False))
     await asyncio.sleep(max(0, plan.end_s - time.time()))
+    return host.closed
 
 
 # --- Both -------------------------------------------------------------------------------------------------------------
@@ -215,10 +257,10 @@ async def _cross_one(host: _Sockets, number: int, at_client: bool) -> None:
             await asyncio.sleep(1)
         else:
             await asyncio.sleep(number % 3)
-        s.shutdown(socket.SHUT_WR)
+        host.shut(s)
         await host.drain_and_close(s)
     except OSError:
-        s.close()
+        host.close(s)
 
 
 # --- The client -------------------------------------------------------------------------------------------------------
@@ -270,7 +312,7 @@ class _Client:
             await self._open(s, kind, family, port)
             await self._go_on(s, kind)
         except OSError:
-            s.close()
+            self.host.close(s)
 
     def _socket(self, kind: str, family: int) -> socket.socket:
         own = (CLIENT.ipv4, CLIENT.ipv6)[_IP_OF[family]]
@@ -312,20 +354,20 @@ class _Client:
         host, dice = self.host, self.random
         if kind in ("passive", "fast_open", "cookies", "same_port_client"):
             await asyncio.sleep(dice.random())
-            s.shutdown(socket.SHUT_WR)
+            host.shut(s)
             await host.drain_and_close(s)
         elif kind in ("active", "server_reset", "same_port"):
             await host.drain_and_close(s)
         elif kind == "leak":
             await asyncio.sleep(0.2 + dice.random())
-            s.shutdown(socket.SHUT_WR)
+            host.shut(s)
             await host.drain(s)
         elif kind == "half_close":
-            s.shutdown(socket.SHUT_WR)
+            host.shut(s)
             await host.drain_and_close(s)
         elif kind == "both_close":
             await _next_second()
-            s.shutdown(socket.SHUT_WR)
+            host.shut(s)
             await host.drain_and_close(s)
         elif kind == "client_reset":
             await asyncio.sleep(0.3 + dice.random())
@@ -334,44 +376,43 @@ class _Client:
             await asyncio.sleep(2)
             await host.send(s, 4)
             if dice.random() < 0.5:
-                s.close()
+                host.close(s)
         elif kind == "download":
             await asyncio.sleep(0.1)
-            s.shutdown(socket.SHUT_WR)
+            host.shut(s)
             await host.drain_and_close(s)
         elif kind in ("upload", "no_reader"):
             await host.send(s, BULK_BYTES if kind == "upload" else 150_000)
-            s.shutdown(socket.SHUT_WR)
+            host.shut(s)
             await host.drain_and_close(s)
         elif kind == "full_queue":
             await asyncio.sleep(8 * dice.random())
             if dice.random() < 0.5:
-                s.close()
+                host.close(s)
         else:  # idle, hold, keep_alive
             await host.drain(s)
 
 
 def _spoofed_syn(dice: random.Random, port: int) -> bytes:
-    source, target = socket.inet_aton(FLOOD + str(dice.randrange(1, 255))), socket.inet_aton(SERVER.ipv4)
-    tcp = struct.pack("!HHIIBBHHH", dice.randrange(1024, 65000), port, dice.getrandbits(32), 0, 5 << 4, 2, 64240, 0, 0)
-    words = struct.unpack("!16H", source + target + struct.pack("!BBH", 0, 6, len(tcp)) + tcp)
-    total = sum(words)
-    total = (total >> 16) + (total & 0xFFFF)
-    total += total >> 16
-    tcp = tcp[:16] + struct.pack("!H", ~total & 0xFFFF) + tcp[18:]
-    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0, source, target) + tcp
+    source = FLOOD + str(dice.randrange(1, 255)), dice.randrange(1024, 65000)
+    return forged_syn(source, (SERVER.ipv4, port), dice.getrandbits(32))
 
 
-async def client(plan: Plan) -> None:
-    """Begin connections of every kind at random, and now and then a SYN of somebody who is not there."""
+async def client(plan: Plan) -> Closed:
+    """Begin connections of every kind at random, and now and then a SYN of somebody who is not there; as `server`."""
     one = _Client(plan)
     kinds, weights = list(KINDS), list(KINDS.values())
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     one.host.start(_cross(one.host, plan, at_client=True))
-    while time.time() < plan.last_begin_s:
+    due = plan.start_s
+    while (
+        due < plan.last_begin_s
+    ):  # by the clock: a machine that is busy makes no fewer connections, but makes them late
+        due += one.random.expovariate(plan.rate)
+        await asyncio.sleep(max(0, due - time.time()))
         if one.random.random() < 0.2:
             port = one.random.choice((IDLE, COOKIES))
             raw.sendto(_spoofed_syn(one.random, port), (SERVER.ipv4, 0))
         one.begin(one.random.choices(kinds, weights)[0])
-        await asyncio.sleep(one.random.expovariate(plan.rate))
     await asyncio.sleep(max(0, plan.end_s - time.time()))
+    return one.host.closed

@@ -11,9 +11,9 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-__all__ = ["KERNEL_STATES", "Sample", "Socket", "Table", "parse", "read_samples", "write_sample"]
+__all__ = ["KERNEL_STATES", "Sample", "Socket", "Table", "key_of", "parse", "read_samples", "write_sample"]
 
 KERNEL_STATES = {
     1: "ESTABLISHED",
@@ -119,6 +119,15 @@ def parse(raw: bytes) -> Iterator[Socket]:
         if family == socket.AF_INET:
             local, remote = _MAPPED + local[:4], _MAPPED + remote[:4]
         yield Socket(local + local_port + remote + remote_port, KERNEL_STATES[state], fields[13], fields[12])
+
+
+def key_of(local: tuple[Any, ...], remote: tuple[Any, ...]) -> bytes:
+    """The key of a socket with these names (getsockname, getpeername)."""
+    ends = []
+    for ip, port, *_ in (local, remote):
+        packed = socket.inet_pton(socket.AF_INET6, ip) if ":" in ip else _MAPPED + socket.inet_aton(ip)
+        ends.append(packed + port.to_bytes(2, "big"))
+    return b"".join(ends)
 
 
 def write_sample(out: BinaryIO, sample: Sample) -> None:

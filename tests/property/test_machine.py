@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from model import Model
 from numpy.typing import NDArray
 from segments import FLAGS, START_NS, STORIES, Exchange, in_state, merge
-from tracked import agreed, track
+from tracked import after_each, agreed, track
+
+from conntrack.states import TcpState
 
 SETTINGS = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 CLIENT, SERVER = "10.0.0.1:40000", "10.0.0.2:80"
@@ -108,7 +110,7 @@ def ladder(segments: NDArray[np.void]) -> str:
         time = (int(s["ts_ns"]) - START_NS) / 1e9
         lines.append(
             f"{s['frame']:3} {time:9.3f} {s['src_port']:5} > {s['dst_port']:5} [{flags}] seq {s['seq']} ack {s['ack']}"
-            f" len {s['payload_bytes']} tsval {s['tsval']}"
+            f" len {s['payload_bytes']} tsval {s['tsval']} id {s['ip_id']}"
         )
     return "\n".join(lines)
 
@@ -140,8 +142,110 @@ def test_a_segment_repeated_at_once_moves_no_state(exchange: Exchange, at: int) 
         return
     index = int(plain[at % len(plain)])
     repeated = np.insert(segments, index + 1, segments[index])
+    repeated["ip_id"][index + 1] ^= 0x8000
     note(ladder(repeated))
     assert states(track(repeated)) == states(track(segments))
+
+
+@SETTINGS
+@given(exchanges(), st.sets(st.integers(0, 60), min_size=1))
+def test_a_duplicated_frame_moves_no_state(exchange: Exchange, at: set[int]) -> None:
+    """Whatever the segment was; and each is counted, as a frame that is there twice or as a segment."""
+    segments = exchange.segments()
+    picks = sorted({index % len(segments) for index in at if len(segments)})
+    twice = np.insert(segments, [index + 1 for index in picks], segments[picks]) if picks else segments
+    note(ladder(twice))
+    plain, rows = track(segments), track(twice)
+    assert states(rows) == states(plain)
+    counted = sum(int(rows[name].sum()) for name in ("client_packets", "server_packets"))
+    assert counted + int(rows["client_duplicates"].sum() + rows["server_duplicates"].sum()) == len(twice)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Exchange:
+    """A whole connection as two hosts have it, without a lost packet, ended by FINs, crossing or not, or not at all."""
+    exchange = Exchange(timestamps=draw(st.booleans()), step_s=0.01).client("S").server("S.").client(".")
+    for side, payload in draw(st.lists(st.tuples(sides, st.sampled_from([1, 100, 1448])), max_size=8)):
+        getattr(exchange, side)("P.", payload)
+        getattr(exchange, "server" if side == "client" else "client")(".")
+    first = draw(sides)
+    second = "server" if first == "client" else "client"
+    match draw(st.sampled_from(["open", "half", "crossing", "one by one", "three"])):
+        case "half":
+            getattr(getattr(exchange, first)("F."), second)(".")
+        case "crossing":
+            known = exchange.ends(first)[0].next
+            getattr(getattr(exchange, first)("F."), second)("F.", ack=known)
+            getattr(getattr(exchange, first)("."), second)(".")
+        case "one by one":
+            getattr(getattr(exchange, first)("F."), second)(".")
+            getattr(getattr(exchange, second)("F."), first)(".")
+        case "three":
+            getattr(getattr(getattr(exchange, first)("F."), second)("F."), first)(".")
+    return exchange
+
+
+@SETTINGS
+@given(conversations(), st.data())
+def test_no_order_of_repeated_segments_changes_the_end(exchange: Exchange, data: st.DataObject) -> None:
+    """Segments are sent again at any later place, and frames are there twice: the connection ends as it did."""
+    segments = exchange.segments()
+    told = [(index, False) for index in range(len(segments))]
+    for index, later in data.draw(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=6)):
+        index %= len(segments)
+        if segments["flags"][index] & 2 == 0:  # a SYN+ACK again says that the accept queue is full
+            begin = told.index((index, False)) + 1
+            told.insert(begin + later % (len(told) - begin + 1), (index, True))
+    rows = segments[[index for index, _ in told]]
+    rows["ip_id"] = 0x4000 + np.arange(len(rows), dtype=np.uint16)
+    rows["ts_ns"] = segments["ts_ns"][0] + np.arange(len(rows)) * 10**7
+    rows["tsval"] = np.maximum.accumulate(rows["tsval"])
+    copies = sorted({at % len(rows) for at in data.draw(st.sets(st.integers(0, 60), max_size=6))})
+    if copies:
+        rows = np.insert(rows, [at + 1 for at in copies], rows[copies])
+    rows["frame"] = np.arange(1, len(rows) + 1)
+    note(ladder(rows))
+    plain, end = track(segments)[0], track(rows, cuts=data.draw(st.sets(st.integers(1, len(rows)), max_size=4)))
+    assert len(end) == 1
+    assert states(end) == [(1, int(plain["client_state"]), int(plain["server_state"]))]
+    assert int(end["client_duplicates"][0] + end["server_duplicates"][0]) == len(copies)
+    for name in ("client_unique_bytes", "server_unique_bytes"):
+        assert end[name][0] == plain[name]
+
+
+def impossible(client: TcpState, server: TcpState) -> str:
+    """Why two ends of one connection cannot be in these states; empty where they can.
+
+    From RFC 9293 section 3.3.2 and figure 5, of a connection that no RST and no timer has ended at one end: a state
+    that a peer's segment leads to needs a peer that has sent it.
+    """
+    S = TcpState
+    fin_sent = {S.FIN_WAIT_1, S.FIN_WAIT_2, S.CLOSING, S.LAST_ACK, S.TIME_WAIT, S.CLOSED}
+    fin_taken = {S.CLOSE_WAIT, S.CLOSING, S.LAST_ACK, S.TIME_WAIT, S.CLOSED}
+    for one, other in ((client, server), (server, client)):
+        if one in {S.CLOSE_WAIT, S.CLOSING, S.LAST_ACK, S.TIME_WAIT} and other not in fin_sent:
+            return f"{one.name} took a FIN that its peer in {other.name} has not sent"
+        if one in {S.FIN_WAIT_2, S.TIME_WAIT} and other not in fin_taken:
+            return f"{one.name} knows that its FIN was taken, by a peer in {other.name}"
+        if other == S.LISTEN and one not in {S.SYN_SENT, S.CLOSED}:
+            return f"{one.name} was answered by a peer in LISTEN"
+        if other == S.SYN_SENT and one not in {S.LISTEN, S.SYN_SENT, S.SYN_RECEIVED, S.CLOSED}:
+            return f"{one.name} is past a handshake of which its peer in SYN_SENT knows nothing"
+    if {client, server} <= {S.LAST_ACK, S.CLOSE_WAIT} or (client, server) == (S.LISTEN, S.LISTEN):
+        return "each end waits for the other to have closed first"
+    return ""
+
+
+@SETTINGS
+@given(conversations(), st.sets(st.integers(0, 40)))
+def test_no_loss_in_the_capture_gives_an_impossible_pair(exchange: Exchange, lost: set[int]) -> None:
+    """Any segments of a connection may be missing: what is left tells of states that two ends can be in."""
+    segments = exchange.segments()
+    left = np.delete(segments, [index for index in lost if index < len(segments)])
+    left["frame"] = np.arange(1, len(left) + 1)
+    note(ladder(left))
+    for client, server in after_each(left):
+        assert not impossible(client, server)
 
 
 @SETTINGS

@@ -33,6 +33,40 @@ DIFFERENT: dict[str, tuple[str, Counter[Session], Counter[Session]]] = {
             ]
         ),
     ),
+    "mongo": (
+        "Two or three frames of each connection are there twice, on two VLANs and a hop apart, with the same IP id and"
+        " within 16 us: duplicated frames, which Arkime counts as segments.",
+        Counter(
+            [
+                ("10.10.10.10:51822", "10.10.10.11:27017", 3, 1, 469, 78, 2, 0, 0, 1483459978959, 1483459979301),
+                ("10.10.10.12:55582", "10.10.10.13:27017", 3, 1, 281, 78, 2, 0, 0, 1483558834969, 1483558835131),
+                ("10.10.10.18:64566", "10.10.10.19:30000", 3, 1, 295, 78, 2, 0, 0, 1483814916005, 1483814916108),
+            ]
+        ),
+        Counter(
+            [
+                ("10.10.10.10:51822", "10.10.10.11:27017", 5, 1, 621, 78, 3, 0, 0, 1483459978959, 1483459979301),
+                ("10.10.10.12:55582", "10.10.10.13:27017", 5, 1, 433, 78, 3, 0, 0, 1483558834969, 1483558835131),
+                ("10.10.10.18:64566", "10.10.10.19:30000", 5, 2, 447, 156, 4, 0, 0, 1483814916005, 1483814916108),
+            ]
+        ),
+    ),
+    "tcp-reassembly-synthetic": (
+        "Made up: what it means for retransmissions, within a few ms, has the IP id of the original, so it is the same"
+        " packet twice (RFC 6864).",
+        Counter(
+            [
+                ("10.180.156.1:40002", "10.180.156.2:80", 6, 5, 369, 302, 2, 2, 0, 1700000010000, 1700000011002),
+                ("10.180.156.1:40009", "10.180.156.2:80", 4, 3, 255, 185, 1, 2, 0, 1700000070011, 1700000070017),
+            ]
+        ),
+        Counter(
+            [
+                ("10.180.156.1:40002", "10.180.156.2:80", 6, 6, 369, 372, 2, 2, 0, 1700000010000, 1700000011002),
+                ("10.180.156.1:40009", "10.180.156.2:80", 5, 3, 309, 185, 2, 2, 0, 1700000070011, 1700000070018),
+            ]
+        ),
+    ),
     "ospf": (
         "Segments of one direction and no handshake: Arkime calls the first sender the source. Its port is 179, where"
         " BGP listens, and the other's is ephemeral: that one opened the connection.",

@@ -39,7 +39,8 @@ def connections(path: Path) -> np.ndarray[Any, Any]:
         info = capture.info
     assert info.packets == info.tcp_segments + sum(info.skipped.values())
     rows = np.concatenate([np.empty(0, FLOW_DTYPE), *parts])
-    assert int(rows["client_packets"].sum() + rows["server_packets"].sum()) == info.tcp_segments
+    counts = (rows[f"{side}_{what}"].sum() for side in ("client", "server") for what in ("packets", "duplicates"))
+    assert sum(int(count) for count in counts) == info.tcp_segments
     return rows
 
 

@@ -33,8 +33,7 @@ u1   window_scale    86  shift offered
 u1   options         87  which options were there
 u4   tag             88  network it was on
 u2   path            92  outer path it came by
-u1   copies          94  a frame that was there before
-u1   pad0            95  nothing
+2u1  pad0            94  nothing
 """
 
 FLOW = """

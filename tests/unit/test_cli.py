@@ -107,7 +107,7 @@ def test_json_has_the_promised_keys(leak: str, capfd: pytest.CaptureFixture[str]
     assert document["capture"]["files"] == [leak]
     assert document["capture"]["tcp_segments"] == document["capture"]["packets"] == 12 * 5 + 7
     assert document["connections"]["server_states"]["CLOSE_WAIT"] == 12
-    assert [finding["kind"] for finding in document["findings"]] == ["close_wait_leak"]
+    assert [finding["kind"] for finding in document["findings"]] == ["close_wait_leak", "fin_wait_2_stuck"]
     assert document["findings"][0]["subject"] == "10.0.0.2:80"
 
 
@@ -142,10 +142,10 @@ def test_suffix_of_the_output_gives_the_format(leak: str, tmp_path: Path, capfd:
         assert (tmp_path / name).read_text().startswith(start)
     assert main(["report", leak, "-o", str(tmp_path / "r.json")]) == 0
     assert json.loads((tmp_path / "r.json").read_text())["schema"] == 1
-    assert main(["report", leak, "-o", str(tmp_path / "r.html")]) == 2
+    assert main(["report", leak, "-o", str(tmp_path / "r.xml")]) == 2
     captured = capfd.readouterr()
     assert captured.out == ""
-    assert "no format for '.html'; use .txt, .json" in captured.err
+    assert "no format for '.xml'; use .txt, .json, .html, .htm" in captured.err
 
 
 def test_epoch_gives_unix_seconds_everywhere(leak: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +212,7 @@ def test_generated_captures_hold_what_is_said_of_them(tmp_path: Path, capfd: pyt
             "ctrack: --threshold: no 'syn_baklog'; did you mean 'syn_backlog'?",
         ),
         (["x.pcap", "--threshold", "syn_backlog=few"], "ctrack: --threshold: syn_backlog takes a number, not 'few'"),
-        (["x.pcap", "--format", "html"], "'html' is not one of 'text', 'json'"),
+        (["x.pcap", "--format", "xml"], "'xml' is not one of 'text', 'json', 'html'"),
         (["generate", "x", "--scenario", "peace"], "'peace' is not one of "),
         (["missing.pcap"], "ctrack: missing.pcap: "),
         (["evil\x1b[31m\udcff.pcap"], "ctrack: evil\\x1b[31m\\xff.pcap: "),

@@ -14,7 +14,7 @@ from test_cli import HEADER, LEAK, NOON, ctrack
 
 from conntrack.cli import main
 
-COLUMNS = "state local_ip local_port remote_ip remote_port since_ts evidence at_ts flow_id".split()  # noqa: SIM905
+COLUMNS = "state local_ip local_port remote_ip remote_port since_ts evidence at_ts flow_id schema".split()  # noqa: SIM905
 
 
 @pytest.fixture
@@ -44,8 +44,21 @@ def test_ndjson_has_the_promised_keys_in_their_order(leak: str, capfd: pytest.Ca
         "evidence": "seen",
         "at_ts": "2025-11-21T12:00:05.000000000Z",
         "flow_id": 1,
+        "schema": 1,
     }
     assert last["remote_port"] == 40_002
+
+
+@pytest.mark.parametrize("at", [(), ("--at", "12:00:04")], ids=["end", "instant"])
+def test_a_host_that_is_not_in_the_capture_is_said_to_be_none(
+    leak: str, capfd: pytest.CaptureFixture[str], at: tuple[str, ...]
+) -> None:
+    assert main(["sockets", leak, *at, "--host", "10.0.0.99", "--format", "tsv"]) == 0
+    captured = capfd.readouterr()
+    assert captured.out.splitlines() == ["\t".join(COLUMNS)]
+    assert captured.err == (
+        "ctrack: --host: no segment of 10.0.0.99 in what was read; 'ctrack report' lists the services\n"
+    )
 
 
 def test_several_instants_come_in_order_of_time_each_once(leak: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import detected
 import numpy as np
 import pytest
 from flow_rows import at, completed, flows, many, stuck_in_close_wait
 
 from conntrack.detect.close_wait import CloseWaitLeak
-from conntrack.detect.options import DetectOptions
 from conntrack.states import EndReason, FlowFlag, TcpState
 
 END = at(600)
 
 
 def found(rows, end=END, **options):
-    detector = CloseWaitLeak(DetectOptions(**options))
-    detector.feed(rows)
-    return detector.findings(end)
+    return detected.found(CloseWaitLeak, rows, end, **options)
 
 
 def one(rows, end=END, **options):
@@ -148,3 +146,9 @@ def test_idle_connections_are_silent():
     )
     assert found(rows) == []
     assert found(flows()) == []
+
+
+def test_an_end_that_let_a_new_connection_in_had_closed_unseen():
+    """A SYN onto a CLOSE_WAIT is answered by an ACK (RFC 5961 section 4); a SYN+ACK shows that none was left."""
+    replaced = stuck_in_close_wait(flags=FlowFlag.PENDING_SYN, end_reason=EndReason.REPLACED, last_ts=20.0)
+    assert found(many(replaced, np.zeros(50))) == []

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conntrack.core.keys import hash_words
 from conntrack.detect.counting import NO_GROUP, KeyIndex, LowestPerGroup, Tally, ticks_of
 
 NS = 1_000_000_000
@@ -143,10 +142,15 @@ def test_the_lowest_of_each_group_are_kept(pairs, most, split):
         assert fed_with(pairs).of(group).tolist() == merged.of(group).tolist() == expected
 
 
-def test_distinct_is_exact_below_and_close_beyond():
-    lowest = LowestPerGroup(1024)
-    for count in (1000, 50_000):
-        values = hash_words(np.arange(count, dtype=np.uint64)[:, None])
-        lowest.add(np.zeros(count, np.int64), values)
-        assert lowest.distinct(0) == pytest.approx(count, rel=0 if count < 1024 else 0.1)
-    assert lowest.distinct(1) == 0
+def test_words_stay_with_their_value_and_a_full_house_halves_what_is_kept():
+    lowest = LowestPerGroup(8, width=1, limit=100)
+    values = np.arange(1000, dtype=np.uint64)
+    lowest.add(np.arange(1000, dtype=np.int64) % 20, values, 3 * values[:, None])
+    assert lowest.of(7).tolist() == [7, 27, 47, 67]  # 20 groups: 8 of each are too many, 4 are not
+    assert lowest.words_of(7)[:, 0].tolist() == [21, 81, 141, 201]
+    other = LowestPerGroup(8, width=1, limit=100)
+    other.add(np.zeros(1, np.int64), np.array([2], np.uint64), np.array([[9]], np.uint64))
+    other.merge(lowest, np.arange(20))
+    assert other.most == 4
+    assert other.of(0).tolist() == [0, 2, 20, 40]
+    assert other.words_of(0)[:, 0].tolist() == [0, 9, 60, 120]

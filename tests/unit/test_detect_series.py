@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from detected import everything
 from flow_rows import T0_NS, at, completed, flow, flows, half_open, many, stuck_in_close_wait, unanswered
 
-from conntrack.detect.series import COUNTED_STATES, StateSeries
+from conntrack.detect.series import COUNTED_STATES
 from conntrack.states import EndReason, FlowFlag, TcpState
 
 
 def series(rows):
-    counted = StateSeries()
-    counted.feed(rows)
-    return counted.result()
+    return everything(rows).series()
 
 
 def states_at(rows, side, seconds):
@@ -107,6 +106,6 @@ def test_the_step_follows_the_length(length_s, step_s):
 
 
 def test_without_connections_there_are_no_points():
-    result = StateSeries().result()
+    result = everything().series()
     assert result["first_ts_ns"] is None
     assert result["client"] == {state.name: [] for state in COUNTED_STATES}

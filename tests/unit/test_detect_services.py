@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from detected import everything
 from flow_rows import at, completed, flow, flows, half_open, many, refused, unanswered
-
-from conntrack.detect.services import ServiceSummary
 
 
 def summary(rows, most=50):
-    services = ServiceSummary()
-    services.feed(rows)
-    return services.result(most)
+    return everything(rows).services(most)
 
 
 def test_what_a_service_did():
@@ -48,7 +45,7 @@ def test_handshake_quantiles_are_close():
 def test_a_service_nobody_reached_has_no_handshake_time():
     (row,) = summary(unanswered())
     assert row["handshake_p50_s"] is None
-    assert ServiceSummary().result() == []
+    assert everything().services() == []
 
 
 def test_most_services_are_kept_apart():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import detected
 import numpy as np
 import pytest
 from flow_rows import at, completed, flow, flows, half_open, many, refused, unanswered
 
-from conntrack.detect.options import DetectOptions
 from conntrack.detect.syn_flood import SynFlood
 from conntrack.states import Evidence, FlowFlag, TcpState
 
@@ -15,9 +15,7 @@ RNG = np.random.default_rng(7)
 
 
 def found(rows, end=END, **options):
-    detector = SynFlood(DetectOptions(**options))
-    detector.feed(rows)
-    return detector.findings(end)
+    return detected.found(SynFlood, rows, end, **options)
 
 
 def one(rows, end=END, **options):
@@ -53,8 +51,8 @@ def test_fast_flood():
     assert evidence["backlog_ratio"] == pytest.approx(50_000 / 4096, rel=0.001)
     assert evidence["completion_ratio"] < 0.01
     assert evidence["synack_retransmissions"] == 250_000
-    assert evidence["distinct_sources"] == pytest.approx(50_000, rel=0.03)
-    assert not evidence["distinct_sources_exact"]
+    assert evidence["distinct_sources"] == len(np.unique(rows["client_ip"][:50_000], axis=0))
+    assert evidence["distinct_sources_by"] == "exact"
     assert finding.count == 50_000
     assert finding.first_ts_ns == pytest.approx(at(100), abs=0.3e9)
     assert finding.last_ts_ns == pytest.approx(at(111), abs=0.3e9)
@@ -237,4 +235,4 @@ def test_scattered_failures_of_a_big_service_are_silent():
 
 def test_nothing_fed_is_nothing_found():
     assert found(flows()) == []
-    assert SynFlood().findings(END) == []
+    assert found(flows(), END) == []

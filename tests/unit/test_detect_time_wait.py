@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import detected
 import numpy as np
 import pytest
 from flow_rows import T0, T0_NS, at, completed, flow, flows, many
 
-from conntrack.detect.options import DetectOptions
 from conntrack.detect.spans import time_wait_spans
 from conntrack.detect.time_wait import TimeWaitBuildup
 from conntrack.states import FlowFlag, TcpState
@@ -15,13 +15,11 @@ END = at(600)
 
 
 def found(rows, end=END, **options):
-    detector = TimeWaitBuildup(DetectOptions(**options))
-    detector.feed(rows)
-    return detector.findings(end)
+    return detected.found(TimeWaitBuildup, rows, end, **options)
 
 
 def spans(row, side):
-    _, _, start, end = time_wait_spans(row, side, 60 * 10**9)
+    _, _, start, end = time_wait_spans(row, 60 * 10**9)[side == "server"]
     return [(round(s / 1e9 - T0, 6), round(e / 1e9 - T0, 6)) for s, e in zip(start, end, strict=True)]
 
 
@@ -127,4 +125,4 @@ def test_an_ipv6_pair_reads_as_ipv6():
 
 def test_nothing_fed_is_nothing_found():
     assert found(flows()) == []
-    assert TimeWaitBuildup().findings(END) == []
+    assert found(flows(), END) == []

@@ -35,8 +35,15 @@ def finding(kind: str, severity: Any = "critical", subject: str = "10.0.0.2:80",
         (report(total=0), "No TCP connections in this capture (10 packets)."),
         (report(total=0, packets=0), "No packets in this capture."),
         (
-            report(finding("syn_flood", half_open_peak_ts_ns=NOON + 195 * 10**9, backlog=4_096)),
-            "10.0.0.2:80 is under a SYN flood: 4,000 half-open connections at the peak (12:03:15), backlog 4,096.",
+            report(
+                finding("syn_flood", half_open_peak_ts_ns=NOON + 195 * 10**9, attempts=9_000, completion_ratio=0.002)
+            ),
+            "10.0.0.2:80 is under a SYN flood: 4,000 half-open connections at the peak (12:03:15), "
+            "99.8 % of 9,000 attempts never completed.",
+        ),
+        (
+            report(finding("syn_flood", "warning", shape="slow")),
+            "10.0.0.2:80 is under a slow SYN flood: 4,000 half-open connections at the peak.",
         ),
         (
             report(finding("syn_flood", shape="all_syn", unanswered=9_999)),
@@ -60,12 +67,66 @@ def finding(kind: str, severity: Any = "critical", subject: str = "10.0.0.2:80",
         ),
         (
             report(finding("time_wait_buildup", "info", side="server")),
-            "No fault found in 1,234 connections. Worth knowing: 10.0.0.2:80 closes first: 4,000 connections in "
-            "TIME_WAIT at the peak.",
+            "Nothing alarming in 1,234 connections. Worth knowing: 10.0.0.2:80 closes first: 4,000 connections in "
+            "TIME_WAIT at the peak, which cost it memory only.",
         ),
         (
-            report(finding("reset_storm"), finding("syn_flood", "warning"), finding("port_scan", "info")),
-            "10.0.0.2:80: reset storm, 5,000 connections, 4,000 at the peak. 2 more findings (1 warning, 1 info).",
+            report(finding("time_wait_buildup", "warning", side="client", ephemeral_ports=28_232)),
+            "10.0.0.2:80 runs short of ports: 4,000 of 28,232 ports in TIME_WAIT at the peak.",
+        ),
+        (
+            report(finding("accept_queue_overflow", never_served=7)),
+            "10.0.0.2:80 accepts too slowly: 5,000 handshakes turned away by its full accept queue, "
+            "7 of them never served.",
+        ),
+        (
+            report(finding("unanswered_syn", "info", attempts=5_000, answered_before=0, distinct_clients=1)),
+            "Nothing alarming in 1,234 connections. Worth knowing: 10.0.0.2:80 does not answer: "
+            "5,000 attempts from 1 client in vain.",
+        ),
+        (
+            report(finding("unanswered_syn", "warning", attempts=6_000, answered_before=900)),
+            "10.0.0.2:80 stopped answering: 5,000 of 6,000 attempts in vain.",
+        ),
+        (
+            report(finding("connection_refused", "warning", attempts=5_000)),
+            "10.0.0.2:80 refuses connections: 5,000 attempts.",
+        ),
+        (
+            report(finding("port_scan", "warning", "10.0.0.9", ports=5_000, hosts=1)),
+            "10.0.0.9 scans 5,000 ports of 1 host: 5,000 probes.",
+        ),
+        (
+            report(finding("reset_storm", window_s=10.0), finding("a_new_kind", "info")),
+            "10.0.0.2:80: 5,000 open connections reset, 4,000 of them within 10.0 s. 1 more finding (info).",
+        ),
+        (
+            report(finding("zero_window_stall", "warning")),
+            "10.0.0.2:80 does not read: 5,000 connections stalled by its closed window.",
+        ),
+        (
+            report(finding("fin_wait_2_stuck", "warning")),
+            "10.0.0.2:80 waits in FIN_WAIT_2: 5,000 connections that the peers do not close.",
+        ),
+        (
+            report(finding("last_ack_stuck", "warning")),
+            "The peers of 10.0.0.2:80 are gone: 5,000 connections left in LAST_ACK.",
+        ),
+        (
+            report(finding("one_sided_capture", "warning", "capture")),
+            "The capture shows 5,000 connections in one direction only.",
+        ),
+        (
+            report(finding("capture_loss", "warning", "capture", gap_bytes=3_000_000, gap_ratio=0.2)),
+            "The capture lacks 3.00 MB (20 %) of what 5,000 connections sent.",
+        ),
+        (
+            report(finding("duplicate_frames", "warning", "capture", copies_ratio=0.99999)),
+            "The capture has frames twice: 99.9 % of all, in 5,000 connections.",
+        ),
+        (
+            report(finding("a_new_kind"), finding("syn_flood", "warning"), finding("port_scan", "info")),
+            "10.0.0.2:80: a new kind, 5,000 connections, 4,000 at the peak. 2 more findings (1 warning, 1 info).",
         ),
         (
             report(faults=("a.pcap: cut",), interrupted=True),
@@ -130,3 +191,30 @@ def test_evidence_reads_by_the_unit_in_its_name() -> None:
     for value in ("2 h", "2.00 MB", "3.12 %", "33.3", "60999", "1,000,000", "yes", "accept starvation"):
         assert any(line.endswith(f" {value}") for line in text.splitlines()), value
     assert "peak at" in text and "2025-11-21T12:00:00.000000000Z" in text
+
+
+def test_services_say_what_is_left_of_them() -> None:
+    row = dict.fromkeys(("connections", "established", "refused", "reset", "unanswered"), 1_000)
+    services = (
+        row | {"service": "10.0.0.2:80", "handshake_p50_s": 0.012, "server_states": {"CLOSED": 9, "CLOSE_WAIT": 1_234}},
+        row | {"service": "[2001:db8::2]:443", "handshake_p50_s": None, "server_states": {"CLOSED": 1_000}},
+    )
+    lines = render_text(replace(report(), services=services), width=100).splitlines()
+    at = lines.index("Services")
+    assert lines[at + 2].split() == ["10.0.0.2:80", *["1,000"] * 5, "12.0", "ms"]
+    assert lines[at + 3] == "    at the end CLOSE_WAIT 1,234"
+    assert lines[at + 4].split() == ["[2001:db8::2]:443", *["1,000"] * 5]
+    assert lines[at + 5] == "    at the end all CLOSED"
+
+
+def test_evidence_tells_no_zeros_and_how_it_was_counted() -> None:
+    text = render_text(
+        report(finding("syn_flood", unanswered=0, distinct_sources=70_000, distinct_sources_by="HyperLogLog"))
+    )
+    assert "unanswered" not in text
+    assert "distinct sources          70,000 (HyperLogLog)\n" in text
+    assert "sources by" not in text
+
+
+def test_every_finding_says_how_sure_it_is() -> None:
+    assert "How sure:\n    - Nothing in the capture speaks against it.\n" in render_text(report(finding("syn_flood")))

@@ -254,18 +254,14 @@ def test_the_past_is_refused() -> None:
     assert states(tracker.sockets()) == ["TIME_WAIT"]
 
 
-def test_more_sockets_than_fit_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conntrack.tracker.ROWS", 3)
-    whole = TestHost.capture
-    assert len(ask(whole, TestHost.end_ns)[TestHost.end_ns]) == 10
-
-
 def test_the_kernel_refuses_what_does_not_fit() -> None:
-    table = Tracker()._table
-    ip = np.zeros(16, np.uint8)
+    tracker = Tracker()
+    tracker.process(TestOneConnection.story)
+    table, ip = tracker._table, np.zeros(16, np.uint8)
+    at_ns = tracker.now_ns
     with pytest.raises(TypeError, match="sockets are"):
-        sweep.sockets(table, 1, 0, 0, ip, np.zeros(2, np.uint8))
-    with pytest.raises(ValueError, match="at least 2 rows"):
-        sweep.sockets(table, 1, 0, 0, ip, np.zeros(1, SOCKET_DTYPE))
+        sweep.sockets(table, at_ns, 0, ip, np.zeros(2, np.uint8))
+    with pytest.raises(ValueError, match="expected 2 rows"):
+        sweep.sockets(table, at_ns, 0, ip, np.zeros(1, SOCKET_DTYPE))
     with pytest.raises(ValueError, match="16 bytes"):
-        sweep.sockets(table, 1, 0, 0, ip[:4], np.zeros(2, SOCKET_DTYPE))
+        sweep.sockets(table, at_ns, 0, ip[:4], np.zeros(2, SOCKET_DTYPE))

@@ -31,12 +31,28 @@ class TestAnswersThatAreNotRepeated:
         assert ends(story, 1.3)[1] == SYN_RECEIVED
         assert ends(story, 1.4)[1] == CLOSED
 
+    def test_a_turn_of_the_timer_is_one_though_a_syn_went_unanswered_before(self) -> None:
+        """Of SYNs within half a second Linux answers one (tcp_invalid_ratelimit); the timer starts at that."""
+        story = asked().wait(0.5).again(0).again(1).wait(0.1).again(0).wait(0.95).again(1)
+        assert ends(story, 2.4)[1] == SYN_RECEIVED
+        assert ends(story, 2.6)[1] == CLOSED
+
+    def test_an_answer_to_a_syn_is_no_turn_though_one_was_due(self) -> None:
+        story = asked().wait(1.05).again(0).again(1)
+        assert ends(story, 1.3)[1] == SYN_RECEIVED
+        assert ends(story, 1.4)[1] == CLOSED
+
     def test_the_ack_of_a_cookie_opens_all_the_same(self) -> None:
         assert ends(asked().wait(30).client(".")) == (ESTABLISHED, ESTABLISHED)
 
     def test_a_rst_for_what_overtook_the_ack_of_a_cookie_does_not_end_it(self) -> None:
         story = asked().client("P.", 100, seq=1449).server("R", seq=1).client(".", seq=1)
         assert ends(story)[1] == ESTABLISHED
+
+    def test_a_client_that_chose_one_of_two_answers_takes_a_rst_for_that(self) -> None:
+        """A cookie, its ACK dropped for a full accept queue, then a real answer to a SYN that came late."""
+        story = asked().client(".").again(1).server("S.", seq=5000, ack=1).server("R", seq=1)
+        assert ends(story) == (CLOSED, SYN_RECEIVED)
 
     def test_a_server_that_gave_up_may_be_asked_again(self) -> None:
         story = asked().wait(60).again(0).server("S.", seq=5000, ack=1)
@@ -48,6 +64,13 @@ class TestFullAcceptQueue:
         story = in_state(ESTABLISHED, SYN_RECEIVED).client(".").client("P.", 100).client("F.")
         assert ends(story) == (FIN_WAIT_1, SYN_RECEIVED)
         assert ends(story.server(".", ack=101)) == (FIN_WAIT_1, ESTABLISHED)
+
+    def test_what_came_beyond_a_hole_while_it_was_full_is_gone(self) -> None:
+        """The first that an open server does with such a segment is to answer it (RFC 5681, 4.2)."""
+        story = in_state(ESTABLISHED, SYN_RECEIVED).client("P.", 10, seq=101).client("F.", seq=111)
+        story.server(".", ack=1).client("P.", 100, seq=1)
+        assert ends(story) == (FIN_WAIT_1, ESTABLISHED)
+        assert ends(story.client("P.", 10, seq=101)) == (FIN_WAIT_1, CLOSE_WAIT)
 
     def test_had_room_if_the_server_falls_silent(self) -> None:
         story = in_state(ESTABLISHED, SYN_RECEIVED).client(".")

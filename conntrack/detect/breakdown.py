@@ -1,0 +1,215 @@
+"""Who the ends in each state were: the series of `series.py`, service by service and host by host, second by second.
+
+A service's ends are the servers' ones, a host's those of its services and of its own connections. Exact at every step,
+like the whole. What is kept of a group are the instants at which its ends entered and left states, to the second, or
+more coarsely once 2 million of them differ. Services are those that have a number; hosts of clients are counted as long
+as there are no more than 65,536: those whose ends got past a handshake on one account, those whose
+ends never did (forged addresses, perhaps) on another, and an account that is full is given up as a whole, so that what
+is left does not depend on order. What is not in a group that is told is in the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.core.survey import Trait
+from conntrack.detect.batch import Batch
+from conntrack.detect.columns import FAR_NS, words_endpoint, words_ip
+from conntrack.detect.counting import KeyIndex, Tally, ticks_of
+from conntrack.states import TcpState
+
+__all__ = ["Breakdown"]
+
+_STATES = len(TcpState)
+_MOST_HOSTS = 1 << 16
+_Events = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # groups, ticks, states, changes
+
+
+class _Spans:
+    """When ends of groups entered and left states."""
+
+    def __init__(self, ladder_ns: tuple[int, ...]) -> None:
+        self._begun, self._over = Tally(ladder_ns), Tally(ladder_ns)
+
+    def add(self, groups: np.ndarray, states: np.ndarray, begun: np.ndarray, over: np.ndarray, step_ns: int) -> None:
+        """Take in spans, their ticks counted in steps of `step_ns`."""
+        groups, states = groups.view(np.uint64), states.view(np.uint64)
+        self._begun.add_ticks(groups, begun, states, step_ns)
+        known = over < np.uint64(FAR_NS // step_ns)
+        if not known.all():
+            groups, states, over = groups[known], states[known], over[known]
+        self._over.add_ticks(groups, over, states, step_ns)
+
+    def merge(self, other: _Spans, groups: np.ndarray) -> None:
+        """Take in what `other` was fed; `groups` turns its groups into ours."""
+        self._begun.merge(other._begun, groups)
+        self._over.merge(other._over, groups)
+
+    def step_ns(self, least_ns: int) -> int:
+        """Return the step of the grid, `least_ns` at least."""
+        return max(self._begun.step_ns, self._over.step_ns, least_ns)
+
+    def events(self, step_ns: int) -> _Events:
+        """Return (groups, ticks, states, changes) in steps of `step_ns`, in no order."""
+        parts = []
+        for tally, sign in ((self._begun, 1), (self._over, -1)):
+            groups, ticks, states, counts = tally.table()
+            parts.append((groups, ticks_of(ticks, step_ns // tally.step_ns), states, sign * counts))
+        groups, ticks, states, changes = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return groups, ticks, states, changes
+
+
+class _Account:
+    """Hosts of clients, numbered, with their spans; or nothing once there were too many."""
+
+    def __init__(self, ladder_ns: tuple[int, ...]) -> None:
+        self.given_up = False
+        self.index = KeyIndex(3, limit=_MOST_HOSTS)
+        self.spans = _Spans(ladder_ns)
+        self._ladder_ns = ladder_ns
+
+    def add(self, words: np.ndarray, cells: np.ndarray, begun: np.ndarray, over: np.ndarray, step_ns: int) -> None:
+        """Take in spans (cells are states) of the hosts that `words` name, one for each."""
+        if self.given_up or not len(words):
+            return
+        groups = self.index.intern(words)
+        if self.index.overflow_rows:
+            self._give_up()
+        else:
+            self.spans.add(groups, cells, begun, over, step_ns)
+
+    def merge(self, other: _Account) -> None:
+        """Take in what `other` was fed."""
+        if self.given_up or other.given_up:
+            self._give_up()
+            return
+        groups = self.index.merge(other.index)
+        if self.index.overflow_rows:
+            self._give_up()
+        else:
+            self.spans.merge(other.spans, groups)
+
+    def _give_up(self) -> None:
+        self.given_up = True
+        self.index, self.spans = KeyIndex(3, limit=_MOST_HOSTS), _Spans(self._ladder_ns)
+
+
+class Breakdown:
+    """Ends by state over time for each service and each host; incremental and mergeable.
+
+    Args:
+        ladder_ns: steps of the grid, each a multiple of the one before.
+    """
+
+    def __init__(self, ladder_ns: tuple[int, ...]) -> None:
+        self._services = _Spans(ladder_ns)
+        self._proven, self._unproven = _Account(ladder_ns), _Account(ladder_ns)
+
+    def add(
+        self, batch: Batch, rows: np.ndarray, cells: np.ndarray, begun: np.ndarray, over: np.ndarray, step_ns: int
+    ) -> None:
+        """Take in spans of the rows of a batch, as core.spans.state_spans returns them."""
+        server = cells >= _STATES
+        part = np.flatnonzero(server)
+        services = batch.services[rows[part]]
+        part, services = part[services >= 0], services[services >= 0]
+        self._services.add(services, cells[part] - _STATES, begun[part], over[part], step_ns)
+        clients = np.flatnonzero(~server)
+        unproven = (batch.traits[rows[clients]] & np.uint32(Trait.NEVER_OPEN)) != 0
+        for account, chosen in ((self._proven, ~unproven), (self._unproven, unproven)):
+            if not account.given_up:
+                part = clients[chosen]
+                words = endpoint_words(batch.rows, client=True, picks=rows[part])
+                words[:, 2] &= ~np.uint64(0xFFFF)
+                account.add(words, cells[part], begun[part], over[part], step_ns)
+
+    def merge(self, other: Breakdown, services: np.ndarray) -> None:
+        """Take in what `other` was fed; `services` turns its numbers of services into ours."""
+        self._services.merge(other._services, services)
+        self._proven.merge(other._proven)
+        self._unproven.merge(other._unproven)
+
+    @property
+    def told(self) -> dict[str, bool]:
+        """Which hosts are counted: clients that got past a handshake, and those that never did."""
+        return {"clients": not self._proven.given_up, "unproven_clients": not self._unproven.given_up}
+
+    def step_ns(self, least_ns: int) -> int:
+        """Return the step at which groups can be told, `least_ns` at least."""
+        parts = (self._services, self._proven.spans, self._unproven.spans)
+        return max(part.step_ns(least_ns) for part in parts)
+
+    def top_services(
+        self, services: np.ndarray, most: int, ticks: np.ndarray, step_ns: int
+    ) -> list[tuple[str, np.ndarray]]:
+        """Return the services with the most ends at once (then by name), and the values of each.
+
+        Args:
+            services: endpoint words by number, uint64, shape (k, 3).
+            most: how many at most.
+            ticks: the instants asked for, in steps of `step_ns`, ascending and one apart.
+            step_ns: a multiple of the grid's.
+
+        Returns:
+            (name, values), values int64 of shape (11, len(ticks)): by state.
+        """
+        return _top(self._services.events(step_ns), lambda group: words_endpoint(services[group]), most, ticks)
+
+    def top_hosts(
+        self, services: np.ndarray, most: int, ticks: np.ndarray, step_ns: int
+    ) -> list[tuple[str, np.ndarray]]:
+        """Return the hosts with the most ends at once: those of its services, and those of its own connections."""
+        keys: list[np.ndarray] = []
+        parts = []
+        words = services.copy()
+        words[:, 2] &= ~np.uint64(0xFFFF)
+        for host_words, spans in (
+            (words, self._services),
+            (self._proven.index.keys, self._proven.spans),
+            (self._unproven.index.keys, self._unproven.spans),
+        ):
+            groups, *rest = spans.events(step_ns)
+            parts.append((groups + sum(len(named) for named in keys), *rest))
+            keys.append(host_words)
+        names = np.concatenate(keys)
+        _, first, number = np.unique(hash_words(np.ascontiguousarray(names)), return_index=True, return_inverse=True)
+        groups, at, states, changes = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+        def name(group: int) -> str:
+            high, low, version = names[first[group]]
+            return words_ip(high, low, int(version) >> 16)
+
+        return _top((number[groups] if len(groups) else groups, at, states, changes), name, most, ticks)
+
+
+def _top(events: _Events, name: Callable[[int], str], most: int, ticks: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    groups, at, states, changes = events
+    if not len(groups) or not len(ticks):
+        return []
+    # Instants before the first one asked for are what is there then; those after the last do not count.
+    at = np.maximum(at - ticks[0], 0)
+    kept = at < len(ticks)
+    groups, at, states, changes = groups[kept], at[kept], states[kept], changes[kept]
+    order = np.lexsort((at, groups))
+    groups, at, states, changes = groups[order], at[order], states[order], changes[order]
+    levels = np.cumsum(changes)
+    last_of_instant = np.concatenate(((groups[1:] != groups[:-1]) | (at[1:] != at[:-1]), [True]))
+    starts = np.flatnonzero(np.concatenate(([True], groups[1:] != groups[:-1])))
+    bases = np.repeat(levels[starts] - changes[starts], np.diff(starts, append=len(groups)))
+    peaks = np.maximum.reduceat(np.where(last_of_instant, levels - bases, 0), starts)
+    enough = np.partition(peaks, -most)[-most] if len(peaks) > most else 1
+    ends = np.append(starts[1:], len(groups))
+    ranked = sorted(
+        (-int(peaks[number]), name(int(groups[starts[number]])), number)
+        for number in np.flatnonzero(peaks >= max(1, int(enough)))
+    )
+    told = []
+    for _, text, number in ranked[:most]:
+        part = slice(starts[number], ends[number])
+        values = np.zeros((_STATES, len(ticks)), np.int64)
+        np.add.at(values, (states[part], at[part]), changes[part])
+        told.append((text, np.cumsum(values, axis=1)))
+    return told

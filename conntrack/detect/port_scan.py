@@ -1,0 +1,174 @@
+"""port_scan: one host that tries many ports, or many hosts on one port, and gets nowhere.
+
+What counts is a target (address and port) that did not become a connection: refused, unanswered, or given up by a RST
+after the SYN+ACK. A pair of host and target is kept once, in 80 bytes. Past 300,000 pairs only every second is kept,
+chosen by its hash, then every fourth, and so on: what is said of a host is an estimate then, and says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.core.survey import Trait
+from conntrack.detect.batch import Background, Batch
+from conntrack.detect.columns import ns_of, words_ip
+from conntrack.detect.episodes import window_sums
+from conntrack.detect.finding import Finding, worst_first
+from conntrack.detect.options import DetectOptions
+
+__all__ = ["PortScan"]
+
+_PAIR = np.dtype(
+    [
+        ("hash", "u8"),
+        ("flow_id", "u8"),
+        ("ts_ns", "i8"),
+        ("host", "u8", 2),
+        ("target", "u8", 2),
+        ("port", "u2"),
+        ("version", "u1"),
+        ("outcome", "u1"),
+        ("pad", "u4"),
+    ]
+)
+_REFUSED, _UNANSWERED, _GIVEN_UP, _REPEATED = 1, 2, 4, 8
+_LIMIT = 300_000
+_FLOW_IDS = 100
+_PORTS_NAMED = 10
+
+
+class PortScan:
+    """Finds scanners, by host.
+
+    `scan_targets_min` ports of one host, or hosts on one port, within `scan_window_s`, and at least half of the tries
+    were refused or not repeated (a client of hosts that are down repeats its SYN). Severity: info; a scan is no fault.
+    """
+
+    kind = "port_scan"
+
+    def __init__(self, options: DetectOptions | None = None) -> None:
+        self.options = options or DetectOptions()
+        self._level = 0  # kept are pairs whose hash has that many zeros at its end
+        self._pairs = np.empty(0, _PAIR)
+        self._new: list[np.ndarray] = []
+        self._new_rows = 0
+
+    def feed(self, batch: Batch) -> None:
+        """Take in a batch."""
+        rows = batch.having(Trait.NEVER_OPEN)
+        if not rows.size:
+            return
+        flows = batch.rows
+        client, server = (endpoint_words(flows, client=end, picks=rows) for end in (True, False))
+        hashes = hash_words(np.concatenate([client[:, :2], server], axis=1))
+        kept = np.flatnonzero(hashes & np.uint64((1 << self._level) - 1) == 0)
+        pairs = np.zeros(len(kept), _PAIR)
+        rows = rows[kept]
+        traits = batch.traits[rows]
+        pairs["hash"], pairs["flow_id"] = hashes[kept], flows["flow_id"][rows]
+        pairs["ts_ns"], pairs["host"], pairs["target"] = flows["first_ts_ns"][rows], client[kept, :2], server[kept, :2]
+        pairs["port"], pairs["version"] = flows["server_port"][rows], flows["ip_version"][rows]
+        refused, unanswered = ((traits & np.uint32(trait)) != 0 for trait in (Trait.REFUSED, Trait.UNANSWERED))
+        pairs["outcome"] = np.where(refused, _REFUSED, np.where(unanswered, _UNANSWERED, _GIVEN_UP))
+        pairs["outcome"] |= np.where((flows["client_syns"][rows] > 1) & ~refused, _REPEATED, 0).astype(np.uint8)
+        self._push(pairs)
+
+    def merge(self, other: PortScan, services: np.ndarray) -> None:
+        """Take in what `other` was fed."""
+        other._settle()
+        self._level = max(self._level, other._level)
+        self._push(other._pairs)
+        self._settle()
+
+    def findings(self, background: Background) -> list[Finding]:
+        """Return the scanners, those with the most targets first."""
+        self._settle()
+        pairs = self._pairs[self._pairs["ts_ns"] <= background.end_ts_ns]
+        if not len(pairs):
+            return []
+        hosts = hash_words(np.ascontiguousarray(pairs["host"]))
+        order = np.argsort(hosts)
+        starts = np.flatnonzero(np.diff(hosts[order], prepend=~hosts[order[:1]]))
+        counts = np.diff(starts, append=len(order))
+        many = counts >= self.options.scan_targets_min / 2**self._level
+        parts = (order[start : start + count] for start, count in zip(starts[many], counts[many], strict=True))
+        return worst_first(self._finding(pairs[np.sort(part)]) for part in parts)[: self.options.subjects_max]
+
+    def _push(self, pairs: np.ndarray) -> None:
+        self._new.append(pairs)
+        self._new_rows += len(pairs)
+        if self._new_rows > _LIMIT:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Keep each pair once, as it first was; and fewer of them while there are too many."""
+        pairs = np.concatenate([self._pairs, *self._new])
+        self._new, self._new_rows = [], 0
+        pairs = pairs[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0]
+        pairs = pairs[np.lexsort((pairs["flow_id"], pairs["hash"]))]
+        if len(pairs):
+            pairs = pairs[np.concatenate(([True], pairs["hash"][1:] != pairs["hash"][:-1]))]
+        while len(pairs) > _LIMIT:
+            self._level += 1
+            pairs = pairs[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0]
+        self._pairs = pairs
+
+    def _finding(self, pairs: np.ndarray) -> Finding | None:
+        options = self.options
+        least = options.scan_targets_min / 2**self._level
+        if len(pairs) < least:
+            return None
+        addresses, by_address = np.unique(pairs["target"], axis=0, return_counts=True)
+        ports, by_port = np.unique(pairs["port"], return_counts=True)
+        if max(by_address.max(), by_port.max()) < least:
+            return None
+        top_port, top_address = ports[np.argmax(by_port)], addresses[np.argmax(by_address)]
+        of_port, of_host = pairs["port"] == top_port, (pairs["target"] == top_address).all(axis=1)
+        chosen = of_host if by_address.max() >= by_port.max() else of_port
+        ticks = np.sort(pairs["ts_ns"][chosen] // 10**8)
+        _, sums = window_sums(ticks, np.ones(len(ticks), np.int64), max(1, ns_of(options.scan_window_s) // 10**8))
+        patient = np.count_nonzero(pairs["outcome"] & _REPEATED)
+        if sums.max() < least or 2 * patient > len(pairs):
+            return None
+        scale = 2**self._level
+        version = int(pairs["version"][0])
+        subject = words_ip(pairs["host"][0, 0], pairs["host"][0, 1], version)
+        share = {name: int(np.count_nonzero(pairs["outcome"] & bit)) * scale for name, bit in _OUTCOMES}
+        evidence: dict[str, Any] = {
+            "direction": "ports of a host" if by_address.max() >= by_port.max() else "hosts on a port",
+            "targets": len(pairs) * scale,
+            "targets_by": "exact" if scale == 1 else f"every {scale}th, by hash",
+            "hosts": len(addresses),
+            "ports": len(ports),
+            **share,
+            "most_tried_host": words_ip(top_address[0], top_address[1], version),
+            "most_tried_ports": [int(port) for port in ports[np.argsort(-by_port, kind="stable")[:_PORTS_NAMED]]],
+        }
+        return Finding(
+            kind=self.kind,
+            subject=subject,
+            severity="info",
+            first_ts_ns=int(pairs["ts_ns"].min()),
+            last_ts_ns=int(pairs["ts_ns"].max()),
+            count=len(pairs) * scale,
+            peak=int(sums.max()) * scale,
+            evidence=evidence,
+            caveats=(
+                "Monitoring and service discovery look the same; and a scanner can forge its address.",
+                "Ports that did open are not counted among the targets.",
+            ),
+            next_steps=(
+                f"whois {subject}; is it a scanner of your own?",
+                f"ctrack flows CAPTURE --where 'client_ip={subject} and client_state!=CLOSED' (what did it reach?)",
+                f"If it is not welcome: nft add rule inet filter input ip saddr {subject} drop"
+                if version == 4
+                else f"If it is not welcome: nft add rule inet filter input ip6 saddr {subject} drop",
+            ),
+            flow_ids=tuple(int(flow_id) for flow_id in np.sort(pairs["flow_id"])[:_FLOW_IDS]),
+        )
+
+
+_OUTCOMES = (("refused", _REFUSED), ("unanswered", _UNANSWERED), ("given_up", _GIVEN_UP))

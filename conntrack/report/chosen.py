@@ -1,0 +1,143 @@
+"""Which connections a report shows one by one, where it cannot show all: bounded, in a stated order, while streaming.
+
+Owns the signs of trouble and the order: those behind the findings, then the earliest of every kind of trouble, then the
+longest. What is chosen depends on the connections alone, not on their order or on how they were split into batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from conntrack.core.abi import FLOW_DTYPE
+from conntrack.states import NO_TIME_NS, EndReason, FlowFlag, TcpState
+
+__all__ = ["EACH_KIND", "MOST_ROWS", "ORDER", "SIGNS", "Chosen", "choose", "put_first", "signs_of"]
+
+Rows = np.ndarray[Any, Any]
+
+MOST_ROWS = 10_000
+"""Connections chosen at most: as a page about 1 MB; a capture with fewer is there with all of them."""
+EACH_KIND = 100
+"""Connections of each kind of trouble, that is of each combination of SIGNS that occurs."""
+ORDER = (
+    "first those behind the findings, "
+    f"then the earliest {EACH_KIND} of every combination of signs of trouble, then the longest"
+)
+
+SIGNS = (
+    "unanswered", "refused", "half open", "reset", "timed out", "close wait", "retransmits", "zero window",
+    "accept queue", "capture loss",
+)  # fmt: skip
+"""By bit. What each means is in glossary.py."""
+
+
+def signs_of(flows: Rows) -> Rows:
+    """Return the signs of trouble of `flows` (FLOW_DTYPE, shape (n,)) as bits, in the order of SIGNS: uint16, (n,)."""
+    ended, flags = flows["end_reason"], flows["flags"]
+    over = (ended == EndReason.REFUSED) | (ended == EndReason.RESET)
+    answered = flows["synack_ts_ns"] != NO_TIME_NS
+    tests = (
+        (flows["client_syns"] > 0) & (flows["server_packets"] == 0),
+        ended == EndReason.REFUSED,
+        answered & (flows["established_ts_ns"] == NO_TIME_NS) & ~over,
+        ended == EndReason.RESET,
+        ended == EndReason.TIMEOUT,
+        (flows["client_state"] == TcpState.CLOSE_WAIT) | (flows["server_state"] == TcpState.CLOSE_WAIT),
+        (flows["client_retransmits"] > 0) | (flows["server_retransmits"] > 0),
+        (flows["client_zero_windows"] > 0) | (flows["server_zero_windows"] > 0),
+        (flags & FlowFlag.ACCEPT_QUEUE) != 0,
+        (flags & FlowFlag.CAPTURE_LOSS) != 0,
+    )
+    signs = np.zeros(len(flows), np.uint16)
+    for bit, test in enumerate(tests):
+        signs |= test.astype(np.uint16) << np.uint16(bit)
+    return signs
+
+
+class Chosen:
+    """Keeps the connections worth showing of all that it is fed; about 10 MB at most.
+
+    Args:
+        most: connections in the result at most.
+    """
+
+    def __init__(self, most: int = MOST_ROWS) -> None:
+        self._most = most
+        self._longest: list[Rows] = []
+        self._kept = 0
+        self._least: tuple[int, int] | None = None  # duration and flow_id of the shortest kept, once there are enough
+        self._kinds: dict[int, Rows] = {}
+
+    def feed(self, flows: Rows) -> None:
+        """Take in connections (FLOW_DTYPE, shape (n,)), each once, when it is final."""
+        if len(flows) == 0:
+            return
+        self._feed_longest(flows)
+        signs = signs_of(flows)
+        for kind in np.flatnonzero(np.bincount(signs)).tolist():
+            if kind:
+                self._feed_kind(kind, flows, signs == kind)
+
+    def _feed_longest(self, flows: Rows) -> None:
+        if self._least is not None:
+            duration, flow_id = self._least
+            durations = flows["last_ts_ns"] - flows["first_ts_ns"]
+            longer = (durations > duration) | ((durations == duration) & (flows["flow_id"] < flow_id))
+            flows = flows[longer]
+        if len(flows):
+            self._longest.append(flows.copy())
+            self._kept += len(flows)
+            if self._kept > 2 * self._most:
+                rows = _by_length(np.concatenate(self._longest))[: self._most]
+                self._longest, self._kept = [rows], len(rows)
+                self._least = (int(rows["last_ts_ns"][-1] - rows["first_ts_ns"][-1]), int(rows["flow_id"][-1]))
+
+    def _feed_kind(self, kind: int, flows: Rows, chosen: Rows) -> None:
+        kept = self._kinds.get(kind)
+        if kept is not None and len(kept) == EACH_KIND:
+            chosen &= flows["flow_id"] < kept["flow_id"][-1]
+        rows = flows[chosen]
+        if len(rows):
+            rows = rows if kept is None else np.concatenate([kept, rows])
+            self._kinds[kind] = rows[np.argsort(rows["flow_id"])][:EACH_KIND]
+
+    def result(self) -> Rows:
+        """Return what was chosen, in order, each once: FLOW_DTYPE, shape (n,), n at most `most`."""
+        by_signs = sorted(self._kinds.items(), key=lambda item: (-item[0].bit_count(), item[0]))
+        longest = _by_length(np.concatenate([np.empty(0, FLOW_DTYPE), *self._longest]))
+        return _once(np.concatenate([*(kind for _, kind in by_signs), longest]))[: self._most]
+
+
+def choose(flows: Rows) -> Rows:
+    """Return the connections to show of `flows`, which are all of them; as Chosen, for who has them at once."""
+    chosen = Chosen()
+    chosen.feed(flows)
+    return chosen.result()
+
+
+def put_first(chosen: Rows, flow_ids: Iterable[int], others: Rows | None = None) -> Rows:
+    """Return `chosen` with the connections `flow_ids` before all others, in this order, as far as they are known.
+
+    Args:
+        chosen: FLOW_DTYPE, shape (n,).
+        others: connections to find them in that may not be among the chosen: FLOW_DTYPE, shape (m,).
+    """
+    rows = chosen if others is None else np.concatenate([others, chosen])
+    order = np.argsort(rows["flow_id"], kind="stable")
+    wanted = np.fromiter(flow_ids, np.uint64)
+    place = np.minimum(np.searchsorted(rows["flow_id"], wanted, sorter=order), max(len(rows) - 1, 0))
+    found = order[place[rows["flow_id"][order[place]] == wanted]] if len(rows) else order
+    return _once(np.concatenate([rows[found], chosen]))[:MOST_ROWS]
+
+
+def _once(rows: Rows) -> Rows:
+    """Return `rows` in their order without those whose flow_id came before."""
+    return rows[np.sort(np.unique(rows["flow_id"], return_index=True)[1])]
+
+
+def _by_length(rows: Rows) -> Rows:
+    """Return `rows` with the longest first, and the lowest flow_id among equals."""
+    return rows[np.lexsort((rows["flow_id"], rows["first_ts_ns"] - rows["last_ts_ns"]))]
