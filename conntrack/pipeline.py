@@ -24,7 +24,7 @@ from conntrack.states import TcpState
 from conntrack.tracker import Tracker
 
 if TYPE_CHECKING:
-    from conntrack.capture import CaptureInfo
+    from conntrack.capture import Capture, CaptureInfo
 
 __all__ = ["Analysis", "analyze", "flow_batches", "look_again", "read_segments", "track"]
 
@@ -151,7 +151,11 @@ def analyze(
     """
     analysis = Analysis(options, choose=not keep_flows)
     kept = []
-    with open_capture(paths, filter=filter, reader=reader, display_filter=display_filter) as capture:
+
+    def reopen() -> Capture:
+        return open_capture(paths, filter=filter, reader=reader, display_filter=display_filter)
+
+    with reopen() as capture:
         for flows in flow_batches(capture, Tracker(profile=profile), ordered=keep_flows):
             analysis.feed(flows)
             if keep_flows:
@@ -159,7 +163,7 @@ def analyze(
         flows = np.concatenate(kept) if kept else np.empty(0, FLOW_DTYPE)
         report = analysis.report(capture.info, flows=flows if keep_flows else None)
     if ladders and capture.info.bytes_total is not None:
-        return look_again(report, lambda: open_capture(paths), profile=profile)
+        return look_again(report, reopen, profile=profile)
     return report
 
 

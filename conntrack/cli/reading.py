@@ -144,10 +144,11 @@ class _Interrupt:
 class Reading:
     """Batches of segments of an open capture, until its end or Ctrl-C."""
 
-    def __init__(self, capture: Capture, interrupt: _Interrupt, progress: Progress) -> None:
+    def __init__(self, capture: Capture, interrupt: _Interrupt, progress: Progress, *, again: bool = False) -> None:
         self.capture = capture
         self._interrupt = interrupt
         self._progress = progress
+        self._again = again
         self._noted = 0
 
     @property
@@ -186,6 +187,8 @@ class Reading:
         return ExitCode.DAMAGED if self.capture.info.faults and not allow_truncated else ExitCode.DONE
 
     def _say_notes(self) -> None:
+        if self._again:
+            return
         notes = self.capture.info.notes
         for note in notes[self._noted :]:
             say(note)
@@ -193,8 +196,11 @@ class Reading:
 
 
 @contextmanager
-def open_reading(captures: tuple[str, ...]) -> Iterator[Reading]:
-    """Open what captures_argument asks for; Ctrl-C stops the reading, not the command, until this is left."""
+def open_reading(captures: tuple[str, ...], *, again: bool = False) -> Iterator[Reading]:
+    """Open what captures_argument asks for; Ctrl-C stops the reading, not the command, until this is left.
+
+    What is read `again` was spoken of the first time.
+    """
     from conntrack.capture import open_capture
 
     part: dict[str, Any] = click.get_current_context().meta.get(_PART, {})
@@ -207,7 +213,7 @@ def open_reading(captures: tuple[str, ...]) -> Iterator[Reading]:
     progress = Progress()
     try:
         with open_capture(captures, **part) as capture:
-            yield Reading(capture, interrupt, progress)
+            yield Reading(capture, interrupt, progress, again=again)
     finally:
         progress.close()
         if own_signals:
