@@ -82,12 +82,12 @@ class Batch:
         Args:
             source: address of the sender, 16 bytes.
             target: address of the receiver.
-            fields: the rest of SEGMENT_DTYPE in its order, from seq to options.
+            fields: the rest of SEGMENT_DTYPE in its order, from seq to options; tag and path are 0.
         """
         tally = self.tally[0]
         when = int(tally["previous_ts_ns"]), int(tally["frames"])
         addresses = np.frombuffer(source, np.uint8), np.frombuffer(target, np.uint8)
-        self.segments[self.rows] = (*when, *addresses, *fields, 0, 0, 0, 0)
+        self.segments[self.rows] = (*when, *addresses, *fields, 0, 0, 0)
         self.rows += 1
         self.counts[Outcome.TCP] += 1
 

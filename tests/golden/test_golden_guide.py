@@ -1,4 +1,4 @@
-"""The guide is true: every command in it runs, and prints what it says. `--update-golden` writes what is printed now."""
+"""The guide is true: every command in it runs, and prints what it says: `--update-golden` writes what is printed."""
 
 from __future__ import annotations
 
