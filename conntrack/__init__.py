@@ -30,6 +30,7 @@ from .states import (
 )
 
 if TYPE_CHECKING:
+    from .capture.pyshark import from_pyshark
     from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
     from .detect.finding import Finding
     from .detect.options import DetectOptions
@@ -69,6 +70,7 @@ __all__ = [
     "TcpState",
     "Tracker",
     "analyze",
+    "from_pyshark",
     "read_segments",
     "to_arrow",
     "track",
@@ -96,6 +98,7 @@ _LAZY = {
     "ArrowTable": "conntrack.export.arrow",
     "Tracker": "conntrack.tracker",
     "analyze": "conntrack.pipeline",
+    "from_pyshark": "conntrack.capture.pyshark",
     "read_segments": "conntrack.pipeline",
     "to_arrow": "conntrack.export.arrow",
     "track": "conntrack.pipeline",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,11 +24,12 @@ from conntrack.states import TcpState
 from conntrack.tracker import Tracker
 
 if TYPE_CHECKING:
-    from conntrack.capture import CaptureInfo
+    from conntrack.capture import Capture, CaptureInfo
 
 __all__ = ["Analysis", "analyze", "flow_batches", "look_again", "read_segments", "track"]
 
 Path = str | os.PathLike[str]
+Reader = Literal["native", "pyshark"]
 Segments = np.ndarray[Any, Any]
 
 LADDERS_EACH = 3
@@ -37,8 +38,16 @@ MOST_LADDERS = 30
 """Of all findings together; about 10 kB of page each."""
 
 
-def read_segments(*paths: Path) -> Iterator[np.ndarray[Any, Any]]:
+def read_segments(
+    *paths: Path, filter: str | None = None, reader: Reader = "native", display_filter: str | None = None
+) -> Iterator[np.ndarray[Any, Any]]:
     """Yield the TCP segments of captures, in batches of SEGMENT_DTYPE, each valid until the next is asked for.
+
+    Args:
+        paths: captures, taken as one in order of time; "-" is standard input.
+        filter: only frames that pass this expression of pcap-filter(7) are decoded.
+        reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
+        display_filter: Wireshark's, for reader "pyshark".
 
     Raises:
         InputError: an input cannot be opened or is of no supported kind.
@@ -49,7 +58,7 @@ def read_segments(*paths: Path) -> Iterator[np.ndarray[Any, Any]]:
         >>> sum(len(segments) for segments in conntrack.read_segments("tests/captures/incident.pcap"))
         6057
     """
-    with open_capture(paths) as capture:
+    with open_capture(paths, filter=filter, reader=reader, display_filter=display_filter) as capture:
         yield from capture
         if capture.info.faults:
             raise capture.info.faults[0]
@@ -71,12 +80,21 @@ def flow_batches(
     yield from tracker.finish(ordered=ordered)
 
 
-def track(*paths: Path, profile: str = "linux") -> Iterator[np.ndarray[Any, Any]]:
+def track(
+    *paths: Path,
+    profile: str = "linux",
+    filter: str | None = None,
+    reader: Reader = "native",
+    display_filter: str | None = None,
+) -> Iterator[np.ndarray[Any, Any]]:
     """Yield the connections of captures in batches of FLOW_DTYPE, each connection once, when it is over.
 
     Args:
         paths: captures, taken as one in order of time; "-" is standard input.
         profile: whose timers the hosts keep (timeouts.PROFILES).
+        filter: only frames that pass this expression of pcap-filter(7) are decoded.
+        reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
+        display_filter: Wireshark's, for reader "pyshark".
 
     Raises:
         InputError: an input cannot be opened or is of no supported kind.
@@ -90,7 +108,7 @@ def track(*paths: Path, profile: str = "linux") -> Iterator[np.ndarray[Any, Any]
         >>> leaked
         76
     """
-    with open_capture(paths) as capture:
+    with open_capture(paths, filter=filter, reader=reader, display_filter=display_filter) as capture:
         yield from flow_batches(capture, Tracker(profile=profile))
         if capture.info.faults:
             raise capture.info.faults[0]
@@ -102,6 +120,9 @@ def analyze(
     options: DetectOptions | None = None,
     keep_flows: bool = True,
     ladders: bool = False,
+    filter: str | None = None,
+    reader: Reader = "native",
+    display_filter: str | None = None,
 ) -> Report:
     """Return what is wrong with the TCP connections of captures.
 
@@ -115,6 +136,9 @@ def analyze(
             connections that are alive at one time.
         ladders: tell some of the connections behind the findings segment by segment, in `report.stories`; the captures
             are read a second time for it, so there are none if one of them is a pipe.
+        filter: only frames that pass this expression of pcap-filter(7) are decoded.
+        reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
+        display_filter: Wireshark's, for reader "pyshark".
 
     Raises:
         InputError: an input cannot be opened or is of no supported kind.
@@ -127,7 +151,11 @@ def analyze(
     """
     analysis = Analysis(options, choose=not keep_flows)
     kept = []
-    with open_capture(paths) as capture:
+
+    def reopen() -> Capture:
+        return open_capture(paths, filter=filter, reader=reader, display_filter=display_filter)
+
+    with reopen() as capture:
         for flows in flow_batches(capture, Tracker(profile=profile), ordered=keep_flows):
             analysis.feed(flows)
             if keep_flows:
@@ -135,7 +163,7 @@ def analyze(
         flows = np.concatenate(kept) if kept else np.empty(0, FLOW_DTYPE)
         report = analysis.report(capture.info, flows=flows if keep_flows else None)
     if ladders and capture.info.bytes_total is not None:
-        return look_again(report, lambda: open_capture(paths), profile=profile)
+        return look_again(report, reopen, profile=profile)
     return report
 
 

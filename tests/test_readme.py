@@ -50,6 +50,16 @@ def test_the_example_of_sockets(
     assert capsys.readouterr().out == found[2]
 
 
+def test_the_example_of_info(
+    readme: str, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    found = re.search(r"```\n\$ ctrack (info .*)\n((?:.*\n)*?)```", readme)
+    assert found
+    assert main(shlex.split(found[1])) == 0
+    assert capsys.readouterr().out == found[2]
+
+
 def test_the_python_example_runs(readme: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     plain, with_polars = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)

@@ -1,33 +1,62 @@
-"""The only opener of inputs: captures in, batches of decoded TCP segments out.
+"""The only opener of inputs: captures in, batches of decoded TCP segments out, in order of time.
 
-Owns which input is read when, and the account of what was read. Knows no connection. `open_capture` is the door; the
-formats are in pcap.py and pcapng.py, the bytes in stream.py, the loops over packets in core.walk and core.decode.
+Owns the account of what was read, and where reading ends. Knows no connection. `open_capture` is the door. Which inputs
+there are is found by inputs.py (follow.py where they are still being written); one is read by source.py, several are
+laid side by side by merge.py; bytes come through stream.py; the formats have a file each (pcap.py, pcapng.py, snoop.py,
+tcpdump_text.py; pyshark.py for what tshark dissects), the loops over packets are in core.walk and core.decode.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from conntrack.capture.batch import Batch, Reader
-from conntrack.capture.kinds import HEAD_BYTES, MAGIC_BYTES, kind_of, not_a_capture
-from conntrack.capture.pcap import PcapReader
-from conntrack.capture.pcapng import PcapngReader
-from conntrack.capture.stream import STANDARD_INPUT, Stream, input_size
+from conntrack.capture.batch import Batch
+from conntrack.capture.inputs import Inputs, find_inputs
+from conntrack.capture.interfaces import Interface
+from conntrack.capture.merge import Start, in_sequence, merged
+from conntrack.capture.paths import Paths
+from conntrack.capture.source import WINDOW_SEGMENTS, OpenReader, Slot, Source, open_reader
+from conntrack.capture.stream import BUFFER_BYTES, STANDARD_INPUT, Stream, input_size
+from conntrack.core.decode import Outcome
 from conntrack.errors import CaptureError, InputError
 
-__all__ = ["Capture", "CaptureInfo", "open_capture"]
+if TYPE_CHECKING:
+    from conntrack.capture.filter import Filter
+
+__all__ = ["Capture", "CaptureInfo", "Described", "open_capture", "open_reader"]
 
 BATCH_SEGMENTS = 8192
 """Measured: 1,024 costs a fifth more time, above 8,192 nothing changes (and 768 KiB still fit into a level 2 cache)."""
 
-MOST_LOOKED_BYTES = 1 << 24
-"""How far into a file its first packet is looked for, to order the files: as far as one pcapng block may reach."""
+OVERLAP_SEGMENTS = 2048
+OVERLAP_BUFFER_BYTES = 1 << 18
+"""Memory of an input that is open beside another: there may be many."""
+LOOK_BUFFER_BYTES = 1 << 16
+"""Of an input that is looked at for the time of its first packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What one input says of itself.
+
+    Attributes:
+        path: its name.
+        format: in words: "pcap", "pcapng in gzip".
+        packets: in it.
+        interfaces: that it was taken on, where its reader knows them.
+    """
+
+    path: str
+    format: str
+    packets: int
+    interfaces: tuple[Interface, ...]
 
 
 @dataclass
@@ -45,8 +74,11 @@ class CaptureInfo:
         time_inversions: packets with a time before that of the packet before them in the same file.
         paths: the outer paths of the segments, as text, by SEGMENT_DTYPE.path and FLOW_DTYPE.path (capture.paths).
         incomplete: IP packets in fragments of which not all came; their TCP is not known.
-        skipped: packets not decoded as TCP by reason (linklayer.REASONS has the words), only those that occurred.
+        skipped: packets not decoded as TCP by reason (linklayer.REASONS has the words), only those that occurred;
+            "outside_time" are segments before `from_ns` or after `to_ns`.
         faults: damage met; reading of that input ended there.
+        notes: what else the user should know of how it is read, and what had to be assumed, one line each.
+        described: what is known of each input that was opened, in the order in which they ended.
     """
 
     files: list[str]
@@ -61,6 +93,8 @@ class CaptureInfo:
     incomplete: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     faults: list[CaptureError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    described: list[Described] = field(default_factory=list)
 
 
 class Capture:
@@ -68,12 +102,31 @@ class Capture:
 
     Attributes:
         info: the account of what was read so far.
+        sources: the inputs that are open.
     """
 
-    def __init__(self, paths: Sequence[str], bytes_total: int | None, batch_segments: int) -> None:
-        self.info = CaptureInfo(list(paths), bytes_total=bytes_total)
-        self._batch = Batch(batch_segments)
-        self.info.paths = self._batch.paths
+    def __init__(
+        self,
+        batch_segments: int,
+        *,
+        filter: Filter | None = None,
+        open_reader: OpenReader = open_reader,
+        from_ns: int | None = None,
+        to_ns: int | None = None,
+    ) -> None:
+        self._paths = Paths()
+        self.info = CaptureInfo([], paths=self._paths)
+        self.sources: list[Source] = []
+        self._most = batch_segments
+        self._filter = filter
+        self._open_reader = open_reader
+        self._from_ns, self._to_ns = from_ns, to_ns
+        self._outside = 0
+        self._slots: list[Slot] = []
+        self._free: list[Slot] = []
+        self._add_slot(batch_segments, BUFFER_BYTES)
+        self._used: dict[Source, Slot] = {}
+        self._segments: Generator[npt.NDArray[np.void], None, None] = in_sequence(iter(()), self._closed)
         self._batches = self._read()
 
     def __enter__(self) -> Capture:
@@ -85,7 +138,7 @@ class Capture:
         self.close()
 
     def __iter__(self) -> Iterator[npt.NDArray[np.void]]:
-        """Return the batches: SEGMENT_DTYPE, 1 to `batch_segments` rows, in the order of the packets.
+        """Return the batches: SEGMENT_DTYPE, 1 to `batch_segments` rows, in order of time (source.WINDOW_SEGMENTS).
 
         Each array is a view of one that is filled again: it is valid until the next is asked for.
 
@@ -95,92 +148,182 @@ class Capture:
         return self._batches
 
     def close(self) -> None:
-        """Close the input that is being read; the iteration ends."""
+        """Close what is being read; the iteration ends."""
         self._batches.close()
+        self._segments.close()
+
+    def read_files(self, inputs: Inputs) -> None:
+        """Have `inputs` read: files side by side in order of time, as soon as a pipe is among them one by one."""
+        openers = [self._opener(name) for name in inputs.names]
+        if inputs.bytes_total is None:
+            self._segments = in_sequence(iter(openers), self._closed)
+        else:
+            starts: list[Start] = list(zip(inputs.starts, openers, strict=True))
+            self._segments = merged(starts, self._closed, self.info.notes.append)
+
+    def read_streams(self, streams: Iterable[Stream]) -> None:
+        """Have `streams` read one by one, each asked for when the one before has ended."""
+
+        def openers() -> Iterator[Callable[[int], Source]]:
+            for stream in streams:
+                self.info.files.append(stream.path)
+                yield self._opener(stream.path, stream)
+
+        self._segments = in_sequence(openers(), self._closed)
+
+    def _add_slot(self, batch_segments: int, buffer_bytes: int) -> None:
+        batch = Batch(window_rows(batch_segments), self._filter, self._paths, self.info.notes)
+        self._slots.append(Slot(batch, buffer_bytes))
+        self._free.append(self._slots[-1])
+
+    def _opener(self, path: str, stream: Stream | None = None) -> Callable[[int], Source]:
+        def open_source(first_frame: int) -> Source:
+            if not self._free:
+                self._add_slot(min(OVERLAP_SEGMENTS, self._most), OVERLAP_BUFFER_BYTES)
+            slot = self._free.pop()
+            opened = Stream(path, slot.take_buffer()) if stream is None else stream
+            source = Source(opened, slot, first_frame, self._most, self._open_reader)
+            self._used[source] = slot
+            self.sources.append(source)
+            return source
+
+        return open_source
+
+    def _closed(self, source: Source) -> None:
+        if source in self._used:
+            interfaces = tuple(source.reader.interfaces()) if source.reader else ()
+            self.info.described.append(Described(source.path, source.format, source.packets, interfaces))
+        source.close()
+        if source in self._used:
+            self._free.append(self._used.pop(source))
+            self._free.sort(key=self._slots.index, reverse=True)  # the large one first
+            self.sources.remove(source)
+            if source.fault is not None:
+                self.info.faults.append(source.fault)
 
     def _read(self) -> Generator[npt.NDArray[np.void], None, None]:
-        batch = self._batch
-        for path in self.info.files:
-            with Stream(path) as stream:
-                before = self.info.bytes
-                batch.begin_file()
-                try:
-                    reader = _open_reader(stream, batch)
-                    while True:
-                        full = reader.walk(batch)
-                        self._account(before + stream.read_bytes)
-                        if full or (batch.rows and stream.would_wait()):
-                            yield batch.segments[: batch.rows]
-                            batch.rows = 0
-                        if not full and not stream.more(reader.needed):
-                            reader.finish(batch)
-                            break
-                except CaptureError as fault:
-                    self.info.faults.append(fault.with_traceback(None))  # which would keep the buffer alive
-                self._account(before + stream.read_bytes)
-        if batch.rows:
-            yield batch.segments[: batch.rows]
+        try:
+            for rows in self._segments:
+                for at in range(0, len(rows), self._most):
+                    part = rows[at : at + self._most]
+                    if self._from_ns is not None or self._to_ns is not None:
+                        part = self._within(part)
+                    if len(part):
+                        self._account()
+                        yield part
+                if self._to_ns is not None and int(rows["ts_ns"][-1]) > self._to_ns:
+                    break
+        finally:
+            self._segments.close()
+            self._account()
 
-    def _account(self, read_bytes: int) -> None:
-        batch, info = self._batch, self.info
-        info.bytes = read_bytes
-        info.packets = batch.frames
-        info.skipped = batch.skipped()
+    def _within(self, rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+        times = rows["ts_ns"]
+        inside = np.ones(len(rows), bool)
+        if self._from_ns is not None:
+            inside &= times >= self._from_ns
+        if self._to_ns is not None:
+            inside &= times <= self._to_ns
+        n = int(np.count_nonzero(inside))
+        self._outside += len(rows) - n
+        return rows if n == len(rows) else rows[inside]
+
+    def _account(self) -> None:
+        info, batches = self.info, [slot.batch for slot in self._slots]
+        info.bytes = sum(slot.raw_bytes for slot in self._slots) + sum(source.raw_bytes for source in self.sources)
+        info.packets = sum(slot.packets for slot in self._slots) + sum(source.packets for source in self.sources)
+        counts = sum((batch.counts for batch in batches[1:]), start=batches[0].counts).tolist()
+        info.skipped = {Outcome(i).name.lower(): n for i, n in enumerate(counts) if n and i != Outcome.TCP}
+        if self._outside:
+            info.skipped["outside_time"] = self._outside
         info.tcp_segments = info.packets - sum(info.skipped.values())
-        info.first_ts_ns, info.last_ts_ns = batch.first_ts_ns, batch.last_ts_ns
-        info.time_inversions = batch.inversions
-        info.incomplete = batch.paths.incomplete
+        first = min((batch.first_ts_ns for batch in batches if batch.first_ts_ns is not None), default=None)
+        last = max((batch.last_ts_ns for batch in batches if batch.last_ts_ns is not None), default=None)
+        if first is not None and last is not None:
+            if self._from_ns is not None:
+                first = max(first, self._from_ns)
+            if self._to_ns is not None:
+                last = min(last, self._to_ns)
+            if first > last:
+                first = last = None
+        info.first_ts_ns, info.last_ts_ns = first, last
+        info.time_inversions = sum(batch.inversions for batch in batches)
+        info.incomplete = self._paths.incomplete
 
 
-def open_capture(paths: Sequence[str | os.PathLike[str]], *, batch_segments: int = BATCH_SEGMENTS) -> Capture:
+def window_rows(batch_segments: int) -> int:
+    """Return the rows that a batch needs to hand out `batch_segments` at once and hold back a window."""
+    return max(batch_segments, WINDOW_SEGMENTS) + WINDOW_SEGMENTS
+
+
+def open_capture(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    recursive: bool = False,
+    follow: bool = False,
+    from_ns: int | None = None,
+    to_ns: int | None = None,
+    filter: str | None = None,
+    reader: Literal["native", "pyshark"] = "native",
+    display_filter: str | None = None,
+    batch_segments: int = BATCH_SEGMENTS,
+) -> Capture:
     """Open captures for reading; nothing but their first bytes is read yet.
 
-    Regular files are read in the order of their first packets' times; as soon as a pipe or standard input is among
-    them, in the order given.
+    Files are read as one, in order of time, also where they overlap; as soon as a pipe or standard input is among them,
+    one after the other in the order given. Within each, segments are put into order of time as far as a window of
+    source.WINDOW_SEGMENTS reaches (core/order.pyx has the rule).
 
     Args:
         paths: files, or "-" for standard input.
+        recursive: read the captures in directories, and below; what is none there is left out and told.
+        follow: go on reading as the file, or the set of files, is written (follow.py); never ends by itself.
+        from_ns: leave out segments before this time, nanoseconds since 1970.
+        to_ns: leave out segments after this time; reading ends at the first of them.
+        filter: only frames that pass this expression of pcap-filter(7) are decoded; the others count as "filtered".
+        reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
+        display_filter: Wireshark's, for reader "pyshark".
         batch_segments: the most rows that a batch has.
 
     Raises:
         InputError: an input does not exist, cannot be read, or is of no supported kind.
+        ConntrackError: the filter is no expression that libpcap takes, or libpcap is not installed.
     """
     if batch_segments < 1:
         raise ValueError(f"batch_segments must be at least 1, not {batch_segments}")
-    if not paths:
-        raise InputError("no capture given; name at least one file, or - for standard input")
-    names = [os.fsdecode(path) for path in paths]
-    if names.count(STANDARD_INPUT) > 1:
-        raise InputError("-: given twice; standard input can be read once")
-    sizes = {name: input_size(name) for name in names}
-    files = {name: size for name, size in sizes.items() if size is not None}
-    if len(files) < len(sizes):  # a pipe cannot be looked into and then read
-        for name in files:
-            _look(name, for_order=False)
-        return Capture(names, None, batch_segments)
-    starts = {name: _look(name, for_order=len(names) > 1) for name in files}
-    names.sort(key=lambda name: (starts[name] is not None, starts[name] or 0))
-    return Capture(names, sum(files[name] for name in names), batch_segments)
+    passing, opener = _how(filter, reader, display_filter, follow=follow)
+    capture = Capture(batch_segments, filter=passing, open_reader=opener, from_ns=from_ns, to_ns=to_ns)
+    info = capture.info
+    if follow:
+        from conntrack.capture.follow import follow_streams
+
+        capture.read_streams(follow_streams(paths, info.notes.append))
+    else:
+        look = Slot(Batch(window_rows(1), passing), LOOK_BUFFER_BYTES)
+        inputs = find_inputs(paths, recursive=recursive, slot=look, open_reader=opener, note=info.notes.append)
+        if reader == "pyshark" and inputs.bytes_total is None:
+            pipe = next(name for name in inputs.names if name == STANDARD_INPUT or input_size(name) is None)
+            raise InputError(f"{pipe}: --reader pyshark reads files, not a pipe; write it to a file first")
+        info.files, info.bytes_total = list(inputs.names), inputs.bytes_total
+        capture.read_files(inputs)
+    return capture
 
 
-def _open_reader(stream: Stream, batch: Batch) -> Reader:
-    match kind_of(stream.peek(MAGIC_BYTES)):
-        case "pcap":
-            return PcapReader(stream, batch)
-        case "pcapng":
-            return PcapngReader(stream, batch)
-    raise not_a_capture(stream.path, stream.peek(HEAD_BYTES))
+def _how(
+    filter: str | None, reader: str, display_filter: str | None, *, follow: bool
+) -> tuple[Filter | None, OpenReader]:
+    if reader == "pyshark":
+        if filter is not None:
+            raise InputError("--filter is not for --reader pyshark; give a --display-filter")
+        if follow:
+            raise InputError("--follow is not for --reader pyshark; it reads files that are whole")
+        from conntrack.capture.pyshark import Dissection
 
+        return None, Dissection(display_filter)
+    if display_filter is not None:
+        raise InputError("--display-filter is Wireshark's; it needs --reader pyshark (--filter does not)")
+    if filter is None:
+        return None, open_reader
+    from conntrack.capture.filter import Filter
 
-def _look(path: str, *, for_order: bool) -> int | None:
-    # Refuse what is no capture. For the order of files: the earliest time in the first stretch that holds packets.
-    batch = Batch(1)
-    with Stream(path, buffer_bytes=1 << 16) as stream:
-        try:
-            reader = _open_reader(stream, batch)
-            while for_order and not reader.walk(batch) and not batch.frames and stream.read_bytes < MOST_LOOKED_BYTES:
-                if not stream.more(reader.needed):
-                    break
-        except CaptureError:
-            return None  # told when the file is read
-    return batch.first_ts_ns
+    return Filter(filter), open_reader

@@ -80,6 +80,7 @@ REASONS: dict[Outcome, str] = {
     Outcome.BAD_TCP_HEADER: "an impossible TCP header",
     Outcome.UNSUPPORTED_LINK_TYPE: "a link type that is not decoded",
     Outcome.UNKNOWN_INTERFACE: "of an interface that the capture does not describe",
+    Outcome.FILTERED: "not let through by the filter",
 }
 """What each key of CaptureInfo.skipped says, in words (the key is the member's name in lower case)."""
 

@@ -21,7 +21,7 @@ from conntrack.cli.examples import examples
 
 __all__ = ["main"]
 
-COMMANDS = ("report", "flows", "sockets", "explain", "states", "generate")
+COMMANDS = ("report", "flows", "sockets", "explain", "info", "states", "generate")
 _DEFAULT = "report"
 _COMPLETION = "_CTRACK_COMPLETE"
 
@@ -109,8 +109,8 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def _ctrack() -> None:
     """What is wrong with the TCP connections in a capture.
 
-    "ctrack CAPTURE..." is "ctrack report CAPTURE...". Captures are pcap or pcapng files, or - for standard input;
-    several are taken as one, in order of time.
+    "ctrack CAPTURE..." is "ctrack report CAPTURE...". Captures are pcap or pcapng files, compressed or not, what
+    Wireshark's editcap reads, directories (-r), or - for standard input; several are taken as one, in order of time.
 
     Exit codes: 0 done, 1 findings (only with --fail-on), 2 usage or unsupported input, 3 damaged input (what came
     before the damage was used), 130 interrupted, 141 closed pipe.

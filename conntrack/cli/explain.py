@@ -125,14 +125,14 @@ def _four_tuple(between: tuple[str, str]) -> FourTuple:
 
 def _find(batches: Iterator[Segments], frame: int) -> tuple[FourTuple | None, Segments | None]:
     """Return the 4-tuple of the segment in `frame`, and its batch from there on; None, None if it is no segment."""
+    import numpy as np
+
     from conntrack.explain import FourTuple
 
-    for batch in batches:
-        if int(batch["frame"][-1]) >= frame:
-            at = int(batch["frame"].searchsorted(frame))
-            if int(batch["frame"][at]) != frame:
-                break
-            return FourTuple.of(batch[at]), batch[at:]
+    for batch in batches:  # in order of time, which is not always that of the frames
+        at = np.flatnonzero(batch["frame"] == frame)
+        if len(at):
+            return FourTuple.of(batch[at[0]]), batch[at[0] :]
     return None, None
 
 

@@ -1,4 +1,4 @@
-"""Reading captures for a command: the arguments, progress, Ctrl-C between batches, and what a damaged input means.
+"""Reading captures for a command: which and what part of them, progress, Ctrl-C between batches, damaged inputs.
 
 Knows capture and nothing of what the segments are for.
 """
@@ -33,9 +33,81 @@ __all__ = [
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-captures_argument: Callable[[_Command], _Command] = click.argument(
-    "captures", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(allow_dash=True)
-)
+_PART = "conntrack.capture"
+
+
+def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    ctx.meta.setdefault(_PART, {})[option.name] = value
+
+
+def _time(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    from conntrack.times import parse_time
+
+    try:
+        _remember(ctx, option, None if value is None else parse_time(value))
+    except ValueError as error:
+        raise click.UsageError(f"{option.opts[0]}: {error}", ctx) from None
+
+
+def captures_argument(command: _Command) -> _Command:
+    """Give a command the argument CAPTURE... and the options that say what of it is read; open_reading knows them."""
+    for decorate in reversed(
+        (
+            click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(allow_dash=True)),
+            click.option(
+                "-r",
+                "--recursive",
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Read the captures in directories, and below.",
+            ),
+            click.option(
+                "--follow",
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Read on as the file, or the rotating set (a directory, or 'ring_*' in quotes), is written.",
+            ),
+            click.option(
+                "--from", "from_ns", metavar="TIME", expose_value=False, callback=_time, help="Begin at this time."
+            ),
+            click.option(
+                "--to",
+                "to_ns",
+                metavar="TIME",
+                expose_value=False,
+                callback=_time,
+                help="End at this time; nothing behind it is read.",
+            ),
+            click.option(
+                "--filter",
+                metavar="EXPRESSION",
+                expose_value=False,
+                callback=_remember,
+                help="Only frames that pass, as for tcpdump: 'tcp port 443 and net 10.0.0.0/8'.",
+            ),
+            click.option(
+                "--reader",
+                type=click.Choice(("native", "pyshark")),
+                default="native",
+                expose_value=False,
+                callback=_remember,
+                help="pyshark: have tshark dissect the files, for what only it understands; a thousand times slower.",
+            ),
+            click.option(
+                "--display-filter",
+                metavar="EXPRESSION",
+                expose_value=False,
+                callback=_remember,
+                help="Wireshark's, with --reader pyshark: 'http.request'.",
+            ),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
 epoch_option = click.option("--epoch", is_flag=True, help="Times in unix seconds instead of RFC 3339.")
 truncated_option = click.option(
     "--allow-truncated", is_flag=True, help="A damaged or cut input is no failure: exit with 0 instead of 3."
@@ -72,10 +144,12 @@ class _Interrupt:
 class Reading:
     """Batches of segments of an open capture, until its end or Ctrl-C."""
 
-    def __init__(self, capture: Capture, interrupt: _Interrupt, progress: Progress) -> None:
+    def __init__(self, capture: Capture, interrupt: _Interrupt, progress: Progress, *, again: bool = False) -> None:
         self.capture = capture
         self._interrupt = interrupt
         self._progress = progress
+        self._again = again
+        self._noted = 0
 
     @property
     def interrupted(self) -> bool:
@@ -84,6 +158,7 @@ class Reading:
 
     def __iter__(self) -> Iterator[np.ndarray[Any, Any]]:
         batches = iter(self.capture)
+        self._say_notes()
         while True:
             try:
                 self._interrupt.waiting = True
@@ -94,6 +169,7 @@ class Reading:
                 break
             finally:
                 self._interrupt.waiting = False
+            self._say_notes()
             yield segments
             info = self.capture.info
             self._progress.update(info.bytes, info.bytes_total, info.packets)
@@ -102,6 +178,7 @@ class Reading:
     def finish(self, *, allow_truncated: bool) -> ExitCode:
         """Say what was wrong with the input; return the exit code that follows."""
         self._progress.close()
+        self._say_notes()
         for fault in self.capture.info.faults:
             say(str(fault))
         if self.interrupted:
@@ -109,19 +186,34 @@ class Reading:
             return ExitCode.INTERRUPTED
         return ExitCode.DAMAGED if self.capture.info.faults and not allow_truncated else ExitCode.DONE
 
+    def _say_notes(self) -> None:
+        if self._again:
+            return
+        notes = self.capture.info.notes
+        for note in notes[self._noted :]:
+            say(note)
+        self._noted = len(notes)
+
 
 @contextmanager
-def open_reading(captures: tuple[str, ...]) -> Iterator[Reading]:
-    """Open `captures` as one, in order of time; Ctrl-C stops the reading, not the command, until this is left."""
+def open_reading(captures: tuple[str, ...], *, again: bool = False) -> Iterator[Reading]:
+    """Open what captures_argument asks for; Ctrl-C stops the reading, not the command, until this is left.
+
+    What is read `again` was spoken of the first time.
+    """
     from conntrack.capture import open_capture
 
+    part: dict[str, Any] = click.get_current_context().meta.get(_PART, {})
+    from_ns, to_ns = part.get("from_ns"), part.get("to_ns")
+    if from_ns is not None and to_ns is not None and from_ns > to_ns:
+        raise click.UsageError("--from is after --to")
     interrupt = _Interrupt()
     own_signals = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, interrupt) if own_signals else None
     progress = Progress()
     try:
-        with open_capture(captures) as capture:
-            yield Reading(capture, interrupt, progress)
+        with open_capture(captures, **part) as capture:
+            yield Reading(capture, interrupt, progress, again=again)
     finally:
         progress.close()
         if own_signals:

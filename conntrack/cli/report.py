@@ -111,7 +111,7 @@ def _with_ladders(report: Report, captures: tuple[str, ...], profile: str) -> tu
 
     @contextmanager
     def reopen() -> Iterator[Reading]:
-        with open_reading(captures) as reading:
+        with open_reading(captures, again=True) as reading:
             readings.append(reading)
             yield reading
 

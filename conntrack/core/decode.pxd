@@ -26,6 +26,7 @@ cpdef enum Outcome:     # TCP, or the reason why not; an index into the counters
     BAD_TCP_HEADER
     UNSUPPORTED_LINK_TYPE
     UNKNOWN_INTERFACE   # a pcapng packet of an interface that the section does not describe
+    FILTERED            # not decoded: the user's filter does not let it through
     OUTCOMES            # how many there are
 
 

@@ -26,7 +26,8 @@ class Outcome(IntEnum):
     BAD_TCP_HEADER = 17
     UNSUPPORTED_LINK_TYPE = 18
     UNKNOWN_INTERFACE = 19
-    OUTCOMES = 20
+    FILTERED = 20
+    OUTCOMES = 21
 
 def decode(
     frame: bytes | npt.NDArray[np.uint8],

@@ -1,5 +1,5 @@
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -9,21 +9,28 @@ from conntrack.core.memory import DecodeMemory
 class Stop(IntEnum):
     MORE_INPUT = 0
     OUTPUT_FULL = 1
-    CONTROL_BLOCK = 2
-    BAD_LENGTH = 3
-    BAD_TRAILER = 4
-    BAD_PACKET = 5
+    WORDS = 2
+    NO_ROOM = 3
+    BAD_LENGTH = 4
+    BAD_TRAILER = 5
+    BAD_PACKET = 6
+    BAD_ORDER = 7
+    BAD_VERSION = 8
+    NO_PROGRAM = 9
 
 TALLY_DTYPE: np.dtype[Any]
 PCAP_LAYOUT_DTYPE: np.dtype[Any]
-INTERFACE_DTYPE: np.dtype[Any]
 N_OUTCOMES: int
+N_PROGRAMS: int
+NOT_COMPILED: int
 LAST_TIME_NS: int
 NO_TIME_NS: int
-TIME_MULTIPLY: int
-TIME_DIVIDE: int
-TIME_SHIFT: int
-MOST_BLOCK_BYTES: int
+
+class Programs(Protocol):
+    @property
+    def function(self) -> int: ...
+    @property
+    def programs(self) -> npt.NDArray[np.uint64]: ...
 
 class _Walker:
     def __init__(
@@ -33,6 +40,7 @@ class _Walker:
         counts: npt.NDArray[np.uint64],
         memory: DecodeMemory,
     ) -> None: ...
+    def use_filter(self, filter: Programs) -> None: ...
     def walk(self, data: npt.NDArray[np.uint8], position: int, end: int, row: int) -> tuple[int, int, int, int]: ...
 
 class PcapWalker(_Walker):
@@ -45,8 +53,14 @@ class PcapWalker(_Walker):
         memory: DecodeMemory,
     ) -> None: ...
 
-class PcapngWalker(_Walker):
-    big_endian: bool
+class SnoopWalker(_Walker):
+    def __init__(
+        self,
+        link_type: int,
+        segments: npt.NDArray[np.void],
+        tally: npt.NDArray[np.void],
+        counts: npt.NDArray[np.uint64],
+        memory: DecodeMemory,
+    ) -> None: ...
     @property
-    def n_interfaces(self) -> int: ...
-    def describe(self, interfaces: npt.NDArray[np.void], n_interfaces: int) -> None: ...
+    def dropped(self) -> int: ...

@@ -204,7 +204,7 @@ def test_generated_captures_hold_what_is_said_of_them(tmp_path: Path, capfd: pyt
     [
         (["flws"], "ctrack: no command and no file 'flws'; did you mean 'flows'? see 'ctrack --help'"),
         (["report"], "ctrack: missing argument 'CAPTURE...'; see 'ctrack report --help'"),
-        (["flows", "x.pcap", "--fromat", "csv"], "did you mean '--format'"),
+        (["flows", "x.pcap", "--fromat", "csv"], "did you mean one of: '--format', '--from'"),
         (["flows", "x.pcap", "--where", "state=1"], "ctrack: --where: no column 'state'; "),
         (["flows", "x.pcap", "--profile", "vax"], "ctrack: --profile: no 'vax'; there are linux"),
         (
@@ -416,3 +416,24 @@ def test_severities_of_fail_on_are_those_of_findings() -> None:
     from conntrack.detect.finding import SEVERITIES
 
     assert _SEVERITIES == SEVERITIES
+
+
+class TestFilter:
+    def test_frames_that_do_not_pass_are_counted(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "leak.pcap"
+        path.write_bytes(LEAK)
+        assert main(["report", str(path), "--filter", "tcp port 40000", "--format", "json"]) == 0
+        capture = json.loads(capsys.readouterr().out)["capture"]
+        assert (capture["tcp_segments"], capture["skipped"]) == (5, {"filtered": capture["packets"] - 5})
+        for command in (["flows"], ["sockets"], ["explain", "--flow", "1"]):
+            assert main([command[0], str(path), *command[1:], "--filter", "tcp port 40000"]) == 0
+            assert "40000" in capsys.readouterr().out
+
+    def test_what_is_no_expression(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "leak.pcap"
+        path.write_bytes(LEAK)
+        assert main(["flows", str(path), "--filter", "tcp prt 1"]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith("ctrack: --filter: can't parse filter expression: syntax error, in 'tcp prt 1'")
+        assert said.err.count("\n") == 1
