@@ -28,6 +28,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ctrack explain big.pcap --flow 4", "the connection that begins with frame 4"),
         ("ctrack explain big.pcap --between 10.9.0.1:54868 10.9.0.2:8080", "all connections between two endpoints"),
     ),
+    "info": (
+        ("ctrack info big.pcap", "how it was taken, and what of it cannot be tracked"),
+        ("ctrack info big.pcap --format json", "the same for a script"),
+    ),
     "states": (("ctrack states --format markdown", "the table of both halves of the machine"),),
     "generate": (
         ("ctrack generate flood.pcap --scenario syn-flood --truth flood.json", "a flood, and what is true of it"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conntrack.cli.errors import debug_option
+from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import captures_argument, epoch_option, open_reading, truncated_option
 from conntrack.report.format import bytes_text, count, duration, instant, path_text, printable
@@ -28,7 +29,7 @@ MOST_PATHS = 8
 """Paths that the text names; JSON has all."""
 
 
-@click.command("info", short_help="What is in a capture, and how it was taken.")
+@click.command("info", short_help="What is in a capture, and how it was taken.", epilog=examples("info"))
 @captures_argument
 @click.option(
     "--format", "format_", type=click.Choice(_FORMATS), help="Text for people (default), or one JSON document."

@@ -1,7 +1,7 @@
 """Segments put into order of time, as far as a window reaches.
 
 Owns the one rule of order: a segment leaves when as many segments as the window holds have come after it and are still
-there; the earliest of those there leaves first, of equal times the one that came first (a priority queue of fixed size).
+there; the earliest of those there leaves first, of equal times the one that came first (a priority queue of one size).
 So the order depends on the segments and the window alone, not on where batches are cut. A time far in the future stays
 there and holds up nobody; one far in the past leaves at once, late. Knows no file.
 """

@@ -80,7 +80,7 @@ def completions(words: str, folder: Path) -> set[tuple[str, str]]:
         ("ctrack re", {("plain", "report"), ("file", "re")}),
         ("ctrack ./b", {("file", "./b")}),
         ("ctrack --v", {("plain", "--version")}),
-        ("ctrack report --fo", {("plain", "--format")}),
+        ("ctrack report --form", {("plain", "--format")}),
         ("ctrack report big.pcap --format ", {("plain", name) for name in ("text", "json", "html")}),
         ("ctrack big.pcap --fail-on c", {("plain", "critical")}),
         ("ctrack generate x --scenario sy", {("plain", "syn-flood")}),
