@@ -61,14 +61,11 @@ class StateSeries:
         self._last_ts_ns = max(self._last_ts_ns, batch.last_ts_ns)
         self._follow_span()
         step_ns = _GRID_NS[self._level]
-        rows, cells, begun, over, low, high = state_spans(flows, self._time_wait_ns, step_ns)
-        if len(cells):
+        spans, low, high = state_spans(flows, self._time_wait_ns, step_ns)
+        if len(spans):
             factor = self._cover(low, high)
-            add_spans(self._changes, cells, begun, over, FAR_NS // step_ns, self._first_tick, factor)
-            if step_ns < _GROUPS_NS:
-                step_ns = _GROUPS_NS
-                rows, cells, begun, over, _, _ = state_spans(flows, self._time_wait_ns, step_ns)
-            self._breakdown.add(batch, rows, cells, begun, over, step_ns)
+            add_spans(self._changes, spans, FAR_NS // step_ns, self._first_tick, factor)
+            self._breakdown.add(batch, spans, step_ns)
 
     def merge(self, other: StateSeries, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours."""
