@@ -29,8 +29,7 @@ cdef enum:  # places in `states`
     WAIT = 8
     PLACES = 9
     MOST = 10  # the highest state there is
-    SPANS = 12  # of a row, at most
-    CELLS = 2 * (MOST + 1)
+    SPANS = 6  # of an end, at most
 
 
 cdef struct End:  # one end of a row
@@ -46,7 +45,7 @@ cdef struct Span:  # an end in a state, in ticks
     uint64_t begin
     uint64_t end   # first tick past it, FAR // step or more when there is none
     int32_t row
-    int32_t cell   # the state, and 11 more for the server's end
+    int32_t state
 
 
 cdef struct SilentEnd:  # an end that is silent in CLOSE_WAIT
@@ -94,10 +93,10 @@ cdef inline End _server(const FlowRecord* row) noexcept nogil:
     )
 
 
-cdef inline void _add(Found* found, int32_t cell, uint64_t begin, uint64_t end) noexcept nogil:
+cdef inline void _add(Found* found, int32_t state, uint64_t begin, uint64_t end) noexcept nogil:
     if begin >= end or begin >= found.far:  # most states of a short connection hold no instant of the grid
         return
-    found.spans[found.n] = Span(begin, end, found.row, cell)
+    found.spans[found.n] = Span(begin, end, found.row, state)
     found.n += 1
     found.low = min(found.low, begin)
     found.high = max(found.high, end if end < found.far else begin)
@@ -105,7 +104,7 @@ cdef inline void _add(Found* found, int32_t cell, uint64_t begin, uint64_t end) 
 
 cdef inline void _add_last(
     Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
-    uint64_t time_wait, int32_t base, uint64_t last,
+    uint64_t time_wait, uint64_t last,
 ) noexcept nogil:
     # The last state: until the connection was closed or, when replaced or evicted, its record ended.
     cdef uint8_t state = min(end.state, <uint8_t>MOST)
@@ -115,17 +114,17 @@ cdef inline void _add_last(
             over = min(over, end.since + time_wait)
         elif over == FAR and row.end_reason != OPEN_AT_END:
             over = row.last_ts_ns
-        _add(found, base + state, last, tick_of(grid, over))
+        _add(found, state, last, tick_of(grid, over))
 
 
 cdef inline void _add_end(
     Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
-    uint64_t time_wait, int32_t base, bint server,
+    uint64_t time_wait, bint server,
 ) noexcept nogil:
     # Most connections are short: where no instant lies between the first state and the last, only that one counts.
     cdef uint64_t last = tick_of(grid, end.since)
     if end.since < FAR and tick_of(grid, min(end.opening, <uint64_t>row.first_ts_ns)) == last:
-        _add_last(found, grid, row, end, states, counted, time_wait, base, last)
+        _add_last(found, grid, row, end, states, counted, time_wait, last)
         return
     cdef bint active = end.fin < end.peer_fin_taken
     cdef bint crossed = end.peer_fin_taken < end.fin_acked
@@ -138,17 +137,17 @@ cdef inline void _add_end(
     cdef uint64_t second = tick_of(grid, min(end.fin_acked, end.peer_fin_taken) if active else end.fin)
     cdef uint64_t closed = tick_of(grid, finished)
     cdef uint64_t before = min(first, last)
-    _add(found, base + states[OPENING + server], tick_of(grid, end.opening), min(established, before))
-    _add(found, base + states[OPEN], established, before)
-    _add(found, base + states[FIRST_CLOSE + active], first, min(second, last))
-    _add(found, base + states[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
+    _add(found, states[OPENING + server], tick_of(grid, end.opening), min(established, before))
+    _add(found, states[OPEN], established, before)
+    _add(found, states[FIRST_CLOSE + active], first, min(second, last))
+    _add(found, states[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
     if active and closed < last:
-        _add(found, base + states[WAIT], closed, min(last, tick_of(grid, finished + time_wait)))
-    _add_last(found, grid, row, end, states, counted, time_wait, base, last)
+        _add(found, states[WAIT], closed, min(last, tick_of(grid, finished + time_wait)))
+    _add_last(found, grid, row, end, states, counted, time_wait, last)
 
 
 def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uint64_t time_wait_ns, uint64_t step_ns):
-    """Return the spans of time that hold an instant of a grid: (spans, low, high).
+    """Return the spans of time that hold an instant of a grid: (clients, servers, low, high).
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
@@ -158,7 +157,7 @@ def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uin
         step_ns: the instants are its multiples, and ticks count them.
 
     Returns:
-        spans: SPAN_DTYPE, shape (m,), in the order of their rows.
+        clients, servers: SPAN_DTYPE, shape (m,), those of the clients' ends and of the servers', in the order of rows.
         low, high: the lowest and highest of their ticks; low > high where there is none.
     """
     if states.shape[0] != PLACES or not step_ns:
@@ -166,32 +165,34 @@ def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uin
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    spans = np.empty(SPANS * total + 1, SPAN_DTYPE)
-    cdef Span[::1] room = spans
-    cdef Found found = Found(&room[0], 0, 0, <uint64_t>-1, 0, FAR // step_ns)
+    clients, servers = np.empty(SPANS * total + 1, SPAN_DTYPE), np.empty(SPANS * total + 1, SPAN_DTYPE)
+    cdef Span[::1] of_clients = clients
+    cdef Span[::1] of_servers = servers
+    cdef Found client = Found(&of_clients[0], 0, 0, <uint64_t>-1, 0, FAR // step_ns)
+    cdef Found server = Found(&of_servers[0], 0, 0, <uint64_t>-1, 0, FAR // step_ns)
     cdef Grid grid = grid_of(step_ns)
-    cdef End client, server
+    cdef End end
     cdef Py_ssize_t i
     with nogil:
         for i in range(total):
-            found.row = <int32_t>i
-            client = _client(&rows[i])
-            server = _server(&rows[i])
-            _add_end(&found, &grid, &rows[i], &client, &states[0], counted, time_wait_ns, 0, False)
-            _add_end(&found, &grid, &rows[i], &server, &states[0], counted, time_wait_ns, MOST + 1, True)
-    return spans[: found.n], found.low, found.high
+            client.row = server.row = <int32_t>i
+            end = _client(&rows[i])
+            _add_end(&client, &grid, &rows[i], &end, &states[0], counted, time_wait_ns, False)
+            end = _server(&rows[i])
+            _add_end(&server, &grid, &rows[i], &end, &states[0], counted, time_wait_ns, True)
+    return clients[: client.n], servers[: server.n], min(client.low, server.low), max(client.high, server.high)
 
 
 def add_spans(int64_t[:, ::1] changes, const Span[::1] spans, uint64_t far, uint64_t first, uint64_t factor):
-    """Add spans to `changes` (shape (cells, width)): +1 where each begins, -1 where it ends, if before tick `far`.
+    """Add spans to `changes` (shape (states, width)): +1 where each begins, -1 where it ends, if before tick `far`.
 
     Column 0 is tick `first` of a grid that is `factor` times coarser than that of the spans.
 
     Raises:
         IndexError: a span is outside; those before it were added.
     """
-    if not factor or changes.shape[0] != CELLS:
-        raise ValueError(f"expected {CELLS} cells and a factor, got {changes.shape[0]} and {factor}")
+    if not factor or changes.shape[0] != MOST + 1:
+        raise ValueError(f"expected {MOST + 1} states and a factor, got {changes.shape[0]} and {factor}")
     cdef Grid grid = grid_of(factor)
     cdef uint64_t width = changes.shape[1]
     cdef uint64_t begin, end
@@ -204,15 +205,15 @@ def add_spans(int64_t[:, ::1] changes, const Span[::1] spans, uint64_t far, uint
             if begin >= width or end >= width:
                 outside = i
                 break
-            changes[spans[i].cell, begin] += 1
+            changes[spans[i].state, begin] += 1
             if spans[i].end < far:
-                changes[spans[i].cell, end] -= 1
+                changes[spans[i].state, end] -= 1
     if outside >= 0:
         raise IndexError(f"span {outside} is outside of the grid")
 
 
-def rows_of_clients(const Span[::1] spans, uint64_t factor):
-    """Return the rows whose client's end has a span in a grid `factor` times coarser: int64, shape (m,), ascending."""
+def rows_of(const Span[::1] spans, uint64_t factor):
+    """Return the rows that have a span in a grid `factor` times coarser: int64, shape (m,), ascending."""
     if not factor:
         raise ValueError("expected a factor")
     found = np.empty(spans.shape[0] + 1, np.int64)
@@ -222,7 +223,7 @@ def rows_of_clients(const Span[::1] spans, uint64_t factor):
     cdef Py_ssize_t n = 0
     with nogil:
         for i in range(spans.shape[0]):
-            if spans[i].cell > MOST or (n and row[n - 1] == spans[i].row):
+            if n and row[n - 1] == spans[i].row:
                 continue
             if tick_of(&grid, spans[i].begin) < tick_of(&grid, spans[i].end):
                 row[n] = spans[i].row
@@ -230,15 +231,12 @@ def rows_of_clients(const Span[::1] spans, uint64_t factor):
     return found[:n]
 
 
-def span_keys(
-    const Span[::1] spans, const int64_t[::1] groups not None, bint server, uint64_t far, uint64_t factor,
-):
-    """Pack the spans of one side as keys of a Tally: by group and state, when each began, and when it was over.
+def span_keys(const Span[::1] spans, const int64_t[::1] groups not None, uint64_t far, uint64_t factor):
+    """Pack spans as keys of a Tally: by group and state, when each began, and when it was over.
 
     Args:
         spans: SPAN_DTYPE, shape (n,).
         groups: group by row; below 0 where the row is to be left out.
-        server: the side: the servers' ends, else the clients'.
         far: tick of the keys' grid from which on nothing has happened.
         factor: how many times coarser that grid is than that of the spans.
 
@@ -254,7 +252,6 @@ def span_keys(
     cdef uint64_t[::1] begin = begun
     cdef uint64_t[::1] end = over
     cdef Grid grid = grid_of(factor)
-    cdef int32_t base = MOST + 1 if server else 0
     cdef Py_ssize_t n_begun = 0
     cdef Py_ssize_t n_over = 0
     cdef Py_ssize_t outside = -1
@@ -263,19 +260,19 @@ def span_keys(
     cdef Py_ssize_t i
     with nogil:
         for i in range(spans.shape[0]):
-            if (spans[i].cell > MOST) != server:
-                continue
             if not 0 <= spans[i].row < groups.shape[0]:
                 outside = i
                 break
             group = groups[spans[i].row]
-            past = tick_of(&grid, spans[i].end)
-            if group < 0 or tick_of(&grid, spans[i].begin) >= min(past, far):
+            if group < 0:
                 continue
-            begin[n_begun] = tally_key(&grid, group, spans[i].begin, spans[i].cell - base)
+            past = tick_of(&grid, spans[i].end)
+            if tick_of(&grid, spans[i].begin) >= min(past, far):
+                continue
+            begin[n_begun] = tally_key(&grid, group, spans[i].begin, spans[i].state)
             n_begun += 1
             if past < far:
-                end[n_over] = tally_key(&grid, group, spans[i].end, spans[i].cell - base)
+                end[n_over] = tally_key(&grid, group, spans[i].end, spans[i].state)
                 n_over += 1
     if outside >= 0:
         raise IndexError(f"span {outside} is of a row without a group")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from conntrack.core.keys import endpoint_words, hash_words
-from conntrack.core.spans import rows_of_clients, span_keys
+from conntrack.core.spans import rows_of, span_keys
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Batch
 from conntrack.detect.columns import FAR_NS, words_endpoint, words_ip
@@ -35,9 +35,9 @@ class _Spans:
     def __init__(self, ladder_ns: tuple[int, ...]) -> None:
         self._begun, self._over = Tally(ladder_ns), Tally(ladder_ns)
 
-    def add(self, spans: np.ndarray, groups: np.ndarray, server: bool, far: int, factor: int, step_ns: int) -> None:
-        """Take in the spans of one side, for the groups of their rows: see core.spans.span_keys."""
-        begun, over = span_keys(spans, groups, server, far, factor)
+    def add(self, spans: np.ndarray, groups: np.ndarray, far: int, factor: int, step_ns: int) -> None:
+        """Take in spans, for the groups of their rows: see core.spans.span_keys."""
+        begun, over = span_keys(spans, groups, far, factor)
         self._begun.add_keys(begun, None, step_ns)
         self._over.add_keys(over, None, step_ns)
 
@@ -70,7 +70,7 @@ class _Account:
         self._ladder_ns = ladder_ns
 
     def add(self, batch: Batch, spans: np.ndarray, rows: np.ndarray, far: int, factor: int, step_ns: int) -> None:
-        """Take in spans of the clients' ends of `rows`."""
+        """Take in those of `spans` (of clients' ends) that are of `rows`."""
         if self.given_up or not len(rows):
             return
         words = endpoint_words(batch.rows, client=True, picks=rows)
@@ -80,7 +80,7 @@ class _Account:
         if self.index.overflow_rows:
             self._give_up()
         else:
-            self.spans.add(spans, groups, False, far, factor, step_ns)
+            self.spans.add(spans, groups, far, factor, step_ns)
 
     def merge(self, other: _Account) -> None:
         """Take in what `other` was fed."""
@@ -110,18 +110,18 @@ class Breakdown:
         self._services = _Spans(ladder_ns)
         self._proven, self._unproven = _Account(ladder_ns), _Account(ladder_ns)
 
-    def add(self, batch: Batch, spans: np.ndarray, step_ns: int) -> None:
+    def add(self, batch: Batch, clients: np.ndarray, servers: np.ndarray, step_ns: int) -> None:
         """Take in spans of the rows of a batch, in ticks of `step_ns`, as core.spans.state_spans returns them."""
         factor = max(1, self._least_ns // step_ns)
         step_ns *= factor
         far = FAR_NS // step_ns
-        self._services.add(spans, batch.services, True, far, factor, step_ns)
+        self._services.add(servers, batch.services, far, factor, step_ns)
         if self._proven.given_up and self._unproven.given_up:
             return
-        clients = rows_of_clients(spans, factor)
-        unproven = (batch.traits[clients] & np.uint32(Trait.NEVER_OPEN)) != 0
+        rows = rows_of(clients, factor)
+        unproven = (batch.traits[rows] & np.uint32(Trait.NEVER_OPEN)) != 0
         for account, chosen in ((self._proven, ~unproven), (self._unproven, unproven)):
-            account.add(batch, spans, clients[chosen], far, factor, step_ns)
+            account.add(batch, clients, rows[chosen], far, factor, step_ns)
 
     def merge(self, other: Breakdown, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours."""
