@@ -10,11 +10,11 @@ states come as an argument (SPAN_STATES in detect/spans.py has their order).
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from .abi cimport FlowRecord
 from .expand cimport END_REPLACED, OPEN_AT_END
-from .grid cimport FAR, Grid, grid_of, tick_of
+from .grid cimport FAR, Grid, grid_of, tally_key, tick_of
 from .keys cimport hash_of, words_of
 from .life cimport ASSUMED
 from .live cimport FLAG_CAPTURE_LOSS, FLAG_MIDSTREAM, FLAG_PENDING_SYN
@@ -29,7 +29,7 @@ cdef enum:  # places in `states`
     WAIT = 8
     PLACES = 9
     MOST = 10  # the highest state there is
-    SPANS = 12  # of a row, at most
+    SPANS = 6  # of an end, at most
 
 
 cdef struct End:  # one end of a row
@@ -39,6 +39,13 @@ cdef struct End:  # one end of a row
     uint64_t peer_fin_taken
     uint64_t since
     uint8_t state
+
+
+cdef struct Span:  # an end in a state, in ticks
+    uint64_t begin
+    uint64_t end   # first tick past it, FAR // step or more when there is none
+    int32_t row
+    int32_t state
 
 
 cdef struct SilentEnd:  # an end that is silent in CLOSE_WAIT
@@ -56,18 +63,17 @@ cdef struct SilentEnd:  # an end that is silent in CLOSE_WAIT
     uint8_t pad0[3]
 
 
+cdef Span _span
 cdef SilentEnd _silent_end
 
+SPAN_DTYPE = np.asarray(<Span[:1]> &_span).dtype
 SILENT_DTYPE = np.asarray(<SilentEnd[:1]> &_silent_end).dtype
 
 
 cdef struct Found:
-    int64_t* rows
-    int64_t row
-    int64_t* cells
-    uint64_t* begun
-    uint64_t* over
+    Span* spans
     Py_ssize_t n
+    int32_t row
     uint64_t low
     uint64_t high
     uint64_t far  # the tick from which on nothing has happened
@@ -87,13 +93,10 @@ cdef inline End _server(const FlowRecord* row) noexcept nogil:
     )
 
 
-cdef inline void _add(Found* found, const Grid* grid, int64_t cell, uint64_t begin, uint64_t end) noexcept nogil:
+cdef inline void _add(Found* found, int32_t state, uint64_t begin, uint64_t end) noexcept nogil:
     if begin >= end or begin >= found.far:  # most states of a short connection hold no instant of the grid
         return
-    found.rows[found.n] = found.row
-    found.cells[found.n] = cell
-    found.begun[found.n] = begin
-    found.over[found.n] = end
+    found.spans[found.n] = Span(begin, end, found.row, state)
     found.n += 1
     found.low = min(found.low, begin)
     found.high = max(found.high, end if end < found.far else begin)
@@ -101,7 +104,7 @@ cdef inline void _add(Found* found, const Grid* grid, int64_t cell, uint64_t beg
 
 cdef inline void _add_last(
     Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
-    uint64_t time_wait, int64_t base, uint64_t last,
+    uint64_t time_wait, uint64_t last,
 ) noexcept nogil:
     # The last state: until the connection was closed or, when replaced or evicted, its record ended.
     cdef uint8_t state = min(end.state, <uint8_t>MOST)
@@ -111,17 +114,17 @@ cdef inline void _add_last(
             over = min(over, end.since + time_wait)
         elif over == FAR and row.end_reason != OPEN_AT_END:
             over = row.last_ts_ns
-        _add(found, grid, base + state, last, tick_of(grid, over))
+        _add(found, state, last, tick_of(grid, over))
 
 
 cdef inline void _add_end(
     Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
-    uint64_t time_wait, int64_t base, bint server,
+    uint64_t time_wait, bint server,
 ) noexcept nogil:
     # Most connections are short: where no instant lies between the first state and the last, only that one counts.
     cdef uint64_t last = tick_of(grid, end.since)
     if end.since < FAR and tick_of(grid, min(end.opening, <uint64_t>row.first_ts_ns)) == last:
-        _add_last(found, grid, row, end, states, counted, time_wait, base, last)
+        _add_last(found, grid, row, end, states, counted, time_wait, last)
         return
     cdef bint active = end.fin < end.peer_fin_taken
     cdef bint crossed = end.peer_fin_taken < end.fin_acked
@@ -134,17 +137,17 @@ cdef inline void _add_end(
     cdef uint64_t second = tick_of(grid, min(end.fin_acked, end.peer_fin_taken) if active else end.fin)
     cdef uint64_t closed = tick_of(grid, finished)
     cdef uint64_t before = min(first, last)
-    _add(found, grid, base + states[OPENING + server], tick_of(grid, end.opening), min(established, before))
-    _add(found, grid, base + states[OPEN], established, before)
-    _add(found, grid, base + states[FIRST_CLOSE + active], first, min(second, last))
-    _add(found, grid, base + states[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
+    _add(found, states[OPENING + server], tick_of(grid, end.opening), min(established, before))
+    _add(found, states[OPEN], established, before)
+    _add(found, states[FIRST_CLOSE + active], first, min(second, last))
+    _add(found, states[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
     if active and closed < last:
-        _add(found, grid, base + states[WAIT], closed, min(last, tick_of(grid, finished + time_wait)))
-    _add_last(found, grid, row, end, states, counted, time_wait, base, last)
+        _add(found, states[WAIT], closed, min(last, tick_of(grid, finished + time_wait)))
+    _add_last(found, grid, row, end, states, counted, time_wait, last)
 
 
 def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uint64_t time_wait_ns, uint64_t step_ns):
-    """Return the spans of time that hold an instant of a grid: (rows, cells, begun, over, low, high).
+    """Return the spans of time that hold an instant of a grid: (clients, servers, low, high).
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
@@ -154,66 +157,126 @@ def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uin
         step_ns: the instants are its multiples, and ticks count them.
 
     Returns:
-        rows: int64, shape (m,): which row it is of.
-        cells: int64, shape (m,): the state, and 11 more for the server's end.
-        begun, over: uint64, shape (m,): first tick in that state, first tick past it (2**63 // step_ns or more: none).
-        low, high: the lowest and highest of these ticks; low > high where there is none.
+        clients, servers: SPAN_DTYPE, shape (m,), those of the clients' ends and of the servers', in the order of rows.
+        low, high: the lowest and highest of their ticks; low > high where there is none.
     """
     if states.shape[0] != PLACES or not step_ns:
         raise ValueError(f"expected {PLACES} states and a step, got {states.shape[0]} and {step_ns}")
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    picks, cells = np.empty(SPANS * total + 1, np.int64), np.empty(SPANS * total + 1, np.int64)
-    begun, over = np.empty(SPANS * total + 1, np.uint64), np.empty(SPANS * total + 1, np.uint64)
-    cdef int64_t[::1] pick = picks
-    cdef int64_t[::1] cell = cells
-    cdef uint64_t[::1] begin = begun
-    cdef uint64_t[::1] end = over
-    cdef Found found = Found(&pick[0], 0, &cell[0], &begin[0], &end[0], 0, <uint64_t>-1, 0, FAR // step_ns)
+    clients, servers = np.empty(SPANS * total + 1, SPAN_DTYPE), np.empty(SPANS * total + 1, SPAN_DTYPE)
+    cdef Span[::1] of_clients = clients
+    cdef Span[::1] of_servers = servers
+    cdef Found client = Found(&of_clients[0], 0, 0, <uint64_t>-1, 0, FAR // step_ns)
+    cdef Found server = Found(&of_servers[0], 0, 0, <uint64_t>-1, 0, FAR // step_ns)
     cdef Grid grid = grid_of(step_ns)
-    cdef End client, server
+    cdef End end
     cdef Py_ssize_t i
     with nogil:
         for i in range(total):
-            found.row = i
-            client = _client(&rows[i])
-            server = _server(&rows[i])
-            _add_end(&found, &grid, &rows[i], &client, &states[0], counted, time_wait_ns, 0, False)
-            _add_end(&found, &grid, &rows[i], &server, &states[0], counted, time_wait_ns, MOST + 1, True)
-    return picks[: found.n], cells[: found.n], begun[: found.n], over[: found.n], found.low, found.high
+            client.row = server.row = <int32_t>i
+            end = _client(&rows[i])
+            _add_end(&client, &grid, &rows[i], &end, &states[0], counted, time_wait_ns, False)
+            end = _server(&rows[i])
+            _add_end(&server, &grid, &rows[i], &end, &states[0], counted, time_wait_ns, True)
+    return clients[: client.n], servers[: server.n], min(client.low, server.low), max(client.high, server.high)
 
 
-def add_spans(
-    int64_t[:, ::1] changes, const int64_t[::1] cells, const uint64_t[::1] begun, const uint64_t[::1] over,
-    uint64_t far, uint64_t first, uint64_t factor,
-):
-    """Add spans to `changes` (shape (cells, width)): +1 where each begins, -1 where it ends, if before tick `far`.
+def add_spans(int64_t[:, ::1] changes, const Span[::1] spans, uint64_t far, uint64_t first, uint64_t factor):
+    """Add spans to `changes` (shape (states, width)): +1 where each begins, -1 where it ends, if before tick `far`.
 
     Column 0 is tick `first` of a grid that is `factor` times coarser than that of the spans.
 
     Raises:
         IndexError: a span is outside; those before it were added.
     """
-    if begun.shape[0] != cells.shape[0] or over.shape[0] != cells.shape[0] or not factor:
-        raise ValueError("as many beginnings and ends as cells, and a factor")
+    if not factor or changes.shape[0] != MOST + 1:
+        raise ValueError(f"expected {MOST + 1} states and a factor, got {changes.shape[0]} and {factor}")
     cdef Grid grid = grid_of(factor)
     cdef uint64_t width = changes.shape[1]
     cdef uint64_t begin, end
     cdef Py_ssize_t i
     cdef Py_ssize_t outside = -1
     with nogil:
-        for i in range(cells.shape[0]):
-            begin = tick_of(&grid, begun[i]) - first
-            end = tick_of(&grid, over[i]) - first if over[i] < far else begin
-            if begin >= width or end >= width or not 0 <= cells[i] < changes.shape[0]:
+        for i in range(spans.shape[0]):
+            begin = tick_of(&grid, spans[i].begin) - first
+            end = tick_of(&grid, spans[i].end) - first if spans[i].end < far else begin
+            if begin >= width or end >= width:
                 outside = i
                 break
-            changes[cells[i], begin] += 1
-            if over[i] < far:
-                changes[cells[i], end] -= 1
+            changes[spans[i].state, begin] += 1
+            if spans[i].end < far:
+                changes[spans[i].state, end] -= 1
     if outside >= 0:
         raise IndexError(f"span {outside} is outside of the grid")
+
+
+def rows_of(const Span[::1] spans, uint64_t factor):
+    """Return the rows that have a span in a grid `factor` times coarser: int64, shape (m,), ascending."""
+    if not factor:
+        raise ValueError("expected a factor")
+    found = np.empty(spans.shape[0] + 1, np.int64)
+    cdef int64_t[::1] row = found
+    cdef Grid grid = grid_of(factor)
+    cdef Py_ssize_t i
+    cdef Py_ssize_t n = 0
+    with nogil:
+        for i in range(spans.shape[0]):
+            if n and row[n - 1] == spans[i].row:
+                continue
+            if tick_of(&grid, spans[i].begin) < tick_of(&grid, spans[i].end):
+                row[n] = spans[i].row
+                n += 1
+    return found[:n]
+
+
+def span_keys(const Span[::1] spans, const int64_t[::1] groups not None, uint64_t far, uint64_t factor):
+    """Pack spans as keys of a Tally: by group and state, when each began, and when it was over.
+
+    Args:
+        spans: SPAN_DTYPE, shape (n,).
+        groups: group by row; below 0 where the row is to be left out.
+        far: tick of the keys' grid from which on nothing has happened.
+        factor: how many times coarser that grid is than that of the spans.
+
+    Returns:
+        (begun, over), uint64; fewer are over.
+
+    Raises:
+        IndexError: a row has no group.
+    """
+    if not factor:
+        raise ValueError("expected a factor")
+    begun, over = np.empty(spans.shape[0] + 1, np.uint64), np.empty(spans.shape[0] + 1, np.uint64)
+    cdef uint64_t[::1] begin = begun
+    cdef uint64_t[::1] end = over
+    cdef Grid grid = grid_of(factor)
+    cdef Py_ssize_t n_begun = 0
+    cdef Py_ssize_t n_over = 0
+    cdef Py_ssize_t outside = -1
+    cdef int64_t group
+    cdef uint64_t past
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(spans.shape[0]):
+            if not 0 <= spans[i].row < groups.shape[0]:
+                outside = i
+                break
+            group = groups[spans[i].row]
+            if group < 0:
+                continue
+            past = tick_of(&grid, spans[i].end)
+            if tick_of(&grid, spans[i].begin) >= min(past, far):
+                continue
+            begin[n_begun] = tally_key(&grid, group, spans[i].begin, spans[i].state)
+            n_begun += 1
+            if past < far:
+                end[n_over] = tally_key(&grid, group, spans[i].end, spans[i].state)
+                n_over += 1
+    if outside >= 0:
+        raise IndexError(f"span {outside} is of a row without a group")
+    return begun[:n_begun].copy(), over[:n_over].copy()  # for they are kept
 
 
 cdef inline bint _time_wait(

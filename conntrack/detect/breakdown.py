@@ -15,10 +15,11 @@ from collections.abc import Callable
 import numpy as np
 
 from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.core.spans import rows_of, span_keys
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Batch
 from conntrack.detect.columns import FAR_NS, words_endpoint, words_ip
-from conntrack.detect.counting import KeyIndex, Tally, ticks_of
+from conntrack.detect.counting import NO_GROUP, KeyIndex, Tally, ticks_of
 from conntrack.states import TcpState
 
 __all__ = ["Breakdown"]
@@ -34,14 +35,11 @@ class _Spans:
     def __init__(self, ladder_ns: tuple[int, ...]) -> None:
         self._begun, self._over = Tally(ladder_ns), Tally(ladder_ns)
 
-    def add(self, groups: np.ndarray, states: np.ndarray, begun: np.ndarray, over: np.ndarray, step_ns: int) -> None:
-        """Take in spans, their ticks counted in steps of `step_ns`."""
-        groups, states = groups.view(np.uint64), states.view(np.uint64)
-        self._begun.add_ticks(groups, begun, states, step_ns)
-        known = over < np.uint64(FAR_NS // step_ns)
-        if not known.all():
-            groups, states, over = groups[known], states[known], over[known]
-        self._over.add_ticks(groups, over, states, step_ns)
+    def add(self, spans: np.ndarray, groups: np.ndarray, far: int, factor: int, step_ns: int) -> None:
+        """Take in spans, for the groups of their rows: see core.spans.span_keys."""
+        begun, over = span_keys(spans, groups, far, factor)
+        self._begun.add_keys(begun, None, step_ns)
+        self._over.add_keys(over, None, step_ns)
 
     def merge(self, other: _Spans, groups: np.ndarray) -> None:
         """Take in what `other` was fed; `groups` turns its groups into ours."""
@@ -71,15 +69,18 @@ class _Account:
         self.spans = _Spans(ladder_ns)
         self._ladder_ns = ladder_ns
 
-    def add(self, words: np.ndarray, cells: np.ndarray, begun: np.ndarray, over: np.ndarray, step_ns: int) -> None:
-        """Take in spans (cells are states) of the hosts that `words` name, one for each."""
-        if self.given_up or not len(words):
+    def add(self, batch: Batch, spans: np.ndarray, rows: np.ndarray, far: int, factor: int, step_ns: int) -> None:
+        """Take in those of `spans` (of clients' ends) that are of `rows`."""
+        if self.given_up or not len(rows):
             return
-        groups = self.index.intern(words)
+        words = endpoint_words(batch.rows, client=True, picks=rows)
+        words[:, 2] &= ~np.uint64(0xFFFF)
+        groups = np.full(len(batch.rows), NO_GROUP)
+        groups[rows] = self.index.intern(words)
         if self.index.overflow_rows:
             self._give_up()
         else:
-            self.spans.add(groups, cells, begun, over, step_ns)
+            self.spans.add(spans, groups, far, factor, step_ns)
 
     def merge(self, other: _Account) -> None:
         """Take in what `other` was fed."""
@@ -105,26 +106,22 @@ class Breakdown:
     """
 
     def __init__(self, ladder_ns: tuple[int, ...]) -> None:
+        self._least_ns = ladder_ns[0]
         self._services = _Spans(ladder_ns)
         self._proven, self._unproven = _Account(ladder_ns), _Account(ladder_ns)
 
-    def add(
-        self, batch: Batch, rows: np.ndarray, cells: np.ndarray, begun: np.ndarray, over: np.ndarray, step_ns: int
-    ) -> None:
-        """Take in spans of the rows of a batch, as core.spans.state_spans returns them."""
-        server = cells >= _STATES
-        part = np.flatnonzero(server)
-        services = batch.services[rows[part]]
-        part, services = part[services >= 0], services[services >= 0]
-        self._services.add(services, cells[part] - _STATES, begun[part], over[part], step_ns)
-        clients = np.flatnonzero(~server)
-        unproven = (batch.traits[rows[clients]] & np.uint32(Trait.NEVER_OPEN)) != 0
+    def add(self, batch: Batch, clients: np.ndarray, servers: np.ndarray, step_ns: int) -> None:
+        """Take in spans of the rows of a batch, in ticks of `step_ns`, as core.spans.state_spans returns them."""
+        factor = max(1, self._least_ns // step_ns)
+        step_ns *= factor
+        far = FAR_NS // step_ns
+        self._services.add(servers, batch.services, far, factor, step_ns)
+        if self._proven.given_up and self._unproven.given_up:
+            return
+        rows = rows_of(clients, factor)
+        unproven = (batch.traits[rows] & np.uint32(Trait.NEVER_OPEN)) != 0
         for account, chosen in ((self._proven, ~unproven), (self._unproven, unproven)):
-            if not account.given_up:
-                part = clients[chosen]
-                words = endpoint_words(batch.rows, client=True, picks=rows[part])
-                words[:, 2] &= ~np.uint64(0xFFFF)
-                account.add(words, cells[part], begun[part], over[part], step_ns)
+            account.add(batch, clients, rows[chosen], far, factor, step_ns)
 
     def merge(self, other: Breakdown, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours."""

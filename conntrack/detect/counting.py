@@ -183,21 +183,14 @@ class Tally:
         keys |= np.uint64(column) if isinstance(column, int) else column
         self.add_keys(keys, counts)
 
-    def add_ticks(self, groups: np.ndarray, ticks: np.ndarray, columns: np.ndarray, step_ns: int) -> None:
-        """Count rows whose ticks are known (uint64, shape (n,), as the others), in a step of the ladder, one each.
-
-        The grid is no finer than `step_ns` from then on.
-        """
-        while self._step_ns < step_ns:
-            self._coarsen()
-        if self._step_ns > step_ns:
-            ticks = ticks_of(ticks, self._step_ns // step_ns)
-        ticks = np.minimum(ticks, np.uint64(_MAX_TICK))
-        self.add_keys(groups << _GROUP_SHIFT | ticks << _TICK_SHIFT | columns)
-
     def add_keys(self, keys: np.ndarray, counts: np.ndarray | None = None, step_ns: int | None = None) -> None:
-        """Count keys that the core has packed (uint64, shape (n,)) at `step_ns`, ours by default; see `add`."""
+        """Count keys that the core has packed (uint64, shape (n,)) at `step_ns`, ours by default; see `add`.
+
+        The grid is no finer than `step_ns`, one of the ladder, from then on.
+        """
         if step_ns is not None:
+            while self._step_ns < step_ns:
+                self._coarsen()
             keys = _coarser(keys, self._step_ns // step_ns)
         if len(keys):
             self._sorted = None

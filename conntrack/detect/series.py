@@ -61,14 +61,12 @@ class StateSeries:
         self._last_ts_ns = max(self._last_ts_ns, batch.last_ts_ns)
         self._follow_span()
         step_ns = _GRID_NS[self._level]
-        rows, cells, begun, over, low, high = state_spans(flows, self._time_wait_ns, step_ns)
-        if len(cells):
+        clients, servers, low, high = state_spans(flows, self._time_wait_ns, step_ns)
+        if low <= high:
             factor = self._cover(low, high)
-            add_spans(self._changes, cells, begun, over, FAR_NS // step_ns, self._first_tick, factor)
-            if step_ns < _GROUPS_NS:
-                step_ns = _GROUPS_NS
-                rows, cells, begun, over, _, _ = state_spans(flows, self._time_wait_ns, step_ns)
-            self._breakdown.add(batch, rows, cells, begun, over, step_ns)
+            for changes, spans in zip(np.split(self._changes, len(_SIDES)), (clients, servers), strict=True):
+                add_spans(changes, spans, FAR_NS // step_ns, self._first_tick, factor)
+            self._breakdown.add(batch, clients, servers, step_ns)
 
     def merge(self, other: StateSeries, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours."""

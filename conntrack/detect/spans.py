@@ -29,10 +29,8 @@ _SPAN_STATES = np.array(
 _COUNTED = mask_of(*COUNTED_STATES)
 
 
-def state_spans(
-    flows: np.ndarray, time_wait_ns: int, step_ns: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, int]:
-    """Return (rows, cells, begun, over, low, high) of every state of every end, in ticks of a grid: see the core's."""
+def state_spans(flows: np.ndarray, time_wait_ns: int, step_ns: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Return (clients, servers, low, high): every state of every end, in ticks of a grid: see the core's."""
     return spans.state_spans(flows, _SPAN_STATES, _COUNTED, time_wait_ns, step_ns)
 
 
