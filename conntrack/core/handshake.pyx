@@ -98,8 +98,7 @@ cdef void _note_answer(Tables* t, LiveFlow* f, const SegmentRecord* s, Trouble* 
     # A SYN+ACK beyond the first: which turn of the server's timer it was. What answers a SYN that came again starts the
     # timer again and is no turn (Linux tcp_check_req): it comes before that is due, or right behind the SYN. One that
     # comes later is a turn; the SYN was lost on the way, or was one of too many (tcp_oow_rate_limited). One that comes
-    # in half the time is no turn, whatever was seen of the SYN. Where some are not in the capture, the time gone says how
-    # many.
+    # in half the time is no turn, whatever was seen of the SYN. Where some are missing, the time gone says how many.
     cdef int64_t last = synack_ts(t, f) if x.second_timer_ts_ns == NO_TIME else x.second_timer_ts_ns
     cdef int64_t waited = s.ts_ns - last
     if not same:

@@ -168,8 +168,10 @@ def test_every_forged_syn_is_counted(corpus: Path) -> None:
     ],
 )
 def test_as_many_wait_as_the_kernel_holds(corpus: Path, name: str, end: str, sockets: str) -> None:
-    peak = finding_of(corpus, name, "time_wait_buildup").peak
-    assert peak / LOOK_SLACK <= at_the_most(label_of(corpus, name), end, sockets) <= peak * TIMER_SLACK
+    """No fewer than at any look at the kernel's table; the peak itself may come after the last look."""
+    finding = finding_of(corpus, name, "time_wait_buildup")
+    assert at_the_most(label_of(corpus, name), end, sockets) <= finding.peak * TIMER_SLACK
+    assert finding.peak <= finding.count
 
 
 def test_a_small_range_of_ports_is_told_to_the_options(corpus: Path) -> None:
