@@ -26,7 +26,7 @@ NOT_COMPILED: int
 LAST_TIME_NS: int
 NO_TIME_NS: int
 
-class Programs(Protocol):
+class _Programs(Protocol):
     @property
     def function(self) -> int: ...
     @property
@@ -40,7 +40,7 @@ class _Walker:
         counts: npt.NDArray[np.uint64],
         memory: DecodeMemory,
     ) -> None: ...
-    def use_filter(self, filter: Programs) -> None: ...
+    def use_filter(self, filter: _Programs) -> None: ...
     def walk(self, data: npt.NDArray[np.uint8], position: int, end: int, row: int) -> tuple[int, int, int, int]: ...
 
 class PcapWalker(_Walker):

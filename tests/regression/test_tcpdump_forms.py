@@ -36,6 +36,7 @@ CUT = "the capture is cut short within a header, of which tcpdump prints no end"
 TIME_GOES_BACK = "times of the capture go back, so that -ttt and -ttttt cannot be told apart"
 NOT_THE_NEXT = "a segment without payload whose number, which is not printed, is not the sender's next"
 BAD_TIME = "a time of the capture has more than a second of microseconds"
+OTHER_LENGTH = "of this link type tcpdump -e prints the length of what is inside of the frame"
 DIFFERENT = {
     ("enip_cip_example.pcap", "seq"): NUMBER_NOT_PRINTED,
     ("enip_cip_example.pcap", "ack"): NUMBER_NOT_PRINTED,
@@ -47,6 +48,8 @@ DIFFERENT = {
     ("sample.pcap", "ack"): NUMBER_NOT_PRINTED,
     ("mptcp-aa-echo.pcap", "seq"): NOT_THE_NEXT,
     ("tcp-auth-heapoverflow.pcap", "rows"): CUT,
+    ("bgp-aigp.pcap", "wire_bytes"): OTHER_LENGTH,
+    ("arcnet-rfc1051-arp-icmp-http.pcap", "wire_bytes"): OTHER_LENGTH,
 }
 """(capture, field) that differs in at least one form -> why."""
 
@@ -72,7 +75,8 @@ def printed(path: Path, form: str, out: Path) -> np.ndarray | None:
         check=False,
     )
     out.write_bytes(done.stdout)
-    return read(out)[0] if done.stdout else None
+    first = done.stdout.partition(b"\n")[0]
+    return read(out)[0] if b" IP" in first or first.startswith(b"IP") else None
 
 
 def times(segments: np.ndarray, form: str) -> np.ndarray:
@@ -119,7 +123,7 @@ def test_the_same_segments(captures: list[Path], tmp_path: Path) -> None:
             continue
         for form in FORMS:
             theirs = printed(path, form, tmp_path / "printed.txt")
-            if theirs is None:  # a link type that this tcpdump does not print
+            if theirs is None:  # a link type that this tcpdump does not print, or in a form of its own
                 continue
             found = {(path.name, field) for field in differences(ours, theirs, form)}
             assert found <= set(DIFFERENT), (path, form, found)
