@@ -31,8 +31,8 @@ PATHS = {
     "10 % loss, 150 ms jitter": ["--loss", "0.1", "--delay", "0.05", "--jitter", "0.15", "--seed", "2"],
 }
 RARE = 2
-"""Connections of about 9,000 a minute at one end, of which the wire has been found not to tell the state: one in three
-runs met a case that nobody had met before. They are printed, and are to be looked into; they do not stop a change."""
+"""Connections of about 9,000 at one end that may disagree: a tolerance, for about one run in three has met a case that
+no rule knew yet. They are printed, and each is to be looked into; they do not stop a change."""
 STRICT = bool(os.environ.get("CONNTRACK_KERNEL_STRICT"))
 """Whether there may be none; for runs whose result somebody reads."""
 MOST_LEFT_OUT = 0.05
