@@ -242,6 +242,17 @@ class Tally:
         ticks = ((keys >> _TICK_SHIFT) & _TICK_MASK).astype(np.int64)
         return ticks, (keys & _COLUMN_MASK).astype(np.int64), counts[first:last]
 
+    def between(self, groups: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Return the sum over columns of groups from tick `first` to tick `last`, both included: int64, shape (n,)."""
+        keys, counts = self._in_order()
+        upto = np.concatenate(([0], np.cumsum(counts)))
+        low, high = (
+            np.searchsorted(keys, groups.astype(np.uint64) << _GROUP_SHIFT | ticks.astype(np.uint64) << _TICK_SHIFT)
+            for ticks in (first, last + 1)
+        )
+        sums: np.ndarray = upto[high] - upto[low]
+        return sums
+
     def _settle(self) -> None:
         """Count what waits."""
         if self._new:
