@@ -142,7 +142,8 @@ def _now(
         view.finish()
     for note in table.notes:
         say(note)
-    if format_ == "table" and ((rows["inode"] != 0) & (rows["pid"] < 0)).any():  # a script sees that there is no pid
+    nameless = (rows["inode"] != 0) & (rows["pid"] < 0)
+    if table.owners_note and format_ == "table" and nameless.any():  # a script sees that there is no pid
         say(table.owners_note)
     return ExitCode.DONE
 
