@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class KeyIndex:
             self.overflow_rows += int(np.count_nonzero(numbers == NO_GROUP))
         return numbers
 
-    def lend(self, kernel: Callable[..., tuple[int, ...]], rows: int) -> tuple[int, ...]:
+    def lend(self, kernel: Callable[..., tuple[Any, ...]], rows: int) -> tuple[Any, ...]:
         """Let `kernel(seed, limit, keys, table, count)` number keys itself; it returns (done, count, ...).
 
         What it returns is returned without the count. If fewer than `rows` were done there is more room now.

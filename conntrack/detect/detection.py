@@ -54,15 +54,10 @@ class Detection:
         self._states = np.zeros((2, 16), np.int64)
         self._attempts = Tally(_SECOND_NS)
         self._limits = (
-            *map(
-                ns_of,
-                (
-                    self.options.handshake_wait_s,
-                    self.options.close_wait_age_s,
-                    self.options.fin_wait_2_age_s,
-                    self.options.time_wait_s,
-                ),
-            ),
+            ns_of(self.options.handshake_wait_s),
+            ns_of(self.options.close_wait_age_s),
+            ns_of(self.options.fin_wait_2_age_s),
+            ns_of(self.options.time_wait_s),
             self.options.last_ack_fins_min,
             int(TcpState.TIME_WAIT),
         )
@@ -140,7 +135,7 @@ class Detection:
     def _settle(self) -> None:
         """Hand the notable rows that wait to the detectors."""
         if self._waiting:
-            words, services, traits = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+            words, services, traits = (np.concatenate([part[k] for part in self._waiting]) for k in range(3))
             self._waiting = []
             batch = Batch(words.view(FLOW_DTYPE)[:, 0], services, traits)
             for detector in self._detectors:
@@ -174,8 +169,11 @@ class Detection:
         self._first_ts_ns = min(self._first_ts_ns, first_ts_ns)
         if len(self._services) == _MOST_SERVICES:
             self.overflow_connections += int(np.count_nonzero(services == NO_GROUP))
-        columns = parts[0] if len(parts) == 1 else tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-        return Page(rows, services, traits, *columns, first_ts_ns=first_ts_ns, last_ts_ns=last_ts_ns)
+        columns = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        fates, handshakes, client_waits, server_waits = columns
+        return Page(
+            rows, services, traits, fates, handshakes, client_waits, server_waits, first_ts_ns, last_ts_ns
+        )  # fmt: skip
 
     def _make_room(self) -> None:
         if self._services.room > len(self._sums):
