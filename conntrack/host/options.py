@@ -24,6 +24,8 @@ class HostOptions:
             close_wait_ratio_min_count, close_wait_starved_ratio: as in DetectOptions.
         accept_queue_critical_count: as in DetectOptions; connections that the full queue dropped between two looks.
         syn_half_open_min: as in DetectOptions, of half-open connections whose SYN+ACK was repeated.
+        syn_completion_ratio_max, syn_received_timeout_s: as in DetectOptions. What completes in the time for which an
+            abandoned handshake is kept is taken from the rate at which the host accepts connections.
         syn_backlog_warning_ratio, syn_backlog_min: share of the backlog that they fill, and how many they must be for
             it to count: as in DetectOptions, and 8 (ours: a backlog of 5 is full of what one client's trouble leaves).
         time_wait_warning_ratio, time_wait_critical_ratio: as in DetectOptions, of ip_local_port_range and likewise of
@@ -54,6 +56,8 @@ class HostOptions:
     close_wait_starved_ratio: float = _CAPTURE.close_wait_starved_ratio
     accept_queue_critical_count: int = _CAPTURE.accept_queue_critical_count
     syn_half_open_min: int = _CAPTURE.syn_half_open_min
+    syn_completion_ratio_max: float = _CAPTURE.syn_completion_ratio_max
+    syn_received_timeout_s: float = _CAPTURE.syn_received_timeout_s
     syn_backlog_warning_ratio: float = _CAPTURE.syn_backlog_warning_ratio
     syn_backlog_min: int = 8
     time_wait_warning_ratio: float = _CAPTURE.time_wait_warning_ratio

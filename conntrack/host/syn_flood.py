@@ -24,10 +24,10 @@ _COOKIES_ALWAYS = 2
 class SynFlood(Rule):
     """Finds services whose half-open connections pile up.
 
-    Abandoned ones (SYN+ACK repeated) count: `syn_half_open_min` of them, or `syn_backlog_min` that fill
-    `syn_backlog_warning_ratio` of the backlog. A service whose accept queue is full leaves such requests too and is
-    told as that, unless SYN cookies were sent. Severity: critical where the backlog is full, cookies were sent or SYNs
-    dropped for want of room; else warning.
+    Abandoned ones (SYN+ACK repeated) count: `syn_half_open_min` of them where no more than `syn_completion_ratio_max`
+    of the handshakes are completed, or `syn_backlog_min` that fill `syn_backlog_warning_ratio` of the backlog. Where
+    the accept queue is full such requests are left over too: told as that, unless SYN cookies were sent. Severity:
+    critical where the backlog is full, cookies were sent or SYNs dropped for want of room; else warning.
     """
 
     kind = "syn_flood"
@@ -66,10 +66,11 @@ class SynFlood(Rule):
         backlog = self._backlog(-1 if service is None else service.backlog)
         abandoned = int((rows["timeouts"] > 0).sum())
         fills = abandoned >= max(options.syn_backlog_min, options.syn_backlog_warning_ratio * backlog)
+        completion_ratio = self._completion_ratio(abandoned)
         if not cookies:
-            if service is not None and service.is_full:
-                return None
-            if abandoned < options.syn_half_open_min and not fills:
+            busy = completion_ratio is not None and completion_ratio > options.syn_completion_ratio_max
+            many = abandoned >= options.syn_half_open_min and not busy
+            if (service is not None and service.is_full) or not (many or fills):
                 return None
         name = self._names[group]
         peak, peak_ts_ns = self._peaks[name]
@@ -89,6 +90,7 @@ class SynFlood(Rule):
                 "half_open_peak": peak,
                 "half_open_peak_ts_ns": peak_ts_ns,
                 "abandoned": abandoned,
+                "completion_ratio": completion_ratio,
                 "backlog": backlog,
                 "backlog_ratio": round(len(rows) / max(backlog, 1), 4),
                 **self._counters(),
@@ -106,6 +108,18 @@ class SynFlood(Rule):
             next_steps=self._next_steps(name),
             flow_ids=shown_ids(rows),
         )
+
+    def _completion_ratio(self, abandoned: int) -> float | None:
+        """Return the share of handshakes that are completed, None after one look.
+
+        An abandoned one is kept for `syn_received_timeout_s`; in that time so many complete as the host's counter of
+        accepted connections says. It counts all services: a busy one beside this makes the share larger.
+        """
+        opened = self.grown("Tcp.PassiveOpens")
+        if opened is None or self.counted_s <= 0:
+            return None
+        completed = opened / self.counted_s * self.options.syn_received_timeout_s
+        return round(completed / max(completed + abandoned, 1), 4)
 
     def _of_host(self, cookies: int) -> Finding:
         return Finding(

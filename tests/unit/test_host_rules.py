@@ -162,6 +162,21 @@ class TestSynFlood:
         finding = only(SynFlood, look(listener(send_queue=4096), *self.half_open(64)))
         assert (finding.subject, finding.severity, finding.count) == ("0.0.0.0:80", "warning", 64)
 
+    def test_a_busy_server_has_some_too(self) -> None:
+        """Clients on bad paths leave 100 half-open where 20 a second complete: 1,260 in the 63 s of a handshake."""
+        for opened, expected in ((286, 0), (285, 1)):
+            counters = [{"Tcp.PassiveOpens": 0}, {"Tcp.PassiveOpens": opened}]
+            looks = [
+                look(listener(send_queue=4096), *self.half_open(100), at_s=20 * n, counters=each)
+                for n, each in enumerate(counters)
+            ]
+            assert len(found(SynFlood, *looks)) == expected
+        crowded = [
+            look(listener(send_queue=200), *self.half_open(100), at_s=20 * n, counters={"Tcp.PassiveOpens": 9000 * n})
+            for n in (0, 1)
+        ]
+        assert only(SynFlood, *crowded).evidence["completion_ratio"] > 0.99, "half of the backlog is full"
+
     def test_a_small_backlog_that_fills(self) -> None:
         assert found(SynFlood, look(listener(send_queue=16), *self.half_open(7))) == []
         assert only(SynFlood, look(listener(send_queue=16), *self.half_open(8))).severity == "warning"
