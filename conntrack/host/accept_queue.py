@@ -40,10 +40,11 @@ class AcceptQueue(Rule):
 
     def see(self, look: Look) -> None:
         """Note how full each queue is."""
-        if self.looks == 1:
-            self._seen: dict[str, _Seen] = {}
+        before = self._seen if self.looks > 1 else {}
+        self._seen: dict[str, _Seen] = {}
         for service in look.services:
-            seen = self._seen.setdefault(service.name, _Seen(look.at_ts_ns, service.drops))
+            seen = before.get(service.name) or _Seen(look.at_ts_ns, service.drops)
+            self._seen[service.name] = seen
             if service.is_full and not seen.full:
                 seen.since_ts_ns = look.at_ts_ns
             if seen.drops < 0 or service.drops < seen.drops:  # not told before, or another socket now

@@ -96,7 +96,7 @@ def _holders(wanted: set[int]) -> tuple[dict[int, int], int]:
     found: dict[int, int] = {}
     unreadable = 0
     for pid in sorted(int(path.name) for path in Path(_PROC).iterdir() if path.name.isdecimal()):
-        if not wanted:
+        if len(found) == len(wanted):
             break
         try:
             for inode in _sockets_of(pid):

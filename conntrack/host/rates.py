@@ -22,7 +22,11 @@ _NAMED = 5
 
 
 class Retransmissions(Rule):
-    """Finds a host that sends much again: info from `retransmit_ratio_min`, warning from `retransmit_warning_ratio`."""
+    """Finds a host that sends much again: info from `retransmit_ratio_min`, warning from `retransmit_warning_ratio`.
+
+    Repeated SYNs and SYN+ACKs do not count: nobody answers them, which is another fault (a flood, a service that is
+    down), and says nothing about the way.
+    """
 
     kind = "retransmissions"
 
@@ -30,7 +34,10 @@ class Retransmissions(Rule):
         """Return the finding, if there is one."""
         options = self.options
         again, sent = self.grown("Tcp.RetransSegs"), self.grown("Tcp.OutSegs")
-        if again is None or sent is None or again + sent < options.retransmit_segments_min:
+        if again is None or sent is None:
+            return []
+        again = max(0, again - (self.grown("TcpExt.TCPSynRetrans") or 0))
+        if again + sent < options.retransmit_segments_min:
             return []
         ratio = again / (again + sent)  # OutSegs leaves out what is only sent again (RFC 4022)
         if ratio < options.retransmit_ratio_min:

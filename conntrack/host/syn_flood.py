@@ -34,17 +34,16 @@ class SynFlood(Rule):
 
     def see(self, look: Look) -> None:
         """Note the half-open connections of each service."""
-        if self.looks == 1:
-            self._peaks: dict[str, tuple[int, int]] = {}  # half-open, and when
-            self._begins: dict[str, int] = {}
+        peaks, begins = (self._peaks, self._begins) if self.looks > 1 else ({}, {})
+        self._peaks: dict[str, tuple[int, int]] = {}  # half-open, and when
+        self._begins: dict[str, int] = {}
         rows = np.flatnonzero(look.rows["state"] == TcpState.SYN_RECEIVED)
         self._half_open = look.rows[rows]
         self._names, self._groups = subjects_of(self._half_open, look.service_of[rows], look.services)
         for group, number in zip(*np.unique(self._groups, return_counts=True), strict=True):
             name = self._names[int(group)]
-            self._begins.setdefault(name, look.at_ts_ns)
-            if int(number) > self._peaks.get(name, (0, 0))[0]:
-                self._peaks[name] = int(number), look.at_ts_ns
+            self._begins[name] = begins.get(name, look.at_ts_ns)
+            self._peaks[name] = max(peaks.get(name, (0, 0)), (int(number), look.at_ts_ns), key=lambda peak: peak[0])
 
     def findings(self) -> list[Finding]:
         """Return the services under attack, worst first."""

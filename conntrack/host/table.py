@@ -73,10 +73,12 @@ def read_sockets(*, with_owners: bool = False) -> Sockets:
     owners_note = ""
     if with_owners:
         missing = owners.fill(rows)
-        if missing.unnamed and missing.unreadable:
+        if missing.unnamed and (missing.unreadable or os.geteuid()):
             who = "as root it would be" if os.geteuid() else "not even as root here, without CAP_SYS_PTRACE"
-            owners_note = (
-                f"the process of {missing.unnamed:,} of {len(rows):,} sockets is not known, for the descriptors of "
-                f"{missing.unreadable:,} processes cannot be read; {who}"
+            why = (
+                f"the descriptors of {missing.unreadable:,} processes cannot be read"
+                if missing.unreadable
+                else "hidden"
             )
+            owners_note = f"the process of {missing.unnamed:,} of {len(rows):,} sockets is not known ({why}); {who}"
     return Sockets(rows, source, tuple(notes), owners_note)

@@ -21,7 +21,8 @@ from conntrack.times import rfc3339
 __all__ = ["HostReport", "render_host_json", "render_host_text"]
 
 _SERVICES_SHOWN = 10
-_HEADINGS = ["service", "accept queue", "half-open", "established", "close_wait", "time_wait"]
+_STATES = ("SYN_RECEIVED", "ESTABLISHED", "CLOSE_WAIT", "TIME_WAIT")
+"""Those that say the most of a service, as columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +111,12 @@ def _services(sheet: Sheet, services: tuple[dict[str, Any], ...]) -> None:
         [
             service["service"],
             f"{count(service['accept_queue'])} of {'?' if service['backlog'] is None else count(service['backlog'])}",
-            *(
-                count(service["states"].get(state, 0))
-                for state in ("SYN_RECEIVED", "ESTABLISHED", "CLOSE_WAIT", "TIME_WAIT")
-            ),
+            *(count(service["states"].get(state, 0)) for state in _STATES),
         ]
         for service in shown
     ]
     notes = [", ".join([*service["processes"], *([service["unit"]] if service["unit"] else [])]) for service in shown]
-    sheet.table(_HEADINGS, rows, notes)
+    sheet.table(["service", "queue", *_STATES], rows, notes)
 
 
 def render_host_json(report: HostReport, *, epoch: bool = False) -> str:

@@ -176,7 +176,7 @@ def test_an_ordinary_user_is_told_what_root_would_add(tmp_path: Path) -> None:
     assert leak["evidence"]["processes"] == {}
     assert "Which process holds them cannot be seen by this user." in leak["caveats"]
     (note,) = json.loads(played.out)["host"]["notes"]
-    assert "cannot be read; as root it would be" in note
+    assert "cannot be read); as root it would be" in note
 
 
 def test_without_sock_diag_what_can_be_seen_is_found(tmp_path: Path) -> None:

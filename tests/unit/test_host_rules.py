@@ -300,6 +300,14 @@ class TestRates:
         findings = found(Retransmissions, *self.retransmissions(again, sent))
         assert [finding.severity for finding in findings] == ([severity] if severity else [])
 
+    def test_repeated_syns_are_another_fault(self) -> None:
+        before, after = self.retransmissions(500, 500)
+        looks = [
+            look(counters={**each.counters, "TcpExt.TCPSynRetrans": number}, at_s=n)
+            for n, (each, number) in enumerate(((before, 0), (after, 500)))
+        ]
+        assert found(Retransmissions, *looks) == []
+
     def test_the_sockets_tell_towards_whom(self) -> None:
         before, after = self.retransmissions(100, 900)
         first = [sock("ESTABLISHED", WEB, ("10.0.0.1", 1), flow_id=1, retransmits=5)]
