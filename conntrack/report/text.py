@@ -22,14 +22,9 @@ from conntrack.report.verdict import verdict
 
 __all__ = ["render_text"]
 
-_SGR = {"critical": "1;31", "warning": "1;33", "info": "1;36", "heading": "1", "good": "1;32"}
-_FINDINGS_SHOWN = 10
 _SERVICES_SHOWN = 10
 _GROUPS_SHOWN = 3
-_FLOW_IDS_SHOWN = 10
 _SERVICE_COUNTS = ("connections", "established", "refused", "reset", "unanswered")
-_LABEL = 26
-"""Columns for the names of evidence."""
 
 
 def render_text(
