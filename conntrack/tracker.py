@@ -168,7 +168,7 @@ class Tracker:
             TypeError: they are of another dtype.
             RuntimeError: the tracker has been finished.
         """
-        if segments.dtype != SEGMENT_DTYPE:
+        if segments.dtype is not SEGMENT_DTYPE and segments.dtype != SEGMENT_DTYPE:
             raise TypeError(f"segments are of SEGMENT_DTYPE, not {segments.dtype}")
         if self._finished:
             raise RuntimeError("the tracker has been finished")
@@ -176,7 +176,8 @@ class Tracker:
         while begin < len(segments):
             until_sweep = SWEEP_SEGMENTS - self.segments % SWEEP_SEGMENTS
             end = min(begin + min(CHUNK_SEGMENTS, until_sweep), len(segments))
-            self._make_room(end - begin)
+            if not self._table.has_room(end - begin):
+                self._make_room(end - begin)
             step(self._table, segments[begin:end])
             self.segments += end - begin
             self._collect()

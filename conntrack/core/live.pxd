@@ -179,6 +179,7 @@ cdef struct Tables:                 # everything a kernel touches, as plain poin
     uint64_t key[4]                 # secret of the hash
     FlowRecord* retired             # connections that ended during this batch
     uint32_t retired_count
+    uint32_t retired_capacity
 
 cdef class LiveTable:
     cdef Tables c

@@ -32,6 +32,8 @@ from .sides cimport (
     KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, is_known, kind_of, note_timestamp,
 )
 
+import numpy as np
+
 from .abi import SEGMENT_DTYPE
 
 cdef enum:
@@ -80,43 +82,47 @@ cdef inline uint32_t _fold_v6(const uint8_t* address, const uint64_t* key) noexc
     return <uint32_t>mix(_load64(address) ^ key[2], _load64(address + 8) ^ key[1])
 
 
+cdef inline uint32_t _hash_v4(uint64_t low, uint64_t high, uint64_t tag, const uint64_t* key) noexcept nogil:
+    # Of the two (address, port), 48 bits each, the lower first.
+    return hash_words(low | tag << 48, high | tag >> 16 << 48, key)
+
+
 cdef inline void _probe(const Tables* t, const SegmentRecord* s, Probe* p) noexcept nogil:
     cdef int order
-    cdef uint64_t addresses
-    cdef uint32_t ports
-    if s.ip_version == 4:
+    cdef uint64_t tag = s.tag & t.tag_mask
+    cdef uint64_t source, destination
+    if s.ip_version == 4:                               # without branches: which end is higher cannot be predicted
         p.source = bswap32(_load32(s.src_ip + 12))
         p.destination = bswap32(_load32(s.dst_ip + 12))
-        p.from_high = p.source > p.destination or (p.source == p.destination and s.src_port > s.dst_port)
-        if p.from_high:
-            addresses = <uint64_t>p.destination << 32 | p.source
-            ports = <uint32_t>s.dst_port << 16 | s.src_port
-        else:
-            addresses = <uint64_t>p.source << 32 | p.destination
-            ports = <uint32_t>s.src_port << 16 | s.dst_port
-        p.hash = hash_words(addresses, <uint64_t>(s.tag & t.tag_mask) << 32 | ports, t.key)
+        source = <uint64_t>p.source << 16 | s.src_port
+        destination = <uint64_t>p.destination << 16 | s.dst_port
+        p.from_high = source > destination
+        p.hash = _hash_v4(
+            destination if source > destination else source, source if source > destination else destination, tag, t.key
+        )
         return
     order = memcmp(s.src_ip, s.dst_ip, 16)
     p.source = _fold_v6(s.src_ip, t.key)
     p.destination = _fold_v6(s.dst_ip, t.key)
     p.from_high = order > 0 or (order == 0 and s.src_port > s.dst_port)
-    addresses = <uint64_t>(s.tag & t.tag_mask) << 32
     if p.from_high:
-        p.hash = _hash_v6(s.dst_ip, s.src_ip, addresses | <uint32_t>s.dst_port << 16 | s.src_port, t.key)
+        p.hash = _hash_v6(s.dst_ip, s.src_ip, tag << 32 | <uint32_t>s.dst_port << 16 | s.src_port, t.key)
     else:
-        p.hash = _hash_v6(s.src_ip, s.dst_ip, addresses | <uint32_t>s.src_port << 16 | s.dst_port, t.key)
+        p.hash = _hash_v6(s.src_ip, s.dst_ip, tag << 32 | <uint32_t>s.src_port << 16 | s.dst_port, t.key)
 
 
 cdef uint32_t hash_of(const Tables* t, const LiveFlow* f) noexcept nogil:
     """The hash of a record's own 4-tuple."""
     cdef bint high = f.marks & MARK_CLIENT_IS_HIGH
+    cdef uint64_t tag = t.firsts[f - t.flows].tag & t.tag_mask
     cdef uint64_t ports = <uint32_t>f.port[high] << 16 | f.port[1 - high]
-    ports |= <uint64_t>(t.firsts[f - t.flows].tag & t.tag_mask) << 32
     cdef const uint8_t* pair
     if f.marks & MARK_V6:
         pair = t.pairs[f.address[0]].address
-        return _hash_v6(pair + 16 * high, pair + 16 * (1 - high), ports, t.key)
-    return hash_words(<uint64_t>f.address[high] << 32 | f.address[1 - high], ports, t.key)
+        return _hash_v6(pair + 16 * high, pair + 16 * (1 - high), tag << 32 | ports, t.key)
+    return _hash_v4(
+        <uint64_t>f.address[high] << 16 | f.port[high], <uint64_t>f.address[1 - high] << 16 | f.port[1 - high], tag, t.key
+    )
 
 
 cdef inline bint _matches(
@@ -361,21 +367,17 @@ def step(LiveTable table not None, segments):
         TypeError: `segments` are not SEGMENT_DTYPE.
         ValueError: there is not room enough.
     """
-    if segments.dtype != SEGMENT_DTYPE:
+    if segments.dtype is not SEGMENT_DTYPE and segments.dtype != SEGMENT_DTYPE:
         raise TypeError(f"segments are {SEGMENT_DTYPE}, not {segments.dtype}")
-    cdef const SegmentRecord[::1] rows = segments
+    cdef const uint8_t[::1] rows = segments.view(np.uint8)  # a view of structs would have its format read each time
     cdef Tables* t = &table.c
-    cdef Py_ssize_t n = rows.shape[0]
-    cdef Py_ssize_t i
+    cdef Py_ssize_t n = rows.shape[0] // <Py_ssize_t>sizeof(SegmentRecord)
+    cdef Py_ssize_t i = 0
     if n == 0:
         return
-    for pool in table.used():
-        if pool[2] - pool[0] + pool[1] < n:
-            raise ValueError("no room: the tracker must grow its arrays before a batch")
-    if (<uint64_t>1 << t.slot_bits) - t.slots_used <= <uint64_t>n or len(table._kept[10]) - t.retired_count < n:
+    if n > 1 << 31 or not table.has_room(<uint32_t>n):
         raise ValueError("no room: the tracker must grow its arrays before a batch")
     with nogil:
-        i = 0
         while i < n:
-            _step_block(t, &rows[i], <int>(n - i) if n - i < BLOCK else BLOCK)
+            _step_block(t, <const SegmentRecord*>&rows[0] + i, <int>(n - i) if n - i < BLOCK else BLOCK)
             i += BLOCK
