@@ -3,8 +3,8 @@
 Design, for a block of segments at a time:
   a. hash every 4-tuple (canonical: the lower of the two (address, port) first) and touch its slot of the index;
   b. probe the index by fingerprint and touch both lines of the record that it names, then the parts that these name;
-  c. in order: compare the key, expire timers that have run out, and step. Plain segments (the next data or ACK, in
-     order, of an established connection without trouble) are stepped here; all others go to judge.pyx.
+  c. in order: compare the key, expire timers that have run out, and step. The plainest segments take the short ways of
+     lanes.pxd; all others go to judge.pyx.
 A connection that is over and forgotten, or whose 4-tuple is used again, is written to the retired array on the spot and
 its record begins anew. Nothing depends on where a batch was cut. Allocates nothing; the tracker has made room for one
 new record of each pool, and one retired row, a segment.
@@ -13,24 +13,21 @@ new record of each pool, and one retired row, a segment.
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
+from .abi cimport SegmentRecord
 from .clock cimport own_time, tell_time
-from .copies cimport ID_SHIFT, RECENT_IDS, behind_last, id_of, payload_of
+from .copies cimport RECENT_IDS, behind_last
 from .expand cimport END_FIN, END_REPLACED, OPEN_AT_END, expand
 from .index cimport hash_words, home, mix, prefetch
 from .judge cimport count_copy, is_copy, judge, replaces
+from .lanes cimport lanes_fit, step_lane, step_plain
 from .life cimport (
-    ASSUMED, INFERRED, LINGERS, MARK_EVIDENCE_SHIFT, NO_TIME, SEEN, STEADY, add_head_letter, expire, is_forgotten,
-    is_over, may_expire, release_parts, since_ts, states_of, take, trait, trouble_of,
+    ASSUMED, INFERRED, LINGERS, MARK_EVIDENCE_SHIFT, NO_TIME, SEEN, expire, is_forgotten, is_over, may_expire,
+    release_parts, since_ts, states_of, take, trait, trouble_of,
 )
 from .live cimport (
-    ACKED, FirstSeen, HEAD_COUNT, LiveTable, MARK_CLIENT_IS_HIGH, MARK_DIRECTION, MARK_V6, NO_DELAY, REUSE_BY_RFC6191,
-    SAW_SYN, SAW_TIMESTAMP,
+    FirstSeen, LiveTable, MARK_CLIENT_IS_HIGH, MARK_DIRECTION, MARK_V6, NO_DELAY, REUSE_BY_RFC6191, SAW_SYN,
 )
-from .seqnum cimport seq_lt
-from .sides cimport (
-    KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, is_known, kind_of, note_timestamp,
-)
+from .sides cimport KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_SYN, kind_of
 
 import numpy as np
 
@@ -53,10 +50,6 @@ cdef struct Probe:
     uint8_t from_high           # the sender has the higher (address, port)
 
 cdef extern from *:
-    """
-    #define CONNTRACK_FULL (UINT64_C(1) << 47)
-    """
-    uint64_t FULL "CONNTRACK_FULL"  # of LiveFlow.sent: near the most payload that can be counted
     uint32_t bswap32 "__builtin_bswap32" (uint32_t) noexcept nogil
 
 
@@ -263,42 +256,6 @@ cdef LiveFlow* _find(Tables* t, const SegmentRecord* s, const Probe* p, int* sid
 
 # --- The loop ---------------------------------------------------------------------------------------------------------
 
-cdef inline bint _step_plain(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
-    """Step the next segment in order of an established connection without trouble; False if it is not that."""
-    cdef int peer = 1 - side
-    cdef uint32_t header
-    if not t.traits[f.client_state] & t.traits[f.server_state] & STEADY or f.trouble | f.closing:
-        return False
-    if s.flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK) != TCP_ACK or s.seq != f.snd_nxt[side] or s.window == 0:
-        return False
-    if seq_lt(s.ack, f.ack[side]) or seq_lt(f.snd_nxt[peer], s.ack):
-        return False
-    if not f.flags & (ACKED << side) or not is_known(f, side):
-        return False
-    if f.sent[side] >> ID_SHIFT == s.ip_id or f.sent[side] & FULL:     # a duplicated frame, perhaps
-        return False
-    if s.options & SEGMENT_HAS_TIMESTAMP:
-        if f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
-            return False
-    header = s.wire_bytes - s.payload_bytes
-    if s.wire_bytes < s.payload_bytes or f.header_bytes[side] + header < header:
-        return False
-    if f.packets[side] == <uint32_t>0xFFFFFFFF:
-        return False
-    note_timestamp(f, s, side)
-    f.snd_nxt[side] += s.payload_bytes
-    f.ack[side] = s.ack
-    f.window[side] = s.window
-    f.packets[side] += 1
-    f.sent[side] = payload_of(f, side) + s.payload_bytes | <uint64_t>id_of(f, s, side) << ID_SHIFT
-    f.header_bytes[side] += header
-    if s.ts_ns > f.last_ts_ns:
-        f.last_ts_ns = s.ts_ns
-    if (f.flags >> HEAD_COUNT) & 7 != 4:
-        add_head_letter(t, f, side, s.payload_bytes != 0)
-    return True
-
-
 cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept nogil:
     cdef Probe[BLOCK] probes
     cdef Probe* p
@@ -339,7 +296,7 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
         side = _side_of(f, p)
         if p.record == 0 or not _matches(t, f, s, p, side):
             f = _find(t, s, p, &side)
-        if _step_plain(t, f, s, side):
+        if t.lanes and (step_plain(t, f, s, side) or step_lane(t, f, s, side)):
             continue
         if f.packets[0] | f.packets[1]:
             if (behind_last(f, s, side) < RECENT_IDS or s.flags & TCP_SYN) and is_copy(t, f, s, side):
@@ -381,3 +338,13 @@ def step(LiveTable table not None, segments):
         while i < n:
             _step_block(t, <const SegmentRecord*>&rows[0] + i, <int>(n - i) if n - i < BLOCK else BLOCK)
             i += BLOCK
+
+
+def use_lanes(LiveTable table not None, bint wanted):
+    """Have plain segments take the short ways of lanes.pxd, or every segment judged by every case; the results are the same.
+
+    Returns:
+        whether they do: not if the table's rules are not those that the lanes take for granted.
+    """
+    table.c.lanes = lanes_fit(&table.c) and wanted
+    return bool(table.c.lanes)
