@@ -1,11 +1,11 @@
 # Short ways for the segments that nearly every connection has: the next data or ACK in order, the three of a clean
-# handshake, the FINs of a clean close and their ACKs. Each does at once what the judges (judge.pyx, handshake.pyx, stream.pyx) come to by way of every case,
-# and leaves alone whatever is not exactly its own: then False, nothing was done, and the judges decide. States come from
-# the table as everywhere; lanes_fit() says whether the table's handshake is the one meant here. A tracker without lanes
-# gives the same bytes (tests/property/test_lanes.py).
+# handshake, the FINs of a clean close and their ACKs. Each does at once what the judges (judge.pyx, handshake.pyx,
+# stream.pyx) come to by way of every case, and leaves alone whatever is not exactly its own: then False, nothing was
+# done, and the judges decide. States come from the table as everywhere; lanes_fit() says whether the table's handshake
+# is the one meant here. A tracker without lanes gives the same bytes (tests/property/test_lanes.py).
 #
-# All of them ask that the connection has no Trouble, that the segment can be no copy by its id (copies.pxd) and wraps no
-# counter; where timers run, that none can have run out, and that the segment is not late.
+# All of them ask that the connection has no Trouble, that the segment can be no copy by its id (copies.pxd) and wraps
+# no counter; where timers run, that none can have run out, and that the segment is not late.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
@@ -13,7 +13,7 @@ from .copies cimport FULL, ID_SHIFT, RECENT_IDS, behind_last, id_of, payload_of
 from .life cimport (
     ACTIVE_OPEN, EVENT_ACK_OF_FIN, EVENT_ACK_OF_SYN, EVENT_FIN, EVENT_SYN, EVENT_SYN_ACK, IGNORE, INVALID, LETTER_FIN,
     LINGERS, MARK_EVIDENCE_SHIFT, N_EVENTS, N_STATES, NO_TIME, OPENING, OVER, PASSIVE, RECEIVED, SENT, STEADY,
-    add_head_letter, add_letter, closing_of, may_expire, states_of,
+    add_head_letter, add_letter, closing_of, states_of,
 )
 from .live cimport (
     ACKED, FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, KNOWN, NO_DELAY, SAW_ACK_OF_SYN,
@@ -21,6 +21,12 @@ from .live cimport (
 )
 from .seqnum cimport seq_lt
 from .sides cimport LARGEST_SCALE, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, note_timestamp, set_scale
+
+cdef extern from *:
+    """
+    #define CONNTRACK_NO_TIMER (INT64_C(1) << 62)
+    """
+    int64_t NO_TIMER "CONNTRACK_NO_TIMER"
 
 cdef enum:
     OPENED = SAW_SYN | SAW_SYN_ACK | SAW_ACK_OF_SYN | FLAG_FAST_OPEN | FLAG_SIMULTANEOUS_OPEN | FLAG_ACCEPT_QUEUE
@@ -32,8 +38,14 @@ cdef inline uint8_t next_state(const Tables* t, int role, int event, uint8_t sta
     return state if to == IGNORE else to
 
 
+cdef inline int64_t _least(int64_t a, int64_t b) noexcept nogil:
+    # Of two timers, of which a negative one is none.
+    return b if a < 0 or 0 <= b < a else a
+
+
 cdef inline bint lanes_fit(Tables* t) noexcept nogil:
-    """Find the states of a clean handshake in the table; whether their traits are what the lanes take for granted."""
+    """Find the states of a clean handshake in the table; whether their traits are what the lanes expect."""
+    cdef int i
     cdef uint8_t client = t.start[0]
     cdef uint8_t server = t.start[1]
     cdef uint8_t asking = next_state(t, SENT, EVENT_SYN, client)
@@ -42,6 +54,12 @@ cdef inline bint lanes_fit(Tables* t) noexcept nogil:
     t.listening, t.asking, t.answering, t.open = server, asking, answering, open
     if client >= N_STATES or server >= N_STATES or asking >= N_STATES or answering >= N_STATES or open >= N_STATES:
         return False
+    t.asking_ns = _least(t.timeouts[asking], NO_TIMER)
+    t.answering_ns = _least(_least(t.timeouts[answering], t.synack_rto_ns if t.synack_rto_ns else -1), NO_TIMER)
+    t.closing_ns = NO_TIMER
+    for i in range(N_STATES):
+        if not t.traits[i] & (OPENING | PASSIVE | OVER | STEADY):
+            t.closing_ns = _least(t.timeouts[i], t.closing_ns)
     return (
         t.traits[client] & OVER and not t.traits[client] & ACTIVE_OPEN and t.traits[server] & PASSIVE
         and not t.traits[server] & (OPENING | OVER | STEADY)
@@ -142,7 +160,7 @@ cdef inline bint _open_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, i
         return False
     if s.ack != f.iss[0] + 1 or s.ack != f.snd_nxt[0] or f.synack_after_ns != <uint32_t>NO_DELAY or delay >= NO_DELAY:
         return False
-    if f.closing or behind_last(f, s, side) < RECENT_IDS:
+    if f.closing or delay > t.asking_ns or behind_last(f, s, side) < RECENT_IDS:
         return False
     _begin_side(f, s, side)
     if s.window_scale == 255:
@@ -165,6 +183,8 @@ cdef inline bint _open_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int s
     if s.ack != f.iss[1] + 1 or s.ack != f.snd_nxt[1] or f.ack[1] != s.seq or behind_last(f, s, side) < RECENT_IDS:
         return False
     if f.established_after_ns != <uint32_t>NO_DELAY or delay >= NO_DELAY or not is_next(f, s, side):
+        return False
+    if delay > t.asking_ns or f.synack_after_ns == <uint32_t>NO_DELAY or delay - f.synack_after_ns > t.answering_ns:
         return False
     count_next(f, s, side)
     f.flags |= SAW_ACK_OF_SYN | ACKED
@@ -203,6 +223,8 @@ cdef inline bint _close_fin(Tables* t, LiveFlow* f, const SegmentRecord* s, int 
         c = &t.closings[f.closing]
         if c.fin_ts_ns[side] != NO_TIME or c.fin_acked_ts_ns[peer] == NO_TIME or not f.flags & (FIN_TAKEN << peer):
             return False
+        if s.ts_ns - c.fin_ts_ns[peer] > t.closing_ns:
+            return False
     count_next(f, s, side)
     f.snd_nxt[side] += 1
     if s.payload_bytes:
@@ -230,6 +252,9 @@ cdef inline bint _close_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int 
     c = &t.closings[f.closing]
     if c.fin_ts_ns[peer] == NO_TIME or c.fin_acked_ts_ns[peer] != NO_TIME:
         return False
+    if s.ts_ns - c.fin_ts_ns[peer] > t.closing_ns or (
+            c.fin_ts_ns[side] != NO_TIME and s.ts_ns - c.fin_ts_ns[side] > t.closing_ns):
+        return False
     its = next_state(t, RECEIVED, EVENT_ACK_OF_FIN, states_of(f)[peer])
     if its == INVALID or its == states_of(f)[peer] or t.traits[its] & LINGERS:
         return False
@@ -245,7 +270,7 @@ cdef inline bint _close_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int 
 cdef inline bint step_lane(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     """Step `s` if it is one of those; False if it is not, and then nothing was done."""
     cdef uint32_t set_ = s.flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)
-    if f.trouble or s.ts_ns < f.last_ts_ns or may_expire(t, f, s.ts_ns) or s.wire_bytes < s.payload_bytes:
+    if f.trouble or s.ts_ns < f.last_ts_ns or s.wire_bytes < s.payload_bytes:
         return False
     if set_ == TCP_ACK:
         return _close_ack(t, f, s, side) if f.closing else _open_ack(t, f, s, side)

@@ -170,6 +170,9 @@ cdef struct Tables:                 # everything a kernel touches, as plain poin
     int64_t synack_rto_ns           # after how long a SYN+ACK is first repeated, negative where that is not known
     int64_t least_timeout_ns        # the shortest of them all
     uint64_t* invalid               # [role, event, state] -> how often a cell without a rule was met
+    int64_t asking_ns               # for so long no timer of a client that asks runs out (lanes.pxd),
+    int64_t answering_ns            # of a server that answers,
+    int64_t closing_ns              # of an end that closes
     int64_t two_msl_ns
     int64_t now_ns                  # the time it is (clock.pxd), as the next two
     int64_t before_ns

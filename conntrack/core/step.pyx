@@ -341,7 +341,7 @@ def step(LiveTable table not None, segments):
 
 
 def use_lanes(LiveTable table not None, bint wanted):
-    """Have plain segments take the short ways of lanes.pxd, or every segment judged by every case; the results are the same.
+    """Have plain segments take the short ways of lanes.pxd, or every segment judged by every case, to the same result.
 
     Returns:
         whether they do: not if the table's rules are not those that the lanes take for granted.

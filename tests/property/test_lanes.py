@@ -1,4 +1,4 @@
-"""The short ways of core/lanes.pxd give what the judges give: the same bytes for any history, and for public captures."""
+"""The short ways of core/lanes.pxd give what the judges give: the same bytes for any history and public capture."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def test_clean_connections_but_for_one_field(exchange: Exchange, data: st.DataOb
     """Most segments of a clean connection take a short way; one field of one of them changed must be seen."""
     segments = exchange.segments()
     at = data.draw(st.integers(0, len(segments) - 1))
-    field = data.draw(st.sampled_from(["seq", "ack", "payload_bytes", "wire_bytes", "window", "flags", "ip_id", "tsval"]))
+    field = data.draw(
+        st.sampled_from(["seq", "ack", "payload_bytes", "wire_bytes", "window", "flags", "ip_id", "tsval"])
+    )
     change = data.draw(st.sampled_from([1, -1, 2, 16, 4, 1 << 14, 1 << 30]))
     limit = int(np.iinfo(segments.dtype[field]).max)
     segments[field][at] = (int(segments[field][at]) + change) & limit
