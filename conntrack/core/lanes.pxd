@@ -16,8 +16,8 @@ from .life cimport (
     add_head_letter, add_letter, closing_of, states_of,
 )
 from .live cimport (
-    ACKED, FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, KNOWN, NO_DELAY, SAW_ACK_OF_SYN,
-    SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, FirstSeen, LiveFlow, Tables,
+    ACKED, FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, KNOWN, NO_DELAY,
+    SAW_ACK_OF_SYN, SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, FirstSeen, LiveFlow, Tables,
 )
 from .seqnum cimport seq_lt
 from .sides cimport LARGEST_SCALE, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, note_timestamp, set_scale

@@ -91,7 +91,10 @@ cdef inline void _probe(const Tables* t, const SegmentRecord* s, Probe* p) noexc
         destination = <uint64_t>p.destination << 16 | s.dst_port
         p.from_high = source > destination
         p.hash = _hash_v4(
-            destination if source > destination else source, source if source > destination else destination, tag, t.key
+            destination if source > destination else source,
+            source if source > destination else destination,
+            tag,
+            t.key,
         )
         return
     order = memcmp(s.src_ip, s.dst_ip, 16)
@@ -114,7 +117,10 @@ cdef uint32_t hash_of(const Tables* t, const LiveFlow* f) noexcept nogil:
         pair = t.pairs[f.address[0]].address
         return _hash_v6(pair + 16 * high, pair + 16 * (1 - high), tag << 32 | ports, t.key)
     return _hash_v4(
-        <uint64_t>f.address[high] << 16 | f.port[high], <uint64_t>f.address[1 - high] << 16 | f.port[1 - high], tag, t.key
+        <uint64_t>f.address[high] << 16 | f.port[high],
+        <uint64_t>f.address[1 - high] << 16 | f.port[1 - high],
+        tag,
+        t.key,
     )
 
 
