@@ -17,7 +17,6 @@ import numpy as np
 from conntrack.capture import open_capture
 from conntrack.core.abi import FLOW_DTYPE
 from conntrack.detect import DETECTORS, Detection, DetectOptions
-from conntrack.explain import SecondLook, find_tuples
 from conntrack.report.chosen import Chosen, put_first
 from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.states import TcpState
@@ -182,6 +181,8 @@ def look_again(
     told = list(dict.fromkeys(flow_id for finding in report.findings for flow_id in finding.flow_ids[:LADDERS_EACH]))
     if not behind:
         return report
+    from conntrack.explain import SecondLook, find_tuples  # a report without ladders starts without them
+
     with reopen() as batches:
         tuples = find_tuples(batches, behind)
     look = SecondLook(tuples, told[:MOST_LADDERS], profile=profile)

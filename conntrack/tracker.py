@@ -8,7 +8,7 @@ Knows nothing of files, of what is wrong with a connection, or of output.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -97,7 +97,7 @@ class Tracker:
             self._invalid,
             round(PROFILES[profile].two_msl_s * 1e9),
             NO_TIMEOUT_NS if synack_rto_s is None else round(synack_rto_s * 1e9),
-            np.frombuffer(secrets.token_bytes(32), dtype=np.uint64) if key is None else key,
+            np.frombuffer(os.urandom(32), dtype=np.uint64) if key is None else key,
             key_tag,
         )
         self._pools: dict[str, list[Reservation]] = {}
