@@ -30,6 +30,7 @@ ROOMS = {
     "times": {"states"},
     "derived": {"states", "core"},
     "memory": set(),
+    "version": set(),
     "transitions": {"states"},
     "timeouts": {"states"},
     "core": {"core"},
