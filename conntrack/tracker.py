@@ -54,6 +54,8 @@ class Tracker:
         key_tag: the network that a segment was on (its tag: VLAN ids, tunnel id) is part of what makes a connection, so
             that the same addresses and ports on two networks are two. By default it is not: a mirror port or a router
             shows one connection on several.
+        part: it is given some of the connections of a capture, with all of their segments, and cannot know what time it
+            is: `tell_time` is called, and `finish` with a time. Takes less address space to begin with.
 
     Attributes:
         segments: how many were processed.
@@ -79,6 +81,7 @@ class Tracker:
         validate: bool = False,
         key: Array | None = None,
         key_tag: bool = False,
+        part: bool = False,
     ) -> None:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -87,6 +90,7 @@ class Tracker:
                 raise ValueError(f"{state.name} has no timer on any host")
         self.segments = 0
         self._validate = validate
+        self._part = part
         synack_rto_s = None if TcpState.SYN_RECEIVED in (timeouts or {}) else PROFILES[profile].synack_rto_s
         self._invalid = np.zeros((2, 10, 11), dtype=np.uint64)
         self._table = live.LiveTable(
@@ -180,24 +184,32 @@ class Tracker:
             step(self._table, segments[begin:end])
             self.segments += end - begin
             self._collect()
-            if self.segments % SWEEP_SEGMENTS == 0:
-                self._sweep_if_due()
+            if self.segments % SWEEP_SEGMENTS == 0 and not self._part:
+                self._sweep_if_due(self._table.settled_ns)
             begin = end
         if self._validate:
             sweep.check(self._table)
+
+    def tell_time(self, settled_ns: int) -> None:
+        """Say what time it is where all segments of the capture are seen: Clock.settled_ns, when these were all there.
+
+        For a tracker of a part only. Connections that are over for good by then may retire.
+        """
+        self._sweep_if_due(settled_ns)
 
     def retired(self) -> Iterator[Array]:
         """Yield the connections that are over for good since the last call: FLOW_DTYPE, shape (1..n,), by flow_id."""
         while self._ready:
             yield self._ready.pop(0)
 
-    def finish(self, *, ordered: bool = True) -> Iterator[Array]:
+    def finish(self, *, ordered: bool = True, now_ns: int | None = None) -> Iterator[Array]:
         """Yield all that is left: what retired, then the live connections as they are at the last segment.
 
         It can be done once. The table's memory is given back as the connections leave it.
 
         Args:
             ordered: sort the live ones by flow_id (needs 16 bytes for each); else they come in no particular order.
+            now_ns: the time at the end of the capture; by default that which the segments here have reached.
 
         Raises:
             RuntimeError: the tracker has been finished before.
@@ -206,7 +218,7 @@ class Tracker:
         yield from self.retired()
         flows, _, firsts = self._pools["flows"]
         done = 0
-        for records, rows in self._expand(self._table.now_ns, ordered):
+        for records, rows in self._expand(self._table.now_ns if now_ns is None else now_ns, ordered):
             yield rows
             if not ordered:
                 flows.give_back(done, int(records[-1]))
@@ -285,7 +297,7 @@ class Tracker:
 
     def _grow_pool(self, name: str, dtype: np.dtype[Any], least: int) -> None:
         least = max(least, CHUNK_SEGMENTS + 2)
-        pool = Reservation(max(FIRST_CAPACITY, 2 * least), dtype, least)
+        pool = Reservation(max(FIRST_CAPACITY >> (8 if self._part else 0), 2 * least), dtype, least)
         free = Reservation(len(pool.records), np.dtype(np.uint32), len(pool.records))
         parts = [pool, free]
         if name == "flows":
@@ -302,8 +314,7 @@ class Tracker:
         if count:
             self._unsorted.append(self._retired[:count].copy())
 
-    def _sweep_if_due(self) -> None:
-        now_ns = self._table.settled_ns
+    def _sweep_if_due(self, now_ns: int) -> None:
         if self._swept_ns is None:
             self._swept_ns = now_ns
         since_segments = self.segments - self._swept_segments
@@ -311,7 +322,7 @@ class Tracker:
             self._swept_ns, self._swept_segments = now_ns, self.segments
             record = 1
             while record:
-                record = sweep.sweep(self._table, record)
+                record = sweep.sweep(self._table, now_ns, record)
                 self._collect()
             self._sort_retired()
 

@@ -43,7 +43,7 @@ ROOMS = {
     "host": {*WORDS, "core", "detect", "host"},
     "sockets": {"core", "tracker"},
     "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "explain", "report", "export"},
-    "cluster": {*WORDS, "core", "tracker", "capture", "detect", "pipeline", "cluster"},
+    "cluster": {*WORDS, "memory", "core", "tracker", "capture", "detect", "report", "export", "pipeline", "cluster"},
 }
 """Which rooms of the package a room may import. What is not listed (cli, the package itself) may import every room;
 nobody imports cli but the entry point."""

@@ -18,6 +18,7 @@ from conntrack.cli.reading import (
     profile_option,
     truncated_option,
 )
+from conntrack.cli.tracking import flow_rows, spill_option
 from conntrack.export import BINARY, FLOW_FORMATS, FLOW_SUFFIXES, make_exporter
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = ["command"]
     '(contains). E.g. "server_state=CLOSE_WAIT and server_port=443", "client_ip=10.0.0.0/8, duration_s>60".',
 )
 @profile_option
+@spill_option
 @epoch_option
 @truncated_option
 @debug_option
@@ -72,8 +74,6 @@ def command(
     chosen = choose_format(format_, output_path, FLOW_SUFFIXES, terminal="table", piped="tsv")
 
     from conntrack.export.where import parse_where
-    from conntrack.pipeline import flow_batches
-    from conntrack.tracker import Tracker
 
     check_profile(profile)
     wanted = parse_where(where) if where is not None else None
@@ -83,7 +83,7 @@ def command(
                 raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")
             exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses)
             output.write(exporter.header())
-            for flows in flow_batches(reading, Tracker(profile=profile)):
+            for flows in flow_rows(reading, profile, ordered=True):
                 for part in _parts(flows):
                     rows = part if wanted is None else part[wanted.mask(part)]
                     output.write(exporter.rows(rows))

@@ -23,6 +23,7 @@ from conntrack.cli.reading import (
     profile_option,
     truncated_option,
 )
+from conntrack.cli.tracking import flow_rows, spill_option
 from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
 
@@ -53,6 +54,7 @@ _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, whic
     help="Set a threshold of the detectors, e.g. syn_backlog=128; may be repeated.",
 )
 @profile_option
+@spill_option
 @epoch_option
 @truncated_option
 @debug_option
@@ -78,14 +80,13 @@ def command(
     if chosen == "html" and output_path in (None, "-") and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError("--format html: standard output is a terminal; give -o report.html")
 
-    from conntrack.pipeline import Analysis, flow_batches
-    from conntrack.tracker import Tracker
+    from conntrack.pipeline import Analysis
 
     check_profile(profile)
     analysis = Analysis(_options(thresholds), choose=chosen == "html")
     with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
-            for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
+            for flows in flow_rows(reading, profile, ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False

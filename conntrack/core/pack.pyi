@@ -2,6 +2,7 @@ import numpy as np
 import numpy.typing as npt
 
 MOST_ROWS: int
+SLACK_BYTES: int
 
 class Packer:
     most_rows: int

@@ -1,14 +1,14 @@
 """Segments in few bytes, as columns, and back: for files that are read again on the same day.
 
-Owns the form. A block is a count of rows and of address pairs, then the least value and the width of every column, then
-the columns. A value is stored as its distance from the least of its column, in as many bytes as the largest distance
-needs: a column of equal values takes none. Addresses are stored once for each pair that occurs. What comes back is what
-was put in, byte for byte. Numbers are little-endian. Not a format for archives: it says nothing of its version.
+Owns the form. A block is a count of rows and of address pairs, then the first value and the width of every column, then
+the columns. Of a value as many of its low bytes are stored as differ within the column, and the rest is that of the
+first: a column of equal values takes no room. Addresses are stored once for each pair that occurs. What comes back is
+what was put in, byte for byte. Numbers are little-endian. Not a format for archives: it says nothing of its version.
 """
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from conntrack.core.abi cimport SegmentRecord
@@ -23,9 +23,11 @@ cdef enum:
     HEAD_BYTES = 8 + COLUMNS * 9
     SLACK = 8                       # values are copied eight bytes at a time
     ROW_BYTES = 8 * (FIELDS + 1 + 4)
+    MOST_PROBES = 16
     MOST = 1048576
 
 MOST_ROWS = MOST
+SLACK_BYTES = SLACK
 
 cdef extern from *:
     """
@@ -37,7 +39,8 @@ cdef extern from *:
     uint64_t swapped "__builtin_bswap64" (uint64_t) noexcept nogil
 
 
-cdef inline uint64_t _field(const uint8_t *at, int size) noexcept nogil:
+cdef inline uint64_t _load(const uint8_t *at, int size) noexcept nogil:
+    # `size` is known wherever this is put in, so that it is one move.
     cdef uint64_t wide
     cdef uint32_t middle
     cdef uint16_t narrow
@@ -53,73 +56,88 @@ cdef inline uint64_t _field(const uint8_t *at, int size) noexcept nogil:
     return at[0]
 
 
-cdef inline int _width(uint64_t span) noexcept nogil:
-    cdef int width = 0
-    while span:
-        span >>= 8
-        width += 1
-    return width
-
-
 cdef inline uint8_t *_put_column(
-    const uint64_t *values, uint32_t n, uint8_t *head, uint8_t *out
+    const uint8_t *at, uint64_t stride, int size, uint32_t n, uint8_t *head, uint8_t *out
 ) noexcept nogil:
-    # Values are compared as signed: times before 1970 are negative.
-    cdef int64_t least, most, value
-    cdef uint64_t distance
+    cdef uint64_t first = _load(at, size)
+    cdef uint64_t differing = 0
+    cdef uint64_t value
     cdef uint32_t i
-    cdef int width
-    if n == 0:
-        memset(head, 0, 9)
-        return out
-    least = most = <int64_t> values[0]
+    cdef int width = 0
     for i in range(n):
-        value = <int64_t> values[i]
-        least = value if value < least else least
-        most = value if value > most else most
-    width = _width(<uint64_t> most - <uint64_t> least)
-    memcpy(head, &least, 8)
+        differing |= _load(at + i * stride, size) ^ first
+    while differing:
+        differing >>= 8
+        width += 1
+    memcpy(head, &first, 8)
     head[8] = <uint8_t> width
     if width:
         for i in range(n):
-            distance = values[i] - <uint64_t> least
-            memcpy(out, &distance, 8)
+            value = _load(at + i * stride, size)
+            memcpy(out, &value, 8)
             out += width
     return out
 
 
+cdef uint8_t *_put_field(const uint8_t *at, int size, uint32_t n, uint8_t *head, uint8_t *out) noexcept nogil:
+    if size == 8:
+        return _put_column(at, sizeof(SegmentRecord), 8, n, head, out)
+    if size == 4:
+        return _put_column(at, sizeof(SegmentRecord), 4, n, head, out)
+    if size == 2:
+        return _put_column(at, sizeof(SegmentRecord), 2, n, head, out)
+    return _put_column(at, sizeof(SegmentRecord), 1, n, head, out)
+
+
 cdef inline const uint8_t *_take_column(
-    const uint8_t *head, const uint8_t *data, uint32_t n, uint64_t *values
+    const uint8_t *head, const uint8_t *data, uint32_t n, uint8_t *to, uint64_t stride, int size
 ) noexcept nogil:
-    cdef uint64_t least, value
-    cdef uint64_t mask
+    cdef uint64_t first, value
     cdef uint32_t i
     cdef int width = head[8]
-    memcpy(&least, head, 8)
-    mask = <uint64_t> -1 if width == 8 else (<uint64_t> 1 << (8 * width)) - 1
+    cdef uint64_t mask = <uint64_t> -1 if width == 8 else (<uint64_t> 1 << (8 * width)) - 1
+    memcpy(&first, head, 8)
+    first &= ~mask
     for i in range(n):
         memcpy(&value, data, 8)
-        values[i] = least + (value & mask)
+        value = first | (value & mask)
+        memcpy(to + i * stride, &value, size)
         data += width
     return data
+
+
+cdef const uint8_t *_take_field(
+    const uint8_t *head, const uint8_t *data, uint32_t n, uint8_t *to, int size
+) noexcept nogil:
+    if size == 8:
+        return _take_column(head, data, n, to, sizeof(SegmentRecord), 8)
+    if size == 4:
+        return _take_column(head, data, n, to, sizeof(SegmentRecord), 4)
+    if size == 2:
+        return _take_column(head, data, n, to, sizeof(SegmentRecord), 2)
+    return _take_column(head, data, n, to, sizeof(SegmentRecord), 1)
 
 
 cdef uint32_t _number_pairs(
     const SegmentRecord *rows, uint32_t n, uint32_t *slots, uint64_t slot_mask, uint32_t *first, uint64_t *pair
 ) noexcept nogil:
-    # Give each address pair its number, in order of appearance; first[number] is a row that has it.
+    # Give each address pair a number, in order of appearance; first[number] is a row that has it. Pairs made to collide
+    # get several numbers.
     cdef uint64_t words[4]
     cdef uint64_t at
     cdef uint32_t i, number
     cdef uint32_t pairs = 0
+    cdef int left
     memset(slots, 0, (slot_mask + 1) * sizeof(uint32_t))
     for i in range(n):
         memcpy(words, rows[i].src_ip, 32)
         at = mix(words[0] ^ words[3] ^ <uint64_t> 0x9E3779B97F4A7C15, words[1] ^ words[2] << 1 ^ <uint64_t> 0x2545F491)
         at = (at ^ mix(words[1] + 1, words[3] | 1)) & slot_mask
+        left = MOST_PROBES
         while True:
             number = slots[at]
-            if number == 0:
+            left -= 1
+            if number == 0 or left == 0:
                 first[pairs] = i
                 pairs += 1
                 slots[at] = pairs
@@ -153,6 +171,8 @@ cdef class Packer:
     def pack(self, segments not None):
         """Return `segments` (SEGMENT_DTYPE, shape (1..most_rows,)) packed: a view that is valid until the next call.
 
+        The last SLACK_BYTES say nothing.
+
         Raises:
             TypeError, ValueError: they are of another dtype, none or too many.
         """
@@ -174,26 +194,24 @@ cdef class Packer:
             memcpy(head, &n, 4)
             memcpy(head + 4, &pairs, 4)
             head += 8
-            out = _put_column(values, n, head + 9 * PAIR, out)
+            out = _put_column(<uint8_t *> values, 8, 8, n, head + 9 * PAIR, out)
             for column in range(FIELDS):
                 at = <const uint8_t *> &rows[0] + COLUMN[column][0]
-                size = COLUMN[column][1]
-                for i in range(n):
-                    values[i] = _field(at + <uint64_t> i * sizeof(SegmentRecord), size)
-                out = _put_column(values, n, head + 9 * column, out)
+                out = _put_field(at, COLUMN[column][1], n, head + 9 * column, out)
             for column in range(4):
                 for i in range(pairs):
                     memcpy(&word, &rows[self.first[i]].src_ip[0] + 8 * column, 8)
                     values[i] = swapped(word)
-                out = _put_column(values, pairs, head + 9 * (PAIR + 1 + column), out)
-            size = <int> (out - &self.packed[0])
+                out = _put_column(<uint8_t *> values, 8, 8, pairs, head + 9 * (PAIR + 1 + column), out)
+            memset(out, 0, SLACK)
+            size = <int> (out - &self.packed[0]) + SLACK
         return np.asarray(self.packed)[:size]
 
     def unpack(self, const uint8_t[::1] data not None, segments not None):
         """Write the segments of a block to the start of `segments` (SEGMENT_DTYPE); return how many they are.
 
         Args:
-            data: a block, and at least eight bytes behind it that may be anything.
+            data: a block.
             segments: room for them.
 
         Raises:
@@ -209,7 +227,7 @@ cdef class Packer:
         cdef const uint8_t *at
         cdef uint8_t *to
         cdef uint64_t word
-        cdef int column, width
+        cdef int column
         cdef bint fits = True
         if data.shape[0] < HEAD_BYTES + SLACK:
             raise ValueError(f"{data.shape[0]} bytes are no block")
@@ -227,7 +245,7 @@ cdef class Packer:
         if size > <uint64_t> data.shape[0]:
             raise ValueError(f"a block of {size - SLACK} bytes, of which {data.shape[0] - SLACK} are here")
         with nogil:
-            at = _take_column(head + 9 * PAIR, &data[HEAD_BYTES], n, values)
+            at = _take_column(head + 9 * PAIR, &data[HEAD_BYTES], n, <uint8_t *> values, 8, 8)
             for i in range(n):
                 if values[i] >= pairs:
                     fits = False
@@ -235,13 +253,10 @@ cdef class Packer:
                 self.slots[i] = <uint32_t> values[i]
                 memset(&rows[i], 0, sizeof(SegmentRecord))
             for column in range(FIELDS):
-                at = _take_column(head + 9 * column, at, n, values)
                 to = <uint8_t *> &rows[0] + COLUMN[column][0]
-                width = COLUMN[column][1]
-                for i in range(n):
-                    memcpy(to + <uint64_t> i * sizeof(SegmentRecord), &values[i], width)
+                at = _take_field(head + 9 * column, at, n, to, COLUMN[column][1])
             for column in range(4):
-                at = _take_column(head + 9 * (PAIR + 1 + column), at, pairs, values)
+                at = _take_column(head + 9 * (PAIR + 1 + column), at, pairs, <uint8_t *> values, 8, 8)
                 for i in range(n):
                     word = swapped(values[self.slots[i]])
                     memcpy(&rows[i].src_ip[0] + 8 * column, &word, 8)

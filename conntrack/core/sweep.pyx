@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from .abi cimport FlowRecord, SocketRecord
-from .clock cimport LEAP_NS, own_time, settled_ns
+from .clock cimport LEAP_NS, own_time
 from .expand cimport OPEN_AT_END, expand, put_ip
 from .index cimport home, index_remove, prefetch
 from .life cimport (
@@ -24,14 +24,14 @@ from .step cimport hash_of
 from .abi import FLOW_DTYPE, SOCKET_DTYPE
 
 
-cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room) noexcept nogil:
+cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room, int64_t now_ns) noexcept nogil:
+    # What comes late still finds the connection, and in the state that it would have been in without a sweep.
     cdef LiveFlow* f
-    cdef int64_t now_ns = settled_ns(t)
     while record < t.flow_pool.used and room > 0:
         f = &t.flows[record]
         if f.origin:
             expire(t, f, now_ns)
-            if is_forgotten(t, f, now_ns - LEAP_NS):     # what comes late finds it still
+            if is_forgotten(t, f, now_ns):
                 expand(t, f, OPEN_AT_END, &t.retired[t.retired_count])
                 t.retired_count += 1
                 room -= 1
@@ -44,8 +44,13 @@ cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room) noexcept nogil
     return record if record < t.flow_pool.used else 0
 
 
-def sweep(LiveTable table not None, uint32_t start=1):
+def sweep(LiveTable table not None, int64_t settled_ns, uint32_t start=1):
     """Retire forgotten connections into the retired array, from record `start` on.
+
+    Args:
+        table: the live connections.
+        settled_ns: the time that no segment will be much before (clock.pxd).
+        start: the first record to look at.
 
     Returns:
         0 when all records were visited, else the record to go on with once the retired array has been emptied.
@@ -53,7 +58,7 @@ def sweep(LiveTable table not None, uint32_t start=1):
     cdef Tables* t = &table.c
     cdef Py_ssize_t room = len(table._kept[10]) - t.retired_count
     with nogil:
-        start = _sweep(t, start if start else 1, room)
+        start = _sweep(t, start if start else 1, room, settled_ns - LEAP_NS)
     return start
 
 

@@ -156,7 +156,7 @@ class TestHostile:
     @given(data=st.data())
     def test_anything(self, tmp_path: Path, data: st.DataObject) -> None:
         header = st.builds(
-            lambda seconds, fraction, size, more: struct.pack("<IIII", T0 // 10**9 + seconds, fraction, size, size + more),
+            lambda seconds, rest, size, more: struct.pack("<IIII", T0 // 10**9 + seconds, rest, size, size + more),
             st.integers(-5, 5), st.integers(0, 999_999), st.integers(0, 300), st.integers(0, 5),
         )  # fmt: skip
         forged = st.lists(st.one_of(header, st.binary(max_size=40)), max_size=12).map(b"".join)
