@@ -53,7 +53,7 @@ class Reservation:
 
 
 def half_of_memory() -> int:
-    """Return half of the bytes of memory that there are: of the machine, or of the control group, which may get less."""
+    """Return half of the bytes of memory that there are, of the machine or of a control group that gets less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # cgroups(7): v2, v1
         try:

@@ -259,8 +259,8 @@ class Analysis:
 
 def _with_caveat(finding: Finding, evicted: int, total: int) -> Finding:
     caveat = (
-        f"{evicted} of {total} connections were given up when they had been idle for longest, to stay within the memory "
-        "budget (--max-memory): what came of them later is not known, or counts as connections of its own."
+        f"{evicted} of {total} connections were given up when they had been idle for longest, to stay within the "
+        "memory budget (--max-memory): what came of them later is not known, or counts as connections of its own."
     )
     return replace(finding, caveats=(*finding.caveats, caveat))
 

@@ -34,7 +34,10 @@ ROOMS = {
     "transitions": {"states"},
     "timeouts": {"states"},
     "core": {"core"},
-    "tracker": {"states", "errors", "transitions", "timeouts", "core", "memory"},
+    "upkeep": set(),
+    "tracker": {"states", "errors", "transitions", "timeouts", "core", "memory", "upkeep"},
+    "crew": set(),
+    "sharded": {"core", "crew", "memory", "tracker", "upkeep"},
     "capture": {"states", "errors", "times", "memory", "core", "capture"},
     "detect": {*WORDS, "timeouts", "core", "tracker", "detect"},
     "export": {*WORDS, "core", "tracker", "detect", "export"},
@@ -43,7 +46,7 @@ ROOMS = {
     "generate": {"states", "errors", "core", "generate"},
     "host": {*WORDS, "core", "detect", "host"},
     "sockets": {"core", "tracker"},
-    "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "explain", "report", "export"},
+    "pipeline": {*WORDS, "core", "tracker", "sharded", "capture", "detect", "explain", "report", "export"},
     "cluster": {*WORDS, "core", "tracker", "capture", "detect", "pipeline", "cluster"},
 }
 """Which rooms of the package a room may import. What is not listed (cli, the package itself) may import every room;
