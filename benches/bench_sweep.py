@@ -19,10 +19,10 @@ def full(connections: int) -> Tracker:
 
 def test_sweep_finds_nothing_over(benchmark: Any, report: Any, full: Tracker) -> None:
     table = full._table
-    while sweep.sweep(table, table.settled_ns):  # what is over now goes before the clock starts
+    while sweep.sweep(table):  # what is over now goes before the clock starts
         full._collect()
     full._collect()
-    benchmark(sweep.sweep, table, table.settled_ns)
+    benchmark(sweep.sweep, table)
     report(connections=len(full))
 
 

@@ -16,6 +16,7 @@ from conntrack.core.pack import SLACK_BYTES, Packer
 from conntrack.core.shards import scatter
 from conntrack.memory import Reservation
 from conntrack.tracker import Tracker
+from conntrack.upkeep import SWEEP_NS, in_batches
 
 __all__ = ["BLOCK_SEGMENTS", "Buckets", "Unpacker", "follow_part", "gathered"]
 
@@ -24,6 +25,7 @@ Rows = np.ndarray[Any, Any]
 BLOCK_SEGMENTS = 1024
 """In a block at most. 256 buckets of them are 25 MB, and a block packs to about 45 kB."""
 _STEP_SEGMENTS = 16_384
+_RESERVE = 1 << 20  # connections: a part has few
 
 
 class Buckets:
@@ -106,12 +108,17 @@ def follow_part(blocks: Iterable[tuple[Rows, int]], end_ns: int, *, profile: str
         end_ns: Clock.now_ns at the end of the capture.
         profile: whose timers the hosts keep.
     """
-    tracker = Tracker(profile=profile, part=True)
+    tracker = Tracker(profile=profile, reserve=_RESERVE)
+    swept_ns, since = None, 0
     for segments, settled_ns in blocks:
-        tracker.process(segments)
-        tracker.tell_time(settled_ns)
-        yield from tracker.retired()
-    yield from tracker.finish(now_ns=end_ns)
+        tracker.step(segments)
+        since += len(segments)
+        swept_ns = settled_ns if swept_ns is None else swept_ns
+        if abs(settled_ns - swept_ns) >= SWEEP_NS and since >= len(tracker):
+            tracker.retire_forgotten(settled_ns)
+            swept_ns, since = settled_ns, 0
+        yield from in_batches(tracker.take_rows())
+    yield from tracker.empty(end_ns)
 
 
 def gathered(blocks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[Rows, int]]:
