@@ -47,19 +47,7 @@ ROOMS = {
     "host": {*WORDS, "core", "detect", "host"},
     "sockets": {"core", "tracker"},
     "pipeline": {*WORDS, "core", "tracker", "sharded", "capture", "detect", "explain", "report", "export"},
-    "cluster": {
-        *WORDS,
-        "memory",
-        "core",
-        "upkeep",
-        "tracker",
-        "capture",
-        "detect",
-        "report",
-        "export",
-        "pipeline",
-        "cluster",
-    },  # fmt: skip
+    "cluster": {*WORDS, "memory", "core", "upkeep", "tracker", "capture", "detect", "report", "export", "pipeline"},
 }
 """Which rooms of the package a room may import. What is not listed (cli, the package itself) may import every room;
 nobody imports cli but the entry point."""
