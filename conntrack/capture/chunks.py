@@ -13,7 +13,7 @@ chunk is read again too. Compressed and converted captures cannot be read in chu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -176,12 +176,20 @@ class ChunkReader:
         start: a place that is known; or an offset, from which on the first record is looked for.
         stop: an offset.
         filter: only frames that pass are decoded.
+        trails: descriptions of paths that have a number already (Chunk.trails).
 
     Attributes:
         found: False if no record was found from the offset on; then there is nothing to read.
     """
 
-    def __init__(self, head: Head, start: Place | int, stop: int, filter: Filter | None = None) -> None:
+    def __init__(
+        self,
+        head: Head,
+        start: Place | int,
+        stop: int,
+        filter: Filter | None = None,
+        trails: Sequence[bytes] = (),
+    ) -> None:
         file = open_random(head.path)
         place = start if isinstance(start, Place) else _guess(head, file, start)
         self.found = place is not None
@@ -193,6 +201,7 @@ class ChunkReader:
         self._stream.read_bytes = self.start.offset
         self._batch = batch = Batch(CHUNK_SEGMENTS, filter)
         batch.paths.resume(self.start.waiting)
+        batch.paths.load(trails)
         if head.layout is not None:
             self._reader: PcapReader | PcapngReader = PcapReader(self._stream, batch, head.layout)
         else:

@@ -75,7 +75,7 @@ class Paths(Sequence[str]):
         # Reserved, and taken page by page: np.zeros of this size costs a millisecond or ten, a reservation 10 us.
         self._records: npt.NDArray[np.void] = _reserve(MOST_PATHS, PATH_DTYPE)
         self._fragmented: npt.NDArray[np.void] = _reserve(MOST_FRAGMENTED, FRAGMENTED_DTYPE)
-        slots = _reserve(SLOTS, np.dtype(np.uint32))
+        self._slots = slots = _reserve(SLOTS, np.dtype(np.uint32))
         self._journal: npt.NDArray[np.void] = np.zeros(1, JOURNAL_DTYPE)
         self._journal["paths"] = 1
         self.memory = DecodeMemory(self._fragmented, self._records, slots, self._journal)
@@ -121,6 +121,19 @@ class Paths(Sequence[str]):
             self._fragmented[places] = packets
             self._journal["arrivals"] = arrivals
 
+    def load(self, trails: Sequence[bytes]) -> None:
+        """Have the paths of `trails` numbered already, as they are there; `self` is new."""
+        for number, trail in enumerate(trails[1:], 1):
+            record = self._records[number]
+            record["trail"][: len(trail)] = np.frombuffer(trail, np.uint8)
+            record["trail_bytes"] = len(trail)
+            record["hash"] = hashed = path_hash(trail)
+            slot = hashed % SLOTS
+            while self._slots[slot]:
+                slot = (slot + 1) % SLOTS
+            self._slots[slot] = number
+            self._journal["paths"] = number + 1
+
     def __len__(self) -> int:
         return int(self._journal["paths"][0])
 
@@ -146,6 +159,14 @@ class Paths(Sequence[str]):
 
 def _reserve(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return Reservation(count, dtype, least=count).records
+
+
+def path_hash(trail: bytes) -> int:
+    """Return the hash of a path's description (core/paths.pyx: FNV-1a, folded)."""
+    value = 2166136261
+    for byte in trail:
+        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
+    return value ^ value >> 15
 
 
 def path_text(trail: bytes) -> str:

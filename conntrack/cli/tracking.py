@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conntrack.sharded import ShardedTracker
     from conntrack.tracker import Tracker
 
-__all__ = ["Tracking", "tracking_options"]
+__all__ = ["Tracking", "spill_directory", "tracking_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -44,12 +44,18 @@ def _remember_spill(ctx: click.Context, _: click.Parameter, value: str | None) -
     ctx.meta[_SPILL] = value
 
 
+def spill_directory() -> str | None:
+    """Return the directory of --spill."""
+    directory: str | None = click.get_current_context().meta.get(_SPILL)
+    return directory
+
+
 class Tracking:
     """What was asked for; `follow` does it."""
 
     def __init__(self, profile: str, threads: int | None, max_memory: int | None) -> None:
         check_profile(profile)
-        self._spill: str | None = click.get_current_context().meta.get(_SPILL)
+        self._spill = spill_directory()
         if self._spill is not None and (threads is not None or max_memory is not None):
             raise click.UsageError("--spill takes neither --threads nor --max-memory")
         self.profile = profile
