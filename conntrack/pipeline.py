@@ -221,7 +221,6 @@ class Analysis:
     def __init__(self, options: DetectOptions | None = None, *, choose: bool = False) -> None:
         self._detection = Detection(DETECTORS, options)
         self._chosen = Chosen() if choose else None
-        self._states = np.zeros((2, len(TcpState)), np.int64)
         self._evicted = 0
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
@@ -229,14 +228,11 @@ class Analysis:
         self._detection.feed(flows)
         if self._chosen is not None:
             self._chosen.feed(flows)
-        for counts, field in zip(self._states, ("client_state", "server_state"), strict=True):
-            counts += np.bincount(flows[field], minlength=len(TcpState))
         self._evicted += int(np.count_nonzero(flows["end_reason"] == EndReason.EVICTED))
 
     def merge(self, other: Analysis) -> None:
         """Take in what `other` was fed: other connections, or none; made with the same arguments."""
         self._detection.merge(other._detection)
-        self._states += other._states
         self._evicted += other._evicted
         if self._chosen is not None and other._chosen is not None:
             self._chosen.merge(other._chosen)
@@ -245,11 +241,10 @@ class Analysis:
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None
     ) -> Report:
         """Return what was found; `info` is the account of the capture, `flows` what is to be kept with it."""
-        client_states, server_states = (
-            {state.name: int(counts[state]) for state in TcpState} for counts in self._states
-        )
+        states = self._detection.states()
+        client_states, server_states = ({state.name: int(counts[state]) for state in TcpState} for counts in states)
         findings = tuple(self._detection.findings(info.last_ts_ns or 0))
-        total = int(self._states[0].sum())
+        total = int(states[0].sum())
         if self._evicted:
             findings = tuple(_with_caveat(finding, self._evicted, total) for finding in findings)
         behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
