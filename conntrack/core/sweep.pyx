@@ -1,5 +1,5 @@
-"""Passes over all live records: retire those that are forgotten, evict the idle, expand all, list the ends that are open
-at an instant, check that everything fits together.
+"""Passes over all live records: retire those that are forgotten, evict the idle, expand all, list the ends that are
+open at an instant, check that everything fits together.
 
 When to sweep is the tracker's business; that a connection is forgotten depends on the times of segments alone
 (life.is_forgotten), never on when somebody looks.
