@@ -18,7 +18,7 @@ import numpy as np
 from .core import live, sweep
 from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
 from .core.index import refill
-from .core.step import step
+from .core.step import step, use_lanes
 from .memory import Reservation
 from .states import EndReason, StateTrait, TcpState
 from .timeouts import NO_TIMEOUT_NS, PROFILES, compile_timeouts
@@ -53,6 +53,8 @@ class Tracker:
             that the same addresses and ports on two networks are two. By default it is not: a mirror port or a router
             shows one connection on several.
         reserve: records of each kind to reserve address space for; with more they are copied.
+        lanes: plain segments take a short way (core/lanes.pxd); without, every one is judged by every case, to the same
+            result (for tests).
 
     Attributes:
         segments: how many were processed.
@@ -80,6 +82,7 @@ class Tracker:
         key: Array | None = None,
         key_tag: bool = False,
         reserve: int = FIRST_CAPACITY,
+        lanes: bool = True,
     ) -> None:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -102,6 +105,7 @@ class Tracker:
             np.frombuffer(os.urandom(32), dtype=np.uint64) if key is None else key,
             key_tag,
         )
+        use_lanes(self._table, lanes)
         self._pools: dict[str, list[Reservation]] = {}
         for name, dtype in _POOLS.items():
             self._grow_pool(name, dtype, 0)
@@ -169,7 +173,7 @@ class Tracker:
             TypeError: they are of another dtype.
             RuntimeError: the tracker has been finished.
         """
-        if segments.dtype != SEGMENT_DTYPE:
+        if segments.dtype is not SEGMENT_DTYPE and segments.dtype != SEGMENT_DTYPE:
             raise TypeError(f"segments are of SEGMENT_DTYPE, not {segments.dtype}")
         if self._finished:
             raise RuntimeError("the tracker has been finished")
@@ -297,7 +301,8 @@ class Tracker:
 
     def step(self, segments: Array) -> None:
         """Step segments, at most CHUNK_SEGMENTS; upkeep is somebody else's."""
-        self._make_room(len(segments))
+        if not self._table.has_room(len(segments)):
+            self._make_room(len(segments))
         step(self._table, segments)
         self.segments += len(segments)
         self._collect()
