@@ -47,6 +47,7 @@ ROOMS = {
     "host": {*WORDS, "core", "detect", "host"},
     "sockets": {"core", "tracker"},
     "pipeline": {*WORDS, "core", "tracker", "sharded", "capture", "detect", "explain", "report", "export"},
+    "bench": {"capture", "generate", "pipeline", "sharded", "tracker"},
     "cluster": {*WORDS, "memory", "core", "upkeep", "tracker", "capture", "detect", "report", "export", "pipeline"},
 }
 """Which rooms of the package a room may import. What is not listed (cli, the package itself) may import every room;

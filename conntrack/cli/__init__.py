@@ -22,7 +22,7 @@ from conntrack.version import VERSION
 
 __all__ = ["main"]
 
-COMMANDS = ("report", "flows", "sockets", "explain", "info", "states", "generate")
+COMMANDS = ("report", "flows", "sockets", "explain", "info", "states", "generate", "bench")
 _DEFAULT = "report"
 _COMPLETION = "_CTRACK_COMPLETE"
 
