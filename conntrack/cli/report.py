@@ -26,6 +26,7 @@ from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
 
 if TYPE_CHECKING:
+    from conntrack.detect.options import DetectOptions
     from conntrack.report.model import Report
 
 __all__ = ["command"]
