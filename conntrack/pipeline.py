@@ -230,6 +230,13 @@ class Analysis:
             self._chosen.feed(flows)
         self._evicted += int(np.count_nonzero(flows["end_reason"] == EndReason.EVICTED))
 
+    def merge(self, other: Analysis) -> None:
+        """Take in what `other` was fed: other connections, or none; made with the same arguments."""
+        self._detection.merge(other._detection)
+        self._evicted += other._evicted
+        if self._chosen is not None and other._chosen is not None:
+            self._chosen.merge(other._chosen)
+
     def report(
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None
     ) -> Report:
