@@ -199,20 +199,32 @@ class Analysis:
     Args:
         options: thresholds of the detectors.
         choose: keep the connections that are worth showing one by one (report.chosen), 10 MB at most.
+
+    Attributes:
+        detection: what the detectors were fed.
     """
 
     def __init__(self, options: DetectOptions | None = None, *, choose: bool = False) -> None:
-        self._detection = Detection(DETECTORS, options)
+        self.detection = Detection(DETECTORS, options)
         self._chosen = Chosen() if choose else None
         self._states = np.zeros((2, len(TcpState)), np.int64)
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
-        self._detection.feed(flows)
-        if self._chosen is not None:
-            self._chosen.feed(flows)
+        self.detection.feed(flows)
+        self.choose_from(flows)
         for counts, field in zip(self._states, ("client_state", "server_state"), strict=True):
             counts += np.bincount(flows[field], minlength=len(TcpState))
+
+    def merge(self, other: Analysis) -> None:
+        """Take in what `other` was fed, which stays as it is; connections to show are not merged (`choose_from`)."""
+        self.detection.merge(other.detection)
+        self._states += other._states
+
+    def choose_from(self, flows: np.ndarray[Any, Any]) -> None:
+        """Keep those of `flows` that are worth showing one by one; they are fed elsewhere and merged."""
+        if self._chosen is not None:
+            self._chosen.feed(flows)
 
     def report(
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None
@@ -221,15 +233,15 @@ class Analysis:
         client_states, server_states = (
             {state.name: int(counts[state]) for state in TcpState} for counts in self._states
         )
-        findings = tuple(self._detection.findings(info.last_ts_ns or 0))
+        findings = tuple(self.detection.findings(info.last_ts_ns or 0))
         behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
         return Report(
             capture=_summary(info, interrupted),
             connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
             findings=findings,
-            series=_series(self._detection.series()),
-            group_series=_group_series(self._detection.top_series()),
-            services=tuple(self._detection.services()),
+            series=_series(self.detection.series()),
+            group_series=_group_series(self.detection.top_series()),
+            services=tuple(self.detection.services()),
             flows=flows,
             chosen=None if self._chosen is None else put_first(self._chosen.result(), behind),
         )

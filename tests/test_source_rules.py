@@ -44,6 +44,8 @@ ROOMS = {
     "sockets": {"core", "tracker"},
     "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "explain", "report", "export"},
     "cluster": {*WORDS, "core", "tracker", "capture", "detect", "pipeline", "cluster"},
+    "live": {*WORDS, "core", "tracker", "capture", "detect", "report", "pipeline", "live"},
+    "metrics": {"errors"},
 }
 """Which rooms of the package a room may import. What is not listed (cli, the package itself) may import every room;
 nobody imports cli but the entry point."""

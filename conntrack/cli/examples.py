@@ -32,6 +32,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ctrack info big.pcap", "how it was taken, and what of it cannot be tracked"),
         ("ctrack info big.pcap --format json", "the same for a script"),
     ),
+    "live": (
+        ("ctrack live -i lo --for 2", "what is wrong on an interface, for two seconds; Ctrl-C ends it otherwise"),
+        ("ctrack live -i lo --filter 'tcp port 443' -w lo.pcapng --for 2", "one port only; the packets are kept"),
+        ("cat big.pcap | ctrack live - --format ndjson", "events for a script, as of ssh HOST tcpdump -w -"),
+    ),
     "states": (("ctrack states --format markdown", "the table of both halves of the machine"),),
     "generate": (
         ("ctrack generate flood.pcap --scenario syn-flood --truth flood.json", "a flood, and what is true of it"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from conntrack.detect.options import DetectOptions
     from conntrack.report.model import Report
 
-__all__ = ["command"]
+__all__ = ["command", "detect_options", "render"]
 
 _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, which needs numpy; a test compares them
 
@@ -82,7 +82,7 @@ def command(
     from conntrack.tracker import Tracker
 
     check_profile(profile)
-    analysis = Analysis(_options(thresholds), choose=chosen == "html")
+    analysis = Analysis(detect_options(thresholds), choose=chosen == "html")
     with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
             for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
@@ -91,7 +91,7 @@ def command(
             stopped = False
             if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:
                 report, stopped = _with_ladders(report, captures, profile)
-            output.write_text(_render(report, chosen, output, epoch=epoch))
+            output.write_text(render(report, chosen, output, epoch=epoch))
         code = reading.finish(allow_truncated=allow_truncated)
     if stopped:
         return ExitCode.INTERRUPTED
@@ -126,7 +126,8 @@ def _with_ladders(report: Report, captures: tuple[str, ...], profile: str) -> tu
     return told, False
 
 
-def _render(report: Report, format_: str, output: Output, *, epoch: bool) -> str:
+def render(report: Report, format_: str, output: Output, *, epoch: bool) -> str:
+    """Return `report` as `format_` for `output`."""
     if format_ == "json":
         from conntrack.report.json import render_json
 
@@ -142,7 +143,7 @@ def _worst(report: Report) -> int:
     return max((_SEVERITIES.index(finding.severity) for finding in report.findings), default=-1)
 
 
-def _options(thresholds: tuple[str, ...]) -> DetectOptions:
+def detect_options(thresholds: tuple[str, ...]) -> DetectOptions:
     """Return the detectors' options with `thresholds` set; every field of DetectOptions can be."""
     from conntrack.detect.options import DetectOptions
 
