@@ -44,6 +44,7 @@ ROOMS = {
     "sockets": {"core", "tracker"},
     "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "explain", "report", "export"},
     "cluster": {*WORDS, "core", "tracker", "capture", "detect", "pipeline", "cluster"},
+    "compare": {*WORDS, "core", "tracker", "host", "compare"},
     "live": {*WORDS, "core", "tracker", "capture", "detect", "report", "pipeline", "live"},
     "metrics": {"errors"},
 }

@@ -32,6 +32,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ctrack info big.pcap", "how it was taken, and what of it cannot be tracked"),
         ("ctrack info big.pcap --format json", "the same for a script"),
     ),
+    "compare": (
+        (
+            "ctrack sockets big.pcap --host 10.9.0.2 --at 06:16 --format ndjson > then.ndjson; "
+            "ctrack compare big.pcap --with then.ndjson",
+            "a snapshot with its time in it; 'ss -tan > FILE' on the host is another",
+        ),
+    ),
     "live": (
         ("ctrack live -i lo --for 2", "what is wrong on an interface, for two seconds; Ctrl-C ends it otherwise"),
         ("ctrack live -i lo --filter 'tcp port 443' -w lo.pcapng --for 2", "one port only; the packets are kept"),
