@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import threading
 import time
@@ -14,7 +16,7 @@ import click
 
 from conntrack.cli.errors import ExitCode, debug_option, say
 from conntrack.cli.examples import examples
-from conntrack.cli.live_status import Status, change_line, status_line, take_status
+from conntrack.cli.live_status import Status, change_line, screen, status_line, take_status
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import check_profile, epoch_option, profile_option
 from conntrack.cli.report import detect_options, render
@@ -301,14 +303,8 @@ class _Screen(_View):
         pass  # the screen has it
 
     def status(self, status: Status) -> None:
-        import shutil
-
-        from conntrack.cli.live_status import screen
-
         width, height = shutil.get_terminal_size((80, 24))
-        lines = screen(
-            status, width, height, color=self.output.color, ascii_only=not self.output.shows("▁█"), epoch=self.epoch
-        )
+        lines = screen(status, width, height, color=self.output.color, epoch=self.epoch)
         self.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
 
     def close(self) -> None:
@@ -352,8 +348,6 @@ class _Events(_View):
 
 
 def _view(output: Output, format_: str, *, epoch: bool) -> _View:
-    import os
-
     if format_ == "ndjson":
         return _Events(output, epoch=epoch)
     if output.is_terminal and os.environ.get("TERM") != "dumb":

@@ -22,7 +22,6 @@ __all__ = ["Status", "change_line", "memory_bytes", "screen", "status_line", "ta
 
 STYLES = {"critical": "1;31", "warning": "1;33", "info": "1;36", "heading": "1"}
 _SERVICE_COUNTS = ("connections", "established", "refused", "reset", "unanswered")
-_COLUMN = 12
 _MOST_FINDINGS = 6
 """On a screen of 24 lines; more where there is more room."""
 
@@ -107,9 +106,7 @@ def change_line(change: Change, *, epoch: bool = False) -> str:
     return f"{_short(change.ts_ns, epoch=epoch)}  {change.event}: {what}, {_how_many(finding)}"
 
 
-def screen(
-    status: Status, width: int, height: int, *, color: bool = False, ascii_only: bool = False, epoch: bool = False
-) -> list[str]:
+def screen(status: Status, width: int, height: int, *, color: bool = False, epoch: bool = False) -> list[str]:
     """Return the screen: at most `height` lines of at most `width` columns, the escapes of colours not counted."""
     look = status.look
     page = _Screen(width, color)
@@ -130,7 +127,7 @@ def screen(
     room = max(_MOST_FINDINGS, height - 18)
     shown = look.findings if len(look.findings) <= room else look.findings[: room - 1]
     for finding in shown:
-        page.add(_finding(finding, look.ts_ns or 0, epoch=epoch), finding.severity)
+        page.add(_finding(finding, look.ts_ns or 0, width, epoch=epoch), finding.severity)
     if len(look.findings) > len(shown):
         page.add(f"  and {count(len(look.findings) - len(shown))} more, none worse")
     page.add("")
@@ -158,21 +155,23 @@ class _Screen:
         self.lines.append(f"\x1b[{STYLES[style]}m{line}\x1b[0m" if style and self._color else line)
 
     def table(self, services: tuple[dict[str, Any], ...], height: int) -> None:
-        """One line a service, as many as there is room for; columns from the left as far as they fit."""
+        """One line a service, as many as there is room for."""
         shown = services[: max(height - len(self.lines) - 1, 0)]
         name = max([len("service"), *(len(row["service"]) for row in shown)])
-        fit = max((self._width - 2 - name) // (_COLUMN + 1), 0)
-        counts = _SERVICE_COUNTS[:fit]
-        self.add(f"  {'service':{name}}" + "".join(f" {key:>{_COLUMN}}" for key in counts))
+        widths = {key: max([len(key), *(len(count(row[key])) for row in shown)]) for key in _SERVICE_COUNTS}
+        self.add(f"  {'service':{name}}" + "".join(f"  {key:>{width}}" for key, width in widths.items()))
         for row in shown:
-            self.add(f"  {row['service']:{name}}" + "".join(f" {count(row[key]):>{_COLUMN}}" for key in counts))
+            cells = "".join(f"  {count(row[key]):>{width}}" for key, width in widths.items())
+            self.add(f"  {row['service']:{name}}{cells}")
 
 
-def _finding(finding: Finding, now_ns: int, *, epoch: bool) -> str:
+def _finding(finding: Finding, now_ns: int, width: int, *, epoch: bool) -> str:
     what = f"{finding.severity.upper():8}  {words(finding.kind)} {finding.subject}"
     ago = now_ns - finding.last_ts_ns
-    last = "now" if ago < 2 * 10**9 else f"until {clock(finding.last_ts_ns, epoch=epoch)}"
-    return f"  {what}  {_how_many(finding)}, {clock(finding.first_ts_ns, epoch=epoch)} {last}"
+    last = "" if ago < 2 * 10**9 else f" to {clock(finding.last_ts_ns, epoch=epoch)}"
+    times = f"{'' if last else 'since '}{clock(finding.first_ts_ns, epoch=epoch)}{last}"
+    line = f"  {what}  {_how_many(finding)}, {times}"
+    return line if len(line) <= width else f"  {what}  {count(finding.count, 'connection')}, {times}"
 
 
 def _how_many(finding: Finding) -> str:
@@ -186,7 +185,7 @@ def _states(states: dict[str, int]) -> str:
 
 
 def _dropped(status: Status) -> str:
-    return "not told yet" if status.dropped is None else count(status.dropped)
+    return "told at the end" if status.dropped is None else count(status.dropped)
 
 
 def _short(ts_ns: int, *, epoch: bool) -> str:

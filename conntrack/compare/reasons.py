@@ -52,17 +52,18 @@ class Instant:
         return self.at_ns > self.end_ns
 
 
-def of_difference(wire: TcpState, kernel: TcpState, flow: WireFlow, instant: Instant) -> Reason:
-    """Return why both have the socket, in different states; `wire` is CLOSED where it is over by the capture."""
+def of_difference(wire: TcpState, kernel: TcpState, flow: WireFlow, end: Endpoint, instant: Instant) -> Reason:
+    """Return why both have the socket `end`, in different states; `wire` is CLOSED where it is over by the capture."""
     opening = flow.server_state == TcpState.SYN_RECEIVED or flow.client_state == TcpState.SYN_SENT
-    if kernel == TcpState.CLOSE_WAIT and ("PENDING_SYN" in flow.flags or opening):
+    at_server = kernel == TcpState.CLOSE_WAIT and ("PENDING_SYN" in flow.flags or opening)
+    if at_server or (kernel == TcpState.SYN_SENT and "PENDING_SYN" in flow.flags):
         return (
             "stale_close_wait",
-            "A client came back to these ports with a SYN, while the host still holds the connection before in "
-            "CLOSE_WAIT: its program never closed it, and the client cannot connect.",
+            "A client came back to these ports with a SYN, while the server still holds the connection before: its "
+            "program never closed it (CLOSE_WAIT), and the client cannot connect.",
         )
     if wire in (TcpState.CLOSED, TcpState.LISTEN):
-        if reason := _over_by_the_wire(kernel, flow):
+        if reason := _over_by_the_wire(kernel, flow, end):
             return reason
         wire = TcpState.TIME_WAIT  # closed by FINs: all of the segments were there
     for states, segment, received in FACTS:
@@ -153,23 +154,22 @@ def nat(other: WireFlow) -> Reason:
     return "nat", f"The capture has it between {ends}: addresses are translated between there and the host."
 
 
-def _over_by_the_wire(kernel: TcpState, flow: WireFlow) -> Reason | None:
-    match flow.end_reason:
-        case "RESET" | "REFUSED":
-            return (
-                "not_arrived",
-                "The capture holds a RST that ended it, and the host still has it: a firewall dropped the RST, or the "
-                "host did not take it (RFC 5961).",
-            )
-        case "FIN" if kernel == TcpState.TIME_WAIT:
-            return "timer", "By the capture its TIME_WAIT has run out; the host keeps it longer, or its clock differs."
-        case "FIN":
-            return None
-    return (
-        "timer",
-        "By the usual timers (timeouts.py) it is over; this host's are longer (tcp_synack_retries, tcp_syn_retries, "
-        "tcp_orphan_retries), or a segment that starts them again is not in the capture.",
-    )
+def _over_by_the_wire(kernel: TcpState, flow: WireFlow, end: Endpoint) -> Reason | None:
+    if flow.end_reason in ("RESET", "REFUSED"):
+        return (
+            "not_arrived",
+            "The capture holds a RST that ended it, and the host still has it: a firewall dropped the RST, or the host "
+            "did not take it (RFC 5961).",
+        )
+    if kernel == TcpState.TIME_WAIT:
+        return "timer", "By the capture its TIME_WAIT has run out; the host keeps it longer, or its clock differs."
+    if (flow.client_evidence if flow.is_client(end) else flow.server_evidence) == "EXPIRED":
+        return (
+            "timer",
+            "By the usual timers (timeouts.py) it is over; this host's are longer (tcp_synack_retries, "
+            "tcp_syn_retries, tcp_orphan_retries), or a segment that starts them again is not in the capture.",
+        )
+    return None
 
 
 def _no_room(flow: WireFlow) -> Reason:

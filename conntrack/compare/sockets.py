@@ -41,7 +41,7 @@ def compare_sockets(
         if wire == socket.state:
             agreed += 1
         else:
-            reason = reasons.of_difference(wire, socket.state, flow, instant)
+            reason = reasons.of_difference(wire, socket.state, flow, socket.local, instant)
             found.append(_row(socket.local, socket.remote, flow, wire, socket.state, reason))
     missing = {
         (local, remote): flow
