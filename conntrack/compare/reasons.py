@@ -194,6 +194,8 @@ def _later(instant: Instant) -> Reason | None:
 
 
 def _lost(segment: str, flow: WireFlow) -> Reason:
+    if "MIDSTREAM" in flow.flags:
+        return "began_before", f"The connection is older than the capture, which does not hold {segment}."
     if "ONE_SIDED" in flow.flags:
         return "one_sided", f"The capture holds one direction of it only, and not {segment}."
     if "CAPTURE_LOSS" in flow.flags:

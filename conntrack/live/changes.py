@@ -2,7 +2,7 @@
 
 A finding is the same one as long as its kind and its subject are. It has grown when it has become more severe, or twice
 as many connections are concerned, in all or at one time, as when it was told last: so a finding of a million
-connections is told 20 times. It has ended when the window no longer shows it.
+connections is told 20 times. It has ended when the window no longer shows it (session.py).
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ class Session:
     Args:
         profile: as for Tracker.
         options: thresholds of the detectors.
-        window_s: findings are of the connections of so many last seconds (Window).
+        window_s: findings are of the connections of so many last seconds (Window), and were seen within them: the
+            TIME_WAIT that is left of a leak does not keep its finding.
         choose: as in Analysis.
         clock: seconds that never go back.
     """
@@ -86,7 +87,8 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tracker = Tracker(profile=profile)
-        self._window = Window(round(window_s * 1e9), options, choose=choose)
+        self._window_ns = round(window_s * 1e9)
+        self._window = Window(self._window_ns, options, choose=choose)
         self._changes = Changes()
         self._clock = clock
         self._fed_s = self._begun_s = clock()
@@ -123,7 +125,8 @@ class Session:
             table = _Counted(self._tracker.snapshot_batches(now_ns))
             detection = self._window.look(now_ns, table)
             counts, open_connections = table.counts, table.open_connections
-            findings = tuple(detection.findings(now_ns))
+            oldest_ns = now_ns - self._window_ns
+            findings = tuple(finding for finding in detection.findings(now_ns) if finding.last_ts_ns >= oldest_ns)
             services = tuple(detection.services())
         changes = tuple(self._changes.look(findings, now_ns)) if now_ns is not None else ()
         segments_per_s, connections_per_s = self._rates(begun_s, segments, connections)

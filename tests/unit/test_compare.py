@@ -179,6 +179,11 @@ class TestReasons:
         comparison = compared(tmp_path, wire.packets, ss("LISTEN 0 128 10.0.0.2:80 0.0.0.0:*"), at_s=at_s)
         assert only(comparison) == expected
 
+    def test_a_connection_that_is_older_than_the_capture(self, tmp_path: Path) -> None:
+        wire = Wire().send(C, ACK, b"x").send(D, ACK, b"y")
+        comparison = compared(tmp_path, wire.packets, ss(row_of("CLOSE-WAIT")))
+        assert only(comparison) == ("ESTABLISHED", "CLOSE_WAIT", "began_before")
+
     def test_a_client_that_gave_up(self, tmp_path: Path) -> None:
         comparison = compared(tmp_path, Wire().send(C, SYN).packets, ss("LISTEN 0 1 10.0.0.1:22 0.0.0.0:*"))
         assert only(comparison) == ("SYN_SENT", None, "given_up")
