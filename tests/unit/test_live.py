@@ -76,12 +76,12 @@ def test_looking_changes_nothing_of_the_report(root: Path, segments: np.ndarray[
     expected = conntrack.analyze(root / INCIDENT)
     for name in ("findings", "connections", "services", "series", "group_series"):
         assert getattr(report, name) == getattr(expected, name), name
-    assert {change.event for look in looks for change in look.changes} == {"opened", "grew"}
+    assert {change.event for look in looks for change in look.changes} == {"opened", "grew", "ended"}
 
 
 def test_a_finding_opens_and_ends_as_time_goes_on_without_segments(segments: np.ndarray[Any, Any]) -> None:
     clock = Clock()
-    session = Session(window_s=60, clock=clock)
+    session = Session(window_s=120, clock=clock)
     session.feed(segments)
     first = session.look()
     assert events(first) == {("opened", "syn_flood"), ("opened", "close_wait_leak"), ("opened", "fin_wait_2_stuck")}
