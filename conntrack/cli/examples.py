@@ -1,6 +1,7 @@
 """The examples at the end of each command's --help. Every line of them is run by tests/unit/test_cli_help.py.
 
-FILE names: big.pcap is a capture; whatever else is read or written is named in the line itself.
+FILE names: big.pcap is a capture, ss.txt what `ss -tan` said; whatever else is read or written is named in the line
+itself.
 """
 
 from __future__ import annotations
@@ -35,9 +36,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "compare": (
         (
-            "ctrack sockets big.pcap --host 10.9.0.2 --at 06:16 --format ndjson > then.ndjson; "
-            "ctrack compare big.pcap --with then.ndjson",
-            "a snapshot with its time in it; 'ss -tan > FILE' on the host is another",
+            "ctrack compare big.pcap --with ss.txt --at 06:15:20 -o differ.txt",
+            "'ss -tan > ss.txt' was run on the host then",
         ),
     ),
     "live": (
