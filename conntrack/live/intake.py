@@ -64,9 +64,9 @@ class Intake:
 
     @property
     def ended(self) -> bool:
-        """Whether the capture has ended and everything was taken."""
+        """Whether the capture has ended, and everything was taken: what ended it too."""
         with self._changed:
-            return self._ended and not self._waiting
+            return self._ended and not self._waiting and self._error is None
 
     def abandon(self, timeout_s: float) -> bool:
         """Let go of what waits; return whether the thread is done with the capture, within `timeout_s`."""

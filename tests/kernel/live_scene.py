@@ -2,9 +2,9 @@
 
 Run as `live_scene.py FOLDER`, by root: it enters a network namespace, makes another one for the server and the cable
 (veth) between them, has `ctrack live` capture on the client's end, and leaves in FOLDER what it said (events.ndjson,
-stderr.txt), the packets it kept (kept.pcapng), its report (report.json), its metrics, and what `ss -tan` said on the
-server and when (ss_*.txt, times.json). With --server it is the server: it accepts, reads and never closes until it is
-told to.
+stderr.txt), the packets it kept (kept.pcapng), its report (report.json), its metrics, what `ss -tan` said on the server
+and when (ss_*.txt, times.json), and what `ctrack compare --with host` said there (host.json). With --server it is the
+server: it accepts, reads and never closes until it is told to.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ LEAKS, IDLE = 8080, 8081
 FIRST, MORE = 15, 45
 AGE_S, WINDOW_S = 1.0, 6.0
 READY_S = 60.0
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def ip(*words: object) -> None:
@@ -77,6 +78,11 @@ def serve() -> None:
                     held.pop().close()
             case ["ss", path]:
                 Path(path).write_bytes(subprocess.run(["ss", "-tan"], capture_output=True, check=True).stdout)
+            case ["compare", capture, path]:  # this host now; the capture is still being written
+                options = ["--with", "host", "--allow-truncated", "--format", "ndjson"]
+                command = [sys.executable, "-m", "conntrack", "compare", capture, *options]
+                done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+                Path(path).write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
             case ["deaf"]:  # frames to the address that the client knows are for somebody else
                 ip("link", "set", "cable1", "address", "02:00:00:00:00:99")
         print("done", flush=True)
@@ -111,7 +117,7 @@ def run(folder: Path) -> None:
     options += f" --threshold close_wait_age_s={AGE_S} -w {folder / 'kept.pcapng'} -o {folder / 'report.json'}"
     live = subprocess.Popen(
         [sys.executable, "-m", "conntrack", "live", *options.split()],
-        cwd=here.parent.parent.parent,
+        cwd=ROOT,
         stdout=(folder / "events.ndjson").open("wb"), stderr=(folder / "stderr.txt").open("wb"),
         preexec_fn=network.tie_to_parent,
     )  # fmt: skip
@@ -147,6 +153,8 @@ def run(folder: Path) -> None:
     until("the leak is found", lambda: events("opened"))
     times["leak"] = tell(f"ss {folder / 'ss_leak.txt'}")
     (folder / "metrics.txt").write_text(metrics())
+    (folder / "leak.pcapng").write_bytes((folder / "kept.pcapng").read_bytes())
+    tell(f"compare {folder / 'leak.pcapng'} {folder / 'host.json'}")
     idle = leak(1, IDLE)[0]
     for connection in leak(MORE):
         connection.close()

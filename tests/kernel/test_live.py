@@ -85,6 +85,13 @@ def test_the_wire_agrees_with_ss(scene: Path, capsys: pytest.CaptureFixture[str]
     assert (scene / "ss_leak.txt").read_text().count("CLOSE-WAIT") >= FIRST
 
 
+def test_the_wire_agrees_with_the_host_itself(scene: Path) -> None:
+    """`--with host`, run on the server while it held the leak."""
+    code, out, err = json.loads((scene / "host.json").read_text())
+    assert (code, out) == (0, "")
+    assert f"{FIRST} sockets of {SERVER} against this host: the wire and the kernel agree on all of them" in err
+
+
 def test_a_fin_that_never_arrived(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
     at = str(json.loads((scene / "times.json").read_text())["deaf"])
     options = ["--with", str(scene / "ss_deaf.txt"), "--at", at, "--format", "ndjson"]

@@ -208,9 +208,10 @@ class TestIntake:
 
         intake = Intake(batches())
         assert len(intake.take(5.0)) == 2  # type: ignore[arg-type]
+        intake._thread.join()
+        assert not intake.ended, "before it was told"
         with pytest.raises(conntrack.InputError, match="it broke"):
-            while True:
-                intake.take(0.1)
+            intake.take(0.1)
         assert intake.ended
 
     def test_a_wait_ends_with_its_time(self) -> None:
