@@ -21,7 +21,7 @@ from conntrack.cli.examples import examples
 
 __all__ = ["main"]
 
-COMMANDS = ("report", "flows", "sockets", "explain", "info", "compare", "live", "states", "generate")
+COMMANDS = ("report", "flows", "sockets", "host", "explain", "info", "compare", "live", "states", "generate")
 _DEFAULT = "report"
 _COMPLETION = "_CTRACK_COMPLETE"
 

@@ -26,6 +26,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ('ctrack sockets big.pcap --where "state=SYN_RECEIVED"', "half open when the capture ended"),
         ("ctrack sockets --format ndjson -o now.ndjson", "this host now, from the kernel, to compare with later"),
     ),
+    "host": (
+        ("ctrack host", "what is wrong on this host, now"),
+        ("ctrack host --for 3s --format json -o host.json", "what grows within 3 s, for a script"),
+        ("ctrack host --for 0s --threshold close_wait_age_s=10", "one look; 10 s in CLOSE_WAIT are a leak"),
+    ),
     "explain": (
         ("ctrack explain big.pcap --flow 4", "the connection that begins with frame 4"),
         ("ctrack explain big.pcap --between 10.9.0.1:54868 10.9.0.2:8080", "all connections between two endpoints"),

@@ -19,7 +19,8 @@ from conntrack.cli.examples import examples
 from conntrack.cli.live_status import Status, change_line, screen, status_line, take_status
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import check_profile, epoch_option, profile_option
-from conntrack.cli.report import detect_options, render
+from conntrack.cli.report import render
+from conntrack.cli.thresholds import set_thresholds, threshold_option
 from conntrack.report import SUFFIXES
 from conntrack.times import rfc3339
 
@@ -83,7 +84,7 @@ _PIPE_ENDS_WITHIN_S = 1.0
 @click.option("--for", "for_s", metavar="SECONDS", type=click.FloatRange(0), help="End by itself after so long.")
 @click.option("--listen", metavar="ADDRESS", help="Serve Prometheus metrics there: 9100 (on loopback), 0.0.0.0:9100.")
 @output_option
-@click.option("--threshold", "thresholds", metavar="NAME=VALUE", multiple=True, help="Set a threshold, as for report.")
+@threshold_option("syn_backlog=128")
 @profile_option
 @epoch_option
 @debug_option
@@ -117,9 +118,10 @@ def command(
     check_profile(profile)
     chosen = choose_format(None, output_path, SUFFIXES, terminal="text", piped="text")
 
+    from conntrack.detect import DetectOptions
     from conntrack.live import Session
 
-    options = detect_options(thresholds)
+    options = set_thresholds(DetectOptions, thresholds)
     session = Session(profile=profile, options=options, window_s=window_s, choose=chosen == "html")
     with Output(None) as output, _opened(interfaces, pipe, filter_, keep, snap_bytes) as live:
         live.window_s, live.every_s = window_s, every_s
@@ -315,9 +317,9 @@ class _Events(_View):
     """One JSON object a line."""
 
     def change(self, change: Change) -> None:
-        from conntrack.report.json import finding_document
+        from conntrack.report.json import finding_as_json
 
-        document = finding_document(change.finding, epoch=self.epoch)
+        document = finding_as_json(change.finding, epoch=self.epoch)
         self._event(change.event, change.ts_ns, {"finding": document})
 
     def status(self, status: Status) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,16 +21,14 @@ from conntrack.cli.reading import (
     profile_option,
     truncated_option,
 )
+from conntrack.cli.thresholds import fail_on_option, set_thresholds, threshold_option, worst_of
 from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
 
 if TYPE_CHECKING:
-    from conntrack.detect.options import DetectOptions
     from conntrack.report.model import Report
 
-__all__ = ["command", "detect_options", "render"]
-
-_SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, which needs numpy; a test compares them
+__all__ = ["command", "render"]
 
 
 @click.command("report", short_help="Findings, then counts by state, services and time.", epilog=examples("report"))
@@ -44,14 +40,8 @@ _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, whic
     help="Text for people (default), one JSON document (schema 1), or one HTML page that needs nothing else.",
 )
 @output_option
-@click.option("--fail-on", type=click.Choice(_SEVERITIES), help="Exit with 1 if a finding is at least this bad.")
-@click.option(
-    "--threshold",
-    "thresholds",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="Set a threshold of the detectors, e.g. syn_backlog=128; may be repeated.",
-)
+@fail_on_option
+@threshold_option("syn_backlog=128")
 @profile_option
 @epoch_option
 @truncated_option
@@ -78,11 +68,12 @@ def command(
     if chosen == "html" and output_path in (None, "-") and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError("--format html: standard output is a terminal; give -o report.html")
 
+    from conntrack.detect.options import DetectOptions
     from conntrack.pipeline import Analysis, flow_batches
     from conntrack.tracker import Tracker
 
     check_profile(profile)
-    analysis = Analysis(detect_options(thresholds), choose=chosen == "html")
+    analysis = Analysis(set_thresholds(DetectOptions, thresholds), choose=chosen == "html")
     with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
             for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
@@ -95,7 +86,7 @@ def command(
         code = reading.finish(allow_truncated=allow_truncated)
     if stopped:
         return ExitCode.INTERRUPTED
-    if code == ExitCode.DONE and fail_on is not None and _worst(report) >= _SEVERITIES.index(fail_on):
+    if code == ExitCode.DONE and fail_on is not None and worst_of(report.findings, fail_on):
         return ExitCode.FINDINGS
     return code
 
@@ -137,26 +128,3 @@ def render(report: Report, format_: str, output: Output, *, epoch: bool) -> str:
     from conntrack.report.text import render_text
 
     return render_text(report, width=output.width, color=output.color, ascii_only=not output.shows("▁█"), epoch=epoch)
-
-
-def _worst(report: Report) -> int:
-    return max((_SEVERITIES.index(finding.severity) for finding in report.findings), default=-1)
-
-
-def detect_options(thresholds: tuple[str, ...]) -> DetectOptions:
-    """Return the detectors' options with `thresholds` set; every field of DetectOptions can be."""
-    from conntrack.detect.options import DetectOptions
-
-    kinds: dict[str, Any] = {field.name: field.type for field in fields(DetectOptions)}
-    values: dict[str, Any] = {}
-    for given in thresholds:
-        name, _, value = given.partition("=")
-        if name not in kinds:
-            close = get_close_matches(name, kinds, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(kinds)}"
-            raise click.UsageError(f"--threshold: no '{name}'; {hint}")
-        try:
-            values[name] = int(value) if kinds[name] == "int" else float(value)
-        except ValueError:
-            raise click.UsageError(f"--threshold: {name} takes a number, not '{value}'") from None
-    return DetectOptions(**values)
