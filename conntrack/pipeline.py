@@ -207,19 +207,15 @@ class Analysis:
     def __init__(self, options: DetectOptions | None = None, *, choose: bool = False) -> None:
         self.detection = Detection(DETECTORS, options)
         self._chosen = Chosen() if choose else None
-        self._states = np.zeros((2, len(TcpState)), np.int64)
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
         self.detection.feed(flows)
         self.choose_from(flows)
-        for counts, field in zip(self._states, ("client_state", "server_state"), strict=True):
-            counts += np.bincount(flows[field], minlength=len(TcpState))
 
     def merge(self, other: Analysis) -> None:
         """Take in what `other` was fed, which stays as it is; connections to show are not merged (`choose_from`)."""
         self.detection.merge(other.detection)
-        self._states += other._states
 
     def choose_from(self, flows: np.ndarray[Any, Any]) -> None:
         """Keep those of `flows` that are worth showing one by one; they are fed elsewhere and merged."""
@@ -230,14 +226,13 @@ class Analysis:
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None
     ) -> Report:
         """Return what was found; `info` is the account of the capture, `flows` what is to be kept with it."""
-        client_states, server_states = (
-            {state.name: int(counts[state]) for state in TcpState} for counts in self._states
-        )
+        states = self.detection.states()
+        client_states, server_states = ({state.name: int(counts[state]) for state in TcpState} for counts in states)
         findings = tuple(self.detection.findings(info.last_ts_ns or 0))
         behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
         return Report(
             capture=_summary(info, interrupted),
-            connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
+            connections=ConnectionCounts(int(states[0].sum()), client_states, server_states),
             findings=findings,
             series=_series(self.detection.series()),
             group_series=_group_series(self.detection.top_series()),
