@@ -21,6 +21,7 @@ from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import check_profile, epoch_option, profile_option
 from conntrack.cli.report import render
 from conntrack.cli.thresholds import set_thresholds, threshold_option
+from conntrack.cli.tracking import check_memory, memory_option
 from conntrack.report import SUFFIXES
 from conntrack.times import rfc3339
 
@@ -86,6 +87,7 @@ _PIPE_ENDS_WITHIN_S = 1.0
 @output_option
 @threshold_option("syn_backlog=128")
 @profile_option
+@memory_option
 @epoch_option
 @debug_option
 def command(
@@ -102,6 +104,7 @@ def command(
     output_path: str | None,
     thresholds: tuple[str, ...],
     profile: str,
+    max_memory: int | None,
     epoch: bool,
 ) -> int:
     """Track what passes an interface now, or comes through a pipe (-), and say what is wrong as it happens.
@@ -116,13 +119,16 @@ def command(
     if pipe is not None and snap_bytes is not None:
         raise click.UsageError("--snap is for -i; whoever writes into the pipe has cut the frames")
     check_profile(profile)
+    check_memory(max_memory)
     chosen = choose_format(None, output_path, SUFFIXES, terminal="text", piped="text")
 
     from conntrack.detect import DetectOptions
     from conntrack.live import Session
 
     options = set_thresholds(DetectOptions, thresholds)
-    session = Session(profile=profile, options=options, window_s=window_s, choose=chosen == "html")
+    session = Session(
+        profile=profile, options=options, window_s=window_s, choose=chosen == "html", max_memory=max_memory
+    )
     with Output(None) as output, _opened(interfaces, pipe, filter_, keep, snap_bytes) as live:
         live.window_s, live.every_s = window_s, every_s
         view = _view(output, format_, epoch=epoch)

@@ -33,6 +33,7 @@ def families(status: Status | None) -> Iterator[Any]:
     yield GaugeMetricFamily("ctrack_waiting_segments", "Segments captured and not tracked yet.", status.waiting)
     yield CounterMetricFamily("ctrack_segments", "TCP segments tracked.", look.segments)
     yield CounterMetricFamily("ctrack_connections", "Connections seen.", look.connections)
+    yield CounterMetricFamily("ctrack_evicted_connections", "Connections given up for want of memory.", look.evicted)
     yield GaugeMetricFamily("ctrack_open_connections", "Connections with an end that is open.", look.open_connections)
     ends = GaugeMetricFamily("ctrack_ends", "Ends of connections, by RFC 9293 state.", labels=["end", "state"])
     for end, states in (("client", look.client_states), ("server", look.server_states)):

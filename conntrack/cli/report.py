@@ -15,13 +15,12 @@ from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
     captures_argument,
-    check_profile,
     epoch_option,
     open_reading,
-    profile_option,
     truncated_option,
 )
 from conntrack.cli.thresholds import fail_on_option, set_thresholds, threshold_option, worst_of
+from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
 
@@ -42,7 +41,7 @@ __all__ = ["command", "render"]
 @output_option
 @fail_on_option
 @threshold_option("syn_backlog=128")
-@profile_option
+@tracking_options
 @epoch_option
 @truncated_option
 @debug_option
@@ -53,6 +52,8 @@ def command(
     fail_on: str | None,
     thresholds: tuple[str, ...],
     profile: str,
+    threads: int | None,
+    max_memory: int | None,
     epoch: bool,
     allow_truncated: bool,
 ) -> int:
@@ -70,13 +71,12 @@ def command(
 
     from conntrack.detect.options import DetectOptions
     from conntrack.pipeline import Analysis, flow_batches
-    from conntrack.tracker import Tracker
 
-    check_profile(profile)
+    tracking = Tracking(profile, threads, max_memory)
     analysis = Analysis(set_thresholds(DetectOptions, thresholds), choose=chosen == "html")
     with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
-            for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
+            for flows in flow_batches(reading, tracking.begin(), ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False

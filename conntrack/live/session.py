@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from conntrack.detect import DetectOptions, Finding
 from conntrack.live.changes import Change, Changes
 from conntrack.live.window import Window
+from conntrack.memory import half_of_memory
 from conntrack.states import TcpState
 from conntrack.tracker import Tracker
 
@@ -47,6 +48,7 @@ class Look:
         segments: tracked since the start.
         segments_per_s, connections_per_s: of the last RATE_S seconds.
         opened: findings opened since the start, by kind.
+        evicted: connections given up since the start, to stay within the limit of memory.
         cost_s: what it took to look.
     """
 
@@ -62,6 +64,7 @@ class Look:
     segments_per_s: float
     connections_per_s: float
     opened: dict[str, int]
+    evicted: int
     cost_s: float
 
 
@@ -74,6 +77,7 @@ class Session:
         window_s: findings are of the connections of so many last seconds (Window), and were seen within them: the
             TIME_WAIT that is left of a leak does not keep its finding.
         choose: as in Analysis.
+        max_memory: as for Tracker; half of the memory that there is by default.
         clock: seconds that never go back.
     """
 
@@ -84,9 +88,10 @@ class Session:
         options: DetectOptions | None = None,
         window_s: float = 300.0,
         choose: bool = False,
+        max_memory: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tracker = Tracker(profile=profile)
+        self._tracker = Tracker(profile, max_memory=half_of_memory() if max_memory is None else max_memory)
         self._window_ns = round(window_s * 1e9)
         self._window = Window(self._window_ns, options, choose=choose)
         self._changes = Changes()
@@ -107,14 +112,13 @@ class Session:
         """Track segments (SEGMENT_DTYPE, shape (n,))."""
         self._tracker.process(segments)
         self._fed_s = self._clock()
-        for flows in self._tracker.retired():
-            self._retired += len(flows)
-            self._window.feed(flows)
+        self._take(self._tracker.retired())
 
     def look(self) -> Look:
         """Return what holds now."""
         begun_s = self._clock()
         now_ns = self.now_ns
+        self._take(self._tracker.take_rows())  # at once, not when the table is swept
         connections = self._retired + len(self._tracker)
         segments = self._tracker.segments
         counts = np.zeros((2, len(TcpState)), np.int64)
@@ -144,12 +148,18 @@ class Session:
             segments_per_s=segments_per_s,
             connections_per_s=connections_per_s,
             opened=dict(self._changes.opened),
+            evicted=self._tracker.evicted,
             cost_s=self._clock() - begun_s,
         )
 
     def report(self, info: CaptureInfo) -> Report:
         """Return the report of everything since the start, as of the last segment; it can be done once."""
         return self._window.finish(self._last()).report(info)
+
+    def _take(self, batches: Iterable[Rows]) -> None:
+        for flows in batches:
+            self._retired += len(flows)
+            self._window.feed(flows)
 
     def _last(self) -> Iterator[Rows]:
         yield from self._tracker.finish(ordered=False)

@@ -67,6 +67,13 @@ class _Page(Sheet):
 
     def _connections(self, connections: ConnectionCounts) -> None:
         self.heading(f"Connections: {count(connections.total)}")
+        if connections.evicted:
+            self.wrap(
+                f"{count(connections.evicted)} of them were given up to stay within the memory budget (--max-memory), "
+                "those that had been idle for longest, in the state that they had then.",
+                indent=2,
+                style="warning",
+            )
         if connections.total:
             self.add(f"  {'state at the end':18}{'clients':>13}{'servers':>13}")
         for state, clients in connections.client_states.items():

@@ -162,6 +162,7 @@ def test_a_closed_output_ends_it_silently(root: Path) -> None:
         (["-i", "no0"], "no0: no such interface; there are "),
         (["-", "--listen", "everywhere"], "--listen: 'everywhere' is no address; write 9100, "),
         (["-", "--threshold", "nope=1"], "--threshold: no 'nope'; "),
+        (["-", "--max-memory", "1M"], "--max-memory: at least 64M; see "),
         (["-", "--profile", "os2"], "--profile: no 'os2'; "),
         (["-", "-o", "x.docx"], "x.docx: no format for '.docx'; use "),
     ],
@@ -243,7 +244,7 @@ def status(findings: int = 2, services: int = 30, **changed: object) -> Status:
     keys = ("connections", "established", "refused", "reset", "unanswered")
     rows = [{"service": f"10.0.0.{n}:443", **dict.fromkeys(keys, 12_345_678)} for n in range(services)]
     look = Look(
-        at_ns, tuple(found), (), tuple(rows), {"SYN_SENT": 5}, {"CLOSE_WAIT": 7}, 12, 34, 56, 7.8, 9.1, {}, 0.01
+        at_ns, tuple(found), (), tuple(rows), {"SYN_SENT": 5}, {"CLOSE_WAIT": 7}, 12, 34, 56, 7.8, 9.1, {}, 0, 0.01
     )
     return Status(look, **{"source": "eth0", "running_s": 61.0, "window_s": 300.0, **changed})  # type: ignore[arg-type]
 
