@@ -232,15 +232,20 @@ class Analysis:
         self.choose_from(flows)
         self._evicted += int(np.count_nonzero(flows["end_reason"] == EndReason.EVICTED))
 
-    def merge(self, other: Analysis) -> None:
-        """Take in what `other` was fed, which stays as it is; connections to show are not merged (`choose_from`)."""
-        self.detection.merge(other.detection)
-        self._evicted += other._evicted
-
     def choose_from(self, flows: np.ndarray[Any, Any]) -> None:
         """Keep those of `flows` that are worth showing one by one; they are fed elsewhere and merged."""
         if self._chosen is not None:
             self._chosen.feed(flows)
+
+    def merge(self, other: Analysis) -> None:
+        """Take in what `other` was fed: other connections, or none; made with the same options.
+
+        Connections to show are those of both, where both keep them; `choose_from` takes them where one does not.
+        """
+        self.detection.merge(other.detection)
+        self._evicted += other._evicted
+        if self._chosen is not None and other._chosen is not None:
+            self._chosen.merge(other._chosen)
 
     def report(
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None

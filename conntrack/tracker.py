@@ -52,6 +52,7 @@ class Tracker:
         key_tag: the network that a segment was on (its tag: VLAN ids, tunnel id) is part of what makes a connection, so
             that the same addresses and ports on two networks are two. By default it is not: a mirror port or a router
             shows one connection on several.
+        reserve: records of each kind to reserve address space for; with more they are copied.
         lanes: plain segments take a short way (core/lanes.pxd); without, every one is judged by every case, to the same
             result (for tests).
 
@@ -80,6 +81,7 @@ class Tracker:
         validate: bool = False,
         key: Array | None = None,
         key_tag: bool = False,
+        reserve: int = FIRST_CAPACITY,
         lanes: bool = True,
     ) -> None:
         if profile not in PROFILES:
@@ -89,6 +91,7 @@ class Tracker:
                 raise ValueError(f"{state.name} has no timer on any host")
         self.segments = 0
         self._validate = validate
+        self._reserve = reserve
         synack_rto_s = None if TcpState.SYN_RECEIVED in (timeouts or {}) else PROFILES[profile].synack_rto_s
         self._invalid = np.zeros((2, 10, 11), dtype=np.uint64)
         self._table = live.LiveTable(
@@ -297,7 +300,7 @@ class Tracker:
 
     def _grow_pool(self, name: str, dtype: np.dtype[Any], least: int) -> None:
         least = max(least, CHUNK_SEGMENTS + 2)
-        pool = Reservation(max(FIRST_CAPACITY, 2 * least), dtype, least)
+        pool = Reservation(max(self._reserve, 2 * least), dtype, least)
         free = Reservation(len(pool.records), np.dtype(np.uint32), len(pool.records))
         parts = [pool, free]
         if name == "flows":

@@ -19,12 +19,14 @@ from conntrack.cli.reading import (
     open_reading,
     truncated_option,
 )
+from conntrack.cli.sharing import finish_shared, is_shared, open_shared, sharing_options
 from conntrack.cli.thresholds import fail_on_option, set_thresholds, threshold_option, worst_of
 from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
 
 if TYPE_CHECKING:
+    from conntrack.detect.options import DetectOptions
     from conntrack.report.model import Report
 
 __all__ = ["command", "render"]
@@ -42,6 +44,7 @@ __all__ = ["command", "render"]
 @fail_on_option
 @threshold_option("syn_backlog=128")
 @tracking_options
+@sharing_options
 @epoch_option
 @truncated_option
 @debug_option
@@ -70,13 +73,16 @@ def command(
         raise click.UsageError("--format html: standard output is a terminal; give -o report.html")
 
     from conntrack.detect.options import DetectOptions
-    from conntrack.pipeline import Analysis, flow_batches
+    from conntrack.pipeline import Analysis
 
+    options = set_thresholds(DetectOptions, thresholds)
+    if is_shared():
+        return _shared(captures, chosen, output_path, fail_on, options, profile, epoch, allow_truncated)
     tracking = Tracking(profile, threads, max_memory)
-    analysis = Analysis(set_thresholds(DetectOptions, thresholds), choose=chosen == "html")
+    analysis = Analysis(options, choose=chosen == "html")
     with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
-            for flows in flow_batches(reading, tracking.begin(), ordered=False):
+            for flows in tracking.follow(reading, ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False
@@ -86,9 +92,31 @@ def command(
         code = reading.finish(allow_truncated=allow_truncated)
     if stopped:
         return ExitCode.INTERRUPTED
-    if code == ExitCode.DONE and fail_on is not None and worst_of(report.findings, fail_on):
+    return _failed_on(report, fail_on, code)
+
+
+def _failed_on(report: Report, level: str | None, code: ExitCode) -> ExitCode:
+    if code == ExitCode.DONE and level is not None and worst_of(report.findings, level):
         return ExitCode.FINDINGS
     return code
+
+
+def _shared(
+    captures: tuple[str, ...],
+    chosen: str,
+    output_path: str | None,
+    fail_on: str | None,
+    options: DetectOptions,
+    profile: str,
+    epoch: bool,
+    allow_truncated: bool,
+) -> ExitCode:
+    """The command when its work is shared by workers; a page has no ladders then."""
+    with Output(output_path, captures) as output:
+        with open_shared(captures, profile) as run:
+            report = run.analysis(options, choose=chosen == "html").report(run.info)
+        output.write_text(render(report, chosen, output, epoch=epoch))
+    return _failed_on(report, fail_on, finish_shared(run.info, allow_truncated=allow_truncated))
 
 
 def _with_ladders(report: Report, captures: tuple[str, ...], profile: str) -> tuple[Report, bool]:
