@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from conntrack.detect.options import DetectOptions
     from conntrack.report.model import Report
 
-__all__ = ["command"]
+__all__ = ["command", "render"]
 
 
 @click.command("report", short_help="Findings, then counts by state, services and time.", epilog=examples("report"))
@@ -88,7 +88,7 @@ def command(
             stopped = False
             if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:
                 report, stopped = _with_ladders(report, captures, profile)
-            output.write_text(_render(report, chosen, output, epoch=epoch))
+            output.write_text(render(report, chosen, output, epoch=epoch))
         code = reading.finish(allow_truncated=allow_truncated)
     if stopped:
         return ExitCode.INTERRUPTED
@@ -115,7 +115,7 @@ def _shared(
     with Output(output_path, captures) as output:
         with open_shared(captures, profile) as run:
             report = run.analysis(options, choose=chosen == "html").report(run.info)
-        output.write_text(_render(report, chosen, output, epoch=epoch))
+        output.write_text(render(report, chosen, output, epoch=epoch))
     return _failed_on(report, fail_on, finish_shared(run.info, allow_truncated=allow_truncated))
 
 
@@ -145,7 +145,8 @@ def _with_ladders(report: Report, captures: tuple[str, ...], profile: str) -> tu
     return told, False
 
 
-def _render(report: Report, format_: str, output: Output, *, epoch: bool) -> str:
+def render(report: Report, format_: str, output: Output, *, epoch: bool) -> str:
+    """Return `report` as `format_` for `output`."""
     if format_ == "json":
         from conntrack.report.json import render_json
 
