@@ -329,6 +329,9 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     if processed and timed and (y.acked is None or near(seq, y.acked) <= y.acked):
         x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
     _acknowledge(c, s, x, y, ts, processed)
+    if not y.fin_taken and y.edge == y.fin_end:  # what it acknowledges was all that was missing before the FIN
+        y.fin_taken = True
+        x.move(received(x.state, Event.FIN), ts)
 
     first_fin = fin and x.fin_end is None and end >= x.edge  # one that ends before its own data is not its FIN
     if (payload or fin) and (x.fin_end is None or end <= x.fin_end):

@@ -7,8 +7,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .life cimport (
-    ACTIVE_OPEN, EVENT_SYN, EVENT_SYN_ACK, EVENT_SYN_ACK_AGAIN, INFERRED, LETTER_SYN, LETTER_SYN_ACK, NO_TIME, OPENING,
-    OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, established_ts, move, set_synack_ts, synack_ts, trait,
+    ACTIVE_OPEN, EVENT_SYN, EVENT_SYN_ACK, EVENT_SYN_ACK_AGAIN, INFERRED, LETTER_SYN, LETTER_SYN_ACK, LINGERS, NO_TIME,
+    OPENING, OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, established_ts, move, set_synack_ts, synack_ts, trait,
     trouble_of,
 )
 from .live cimport (
@@ -181,7 +181,7 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
                 _note_answer(t, f, s, x, False)
             return
         count_retransmit(t, f, side, s.payload_bytes, True)
-        if side == 1:
+        if side == 1 and not trait(t, f, 0) & trait(t, f, 1) & LINGERS:     # there second_timer_ts_ns has another use
             _note_answer(t, f, s, x, True)
         if side == 1 and f.flags & SAW_ACK_OF_SYN and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes \
                 and seq_le(f.ack[side], s.ack) and s.ts_ns - established_ts(t, f) >= _server_rtt_ns(t, f, x):

@@ -274,6 +274,11 @@ class TestTimeWait:
         assert ends(story, 59) == (TIME_WAIT, CLOSED)
         assert ends(story, 61) == (CLOSED, CLOSED)
 
+    def test_of_the_end_that_a_late_syn_ack_comes_from_does_not_start_again(self) -> None:
+        story = in_state(TIME_WAIT, TIME_WAIT, step_s=0).wait(1).again(1)
+        assert ends(story, 59.001) == (TIME_WAIT, CLOSED)
+        assert ends(story, 60.001) == (CLOSED, CLOSED)
+
     def test_an_exact_rst_ends_it(self) -> None:
         """Linux with tcp_rfc1337=0."""
         assert ends(in_state(TIME_WAIT, CLOSED).server("R")) == (CLOSED, CLOSED)
