@@ -26,6 +26,7 @@ cdef enum:
 cdef void note_syn(FirstSeen* first, const SegmentRecord* s) noexcept nogil:
     first.syn_window = s.window
     first.mss = s.mss
+    first.syn_id = s.ip_id
     first.ttl = s.ttl
     first.window_scale = s.window_scale
     first.options = s.options

@@ -22,7 +22,7 @@ from .life cimport (
     NO_TIME, add_letter, closing_of, is_over, move, synack_ts, timer_of, trait, trouble_of,
 )
 from .live cimport (
-    FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, RANGES, SAW_ACK_OF_SYN, SAW_BARE_ACK, SAW_SYN,
+    FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, RANGES, SAW_BARE_ACK, SAW_SYN,
     SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
@@ -137,9 +137,9 @@ cdef bint is_copy(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noex
     cdef int64_t answered
     if not -COPY_NS <= since <= COPY_NS or not f.packets[side]:
         return False
-    if kind == KIND_SYN and s.ip_id and behind == 1 and side == 0 and f.flags & SAW_SYN and f.flags & SAW_ACK_OF_SYN \
+    if kind == KIND_SYN and s.ip_id and s.ip_id == t.firsts[f - t.flows].syn_id and side == 0 and f.flags & SAW_SYN \
             and s.seq == f.iss[0] and s.ts_ns - f.first_ts_ns <= COPY_NS:
-        return True                                     # though its ACK came between: its timer is a second
+        return True                                     # though more came between: its timer is a second
     if kind == KIND_SYN_ACK and not s.ip_id and side == 1 and is_known(f, side) and s.seq == f.iss[side]:
         # Linux gives its SYN+ACK the id 0, and sends it again for its timer, or for a SYN that came again.
         answered = synack_ts(t, f)

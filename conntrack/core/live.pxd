@@ -130,12 +130,13 @@ cdef enum:                          # Trouble.marks
 cdef struct FirstSeen:              # 16 bytes: of the connection with the same record number, from its first segments
     uint32_t tag                    # SegmentRecord.tag of the first
     uint16_t path                   # SegmentRecord.path of the first
-    uint16_t syn_window             # as in the client's first SYN, as the next four; 0 before it came
+    uint16_t syn_window             # as in the client's first SYN, as the next five; 0 before it came
     uint16_t mss
+    uint16_t syn_id                 # its IPv4 identification: copies have the same (copies.pxd)
     uint8_t ttl
     uint8_t window_scale            # 255 without
     uint8_t options
-    uint8_t reserved[3]
+    uint8_t reserved
 
 cdef struct V6Pair:                 # 32 bytes
     uint8_t address[32]             # client, server

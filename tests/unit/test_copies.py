@@ -118,6 +118,12 @@ class TestWithoutAnId:
 
 
 class TestNotACopy:
+    def test_a_syn_sent_again_has_another_id_though_it_overtakes(self) -> None:
+        segments = Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").again(0).segments()
+        segments["ip_id"][[2, 3]] = 7, 6
+        row = track(segments)[0]
+        assert (row["client_syns"], row["client_duplicates"]) == (2, 0)
+
     def test_a_retransmission_has_another_id(self) -> None:
         story = Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").client("P.", 10).again()
         row = row_of(story)
