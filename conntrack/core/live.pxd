@@ -126,6 +126,7 @@ cdef enum:                          # Trouble.marks
     REUSE_BY_RFC6191 = 2            # with reused_age_ns: RFC 6191 allowed it
     OTHER_ISS = 4                   # stray_seq is that of an earlier SYN+ACK that differs: the ACK chooses
     STRAY = 8                       # two bits: stray_seq is the end of a segment of that side beyond any window
+    ASKED_AGAIN = 32                # the client has sent more than one SYN
 
 cdef struct FirstSeen:              # 16 bytes: of the connection with the same record number, from its first segments
     uint32_t tag                    # SegmentRecord.tag of the first
