@@ -200,6 +200,7 @@ class Model:
             match _relation(connection, s, flags, x, y):
                 case "stray":
                     connection.count(x, ts)
+                    _wind_up(s, flags, x, y)
                     x.pending = (int(s["seq"]), ts)
                     connection.asked += x is connection.ends[connection.client]
                     return
@@ -253,6 +254,17 @@ def _splits(c: Connection, x: End, y: End) -> bool:
     return x is c.ends[c.server] and c.asked > 0 and x.state == SYN_RECEIVED and y.state == SYN_SENT and not x.opened
 
 
+def _wind_up(s: Any, flags: int, x: End, y: End) -> None:
+    """Start the TIME_WAIT of y again: for what carries an ACK, and for a SYN whose timestamp is old."""
+    old = (
+        int(s["options"]) & HAS_TIMESTAMP
+        and x.ts_recent is not None
+        and near(int(s["tsval"]), x.ts_recent) < x.ts_recent
+    )
+    if y.state == TIME_WAIT and flags in ((ACK, FIN | ACK, SYN | ACK, SYN) if old else (ACK, FIN | ACK, SYN | ACK)):
+        y.alarm = max(y.alarm, int(s["ts_ns"]))
+
+
 def _newer(s: Any, x: End) -> bool:
     if not int(s["options"]) & HAS_TIMESTAMP or x.ts_recent is None:
         return False
@@ -284,8 +296,7 @@ def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
     if flags not in VALID:
         return
     ts, payload, fin = int(s["ts_ns"]), int(s["payload_bytes"]), bool(flags & FIN)
-    if not flags & RST and flags != SYN and y.state == TIME_WAIT:
-        y.alarm = max(y.alarm, ts)
+    _wind_up(s, flags, x, y)
     if flags & RST:
         _reset(s, flags, x, y)
     elif flags & SYN:
@@ -392,6 +403,8 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         event = Event.SYN_ACK
         if x.opened and not x.greeting and not again:
             return None  # its SYN had another number
+        if x.spoke and not again and x.state not in (CLOSED, LISTEN, SYN_SENT, SYN_RECEIVED) and y.state != SYN_SENT:
+            return None  # both are past the handshake
         if again and x is c.ends[c.client] and not c.simultaneous:
             x.acked = ack if x.acked is None else max(x.acked, ack)
             return None  # it asked, and nobody asked it

@@ -13,6 +13,9 @@
 # ACK came between, unless a SYN came again: its timer is a second.
 # So is the first SYN so soon behind the handshake, by its id.
 #
+# A packet that may not be fragmented may have any id (RFC 6864, section 4.1), and some tools give all of theirs the
+# same. Where a side sends something new under the id of its last segment, nothing of its is taken for a copy any more.
+#
 # TTL, MAC and VLAN are not looked at: those of copies differ. The decision is judge.is_copy; this is what every segment
 # goes through.
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t

@@ -127,6 +127,7 @@ cdef enum:                          # Trouble.marks
     OTHER_ISS = 4                   # stray_seq is that of an earlier SYN+ACK that differs: the ACK chooses
     STRAY = 8                       # two bits: stray_seq is the end of a segment of that side beyond any window
     ASKED_AGAIN = 32                # the client has sent more than one SYN
+    ONE_ID = 64                     # two bits: that side gives all its packets the same id (copies.pxd)
 
 cdef struct FirstSeen:              # 16 bytes: of the connection with the same record number, from its first segments
     uint32_t tag                    # SegmentRecord.tag of the first

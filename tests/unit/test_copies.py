@@ -118,6 +118,16 @@ class TestWithoutAnId:
 
 
 class TestNotACopy:
+    def test_what_comes_from_a_host_that_gives_all_packets_one_id(self) -> None:
+        """RFC 6864, 4.1 allows it; tools that write captures do it."""
+        story = (
+            Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").client("P.", 10).client("P.", 20).again()
+        )
+        segments = story.segments()
+        segments["ip_id"] = 1
+        row = track(segments)[0]
+        assert (row["client_retransmits"], row["client_duplicates"]) == (1, 0)
+
     def test_a_syn_sent_again_has_another_id_though_it_overtakes(self) -> None:
         segments = Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").again(0).segments()
         segments["ip_id"][[2, 3]] = 7, 6
