@@ -117,6 +117,13 @@ class TestWithoutAnId:
         assert (row["server_retransmits"], row["server_duplicates"]) == (1, 0)
 
 
+def test_the_first_syn_is_known_by_its_id_though_the_handshake_came_between() -> None:
+    segments = Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").client("P.", 10).again(0).segments()
+    segments["ip_id"][4] = segments["ip_id"][0]
+    row = track(segments)[0]
+    assert (row["client_syns"], row["client_duplicates"]) == (1, 1)
+
+
 class TestNotACopy:
     def test_what_comes_from_a_host_that_gives_all_packets_one_id(self) -> None:
         """RFC 6864, 4.1 allows it; tools that write captures do it."""
