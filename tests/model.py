@@ -385,7 +385,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         if split:
             again, c.established = False, None
         if again:
-            if x.opened and not x.spoke:  # it comes behind its answer
+            if x.opened and not x.spoke and c.asked < 2:  # it comes behind its answer
                 x.spoke = True
                 x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
                 if int(s["options"]) & HAS_TIMESTAMP:
