@@ -201,7 +201,7 @@ class Model:
                 case "stray":
                     connection.count(x, ts)
                     _wind_up(s, flags, x, y)
-                    x.pending = (int(s["seq"]), ts)
+                    x.pending, y.pending = (int(s["seq"]), ts), None  # the last one is remembered
                     connection.asked += x is connection.ends[connection.client]
                     return
                 case "next":
