@@ -91,7 +91,14 @@ class Evidence(IntEnum):
 
 
 class DirectionEvidence(IntEnum):
-    """Why one end is called the client."""
+    """Why one end is called the client.
+
+    That a side has many peers on one port is no evidence here: it would make what one connection is called depend on
+    all others, and so on where the capture begins, on what is filtered, and on how connections are spread over
+    processes. Of the 221 guesses among 11,283 connections in 256 public captures it would change 38, in two of them: 36
+    for the better (the victim of a flood listens at a high port), 2 for the worse (a client calls several servers from
+    one port).
+    """
 
     SYN = 0
     """It sent a SYN."""

@@ -7,8 +7,8 @@ somebody asks. It is slow and keeps everything. Where it and the tracker differ,
 What an endpoint knows is in model_end.py, the rules in model_rules.py, the timers of retransmissions in
 model_timers.py.
 
-What it does not keep: payload statistics, histories, evidence, duplicated frames, times that go back, holes of more
-than 1 GiB; they have tests of their own.
+What it does not keep: payload statistics, histories, evidence, duplicated frames, times that go back; they have tests
+of their own.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ TIMERS = {
     LAST_ACK: 102_200_000_000,
     TIME_WAIT: 60 * SECOND,
 }
+
+
+def reach(end: End) -> int:
+    """How far from what an end has received in order anything can be that is sent to it."""
+    return min((65_535 << end.scale) + MIB, 2**30 - MIB)
 
 
 def near(value: int, to: int) -> int:
@@ -195,7 +200,8 @@ class Model:
             match _relation(connection, s, flags, x, y):
                 case "stray":
                     connection.count(x, ts)
-                    x.pending = (int(s["seq"]), ts)
+                    _wind_up(s, flags, x, y)
+                    x.pending, y.pending = (int(s["seq"]), ts), None  # the last one is remembered
                     connection.asked += x is connection.ends[connection.client]
                     return
                 case "next":
@@ -248,6 +254,17 @@ def _splits(c: Connection, x: End, y: End) -> bool:
     return x is c.ends[c.server] and c.asked > 0 and x.state == SYN_RECEIVED and y.state == SYN_SENT and not x.opened
 
 
+def _wind_up(s: Any, flags: int, x: End, y: End) -> None:
+    """Start the TIME_WAIT of y again: for what carries an ACK, and for a SYN whose timestamp is old."""
+    old = (
+        int(s["options"]) & HAS_TIMESTAMP
+        and x.ts_recent is not None
+        and near(int(s["tsval"]), x.ts_recent) < x.ts_recent
+    )
+    if y.state == TIME_WAIT and flags in ((ACK, FIN | ACK, SYN | ACK, SYN) if old else (ACK, FIN | ACK, SYN | ACK)):
+        y.alarm = max(y.alarm, int(s["ts_ns"]))
+
+
 def _newer(s: Any, x: End) -> bool:
     if not int(s["options"]) & HAS_TIMESTAMP or x.ts_recent is None:
         return False
@@ -279,8 +296,7 @@ def _step(c: Connection, s: Any, flags: int, x: End, y: End) -> None:
     if flags not in VALID:
         return
     ts, payload, fin = int(s["ts_ns"]), int(s["payload_bytes"]), bool(flags & FIN)
-    if not flags & RST and flags != SYN and y.state == TIME_WAIT:
-        y.alarm = max(y.alarm, ts)
+    _wind_up(s, flags, x, y)
     if flags & RST:
         _reset(s, flags, x, y)
     elif flags & SYN:
@@ -315,20 +331,24 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     seq = near(seq, x.edge)
     end = seq + payload + fin
     timed, tsval = bool(int(s["options"]) & HAS_TIMESTAMP), int(s["tsval"])
-    taken = True
-    unopened = y.state == SYN_SENT and x is c.ends[c.server] and y.spoke and not x.greeting
-    if (unopened and (c.fast_open or not (payload or fin))) or (
-        timed and x.ts_recent is not None and near(tsval, x.ts_recent) < x.ts_recent
-    ):
-        taken = False
-    elif y.spoke and seq - x.edge > (65_535 << y.scale) + MIB:
+    old = timed and x.ts_recent is not None and near(tsval, x.ts_recent) < x.ts_recent
+    if y.spoke and abs(seq - x.edge) > reach(y):
+        if not old:
+            _follow(int(s["ack"]), x, y)
+            if x.state not in (SYN_SENT, SYN_RECEIVED) and x.fin_end is None:
+                x.stray, y.stray, x.other_iss, y.other_iss = end % 2**32, None, None, None
         return
+    unopened = y.state == SYN_SENT and x is c.ends[c.server] and y.spoke and not x.greeting
+    taken = not old and not (unopened and (c.fast_open or not (payload or fin)))
     processed = taken and (
         y.acked is None or near(end, y.acked) >= y.acked
     )  # what is wholly old is dropped with its ACK
     if processed and timed and (y.acked is None or near(seq, y.acked) <= y.acked):
         x.ts_recent = tsval if x.ts_recent is None else near(tsval, x.ts_recent)
     _acknowledge(c, s, x, y, ts, processed)
+    if not y.fin_taken and y.edge == y.fin_end:  # what it acknowledges was all that was missing before the FIN
+        y.fin_taken = True
+        x.move(received(x.state, Event.FIN), ts)
 
     first_fin = fin and x.fin_end is None and end >= x.edge  # one that ends before its own data is not its FIN
     if (payload or fin) and (x.fin_end is None or end <= x.fin_end):
@@ -365,8 +385,11 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         if split:
             again, c.established = False, None
         if again:
-            if x.opened and not x.spoke:  # it comes behind its answer
+            if x.opened and not x.spoke and c.asked < 2:  # it comes behind its answer
+                x.spoke = True
                 x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
+                if int(s["options"]) & HAS_TIMESTAMP:
+                    x.ts_recent = int(s["tsval"])
             else:
                 c.answers.asked = int(s["ts_ns"])
             return None
@@ -380,6 +403,8 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         event = Event.SYN_ACK
         if x.opened and not x.greeting and not again:
             return None  # its SYN had another number
+        if x.spoke and not again and x.state not in (CLOSED, LISTEN, SYN_SENT, SYN_RECEIVED) and y.state != SYN_SENT:
+            return None  # both are past the handshake
         if again and x is c.ends[c.client] and not c.simultaneous:
             x.acked = ack if x.acked is None else max(x.acked, ack)
             return None  # it asked, and nobody asked it
@@ -398,7 +423,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         if x.greeting and again:
             return event if x.state == CLOSED else None  # it never took the RST
         if x.greeting:
-            x.other_iss = x.iss  # the ACK will choose
+            x.other_iss, x.stray, y.stray = x.iss, None, None  # the ACK will choose
         x.greeting = y.greeted = True
         x.acked = ack
         if c.fast_open and ack == y.iss + 1:
@@ -422,6 +447,7 @@ def _acknowledge(c: Connection, s: Any, x: End, y: End, ts: int, processed: bool
         y.start(number - 1, number)
     if y.state == SYN_RECEIVED and y.other_iss is not None and near(number, y.other_iss) == y.other_iss + 1:
         y.start(y.other_iss, y.other_iss + 1)
+    _follow(number, x, y)
     ack = near(number, y.edge)
     if y.edge < ack < y.edge + 2**30 and (y.fin_end is None or ack <= y.fin_end):
         y.fill(y.edge, ack)
@@ -441,6 +467,14 @@ def _acknowledge(c: Connection, s: Any, x: End, y: End, ts: int, processed: bool
         if processed:
             y.fin_acked = True
             y.move(received(y.state, Event.ACK_OF_FIN), ts)
+
+
+def _follow(ack: int, x: End, y: End) -> None:
+    """Believe numbers of y that were far from what it had sent before, where x acknowledges them."""
+    if y.stray is None or (y.stray - ack) % 2**32 > reach(x) or y.fin_end is not None:
+        return
+    y.edge = y.nxt = near(y.stray, y.edge)
+    y.stray, y.ranges, x.acked = None, [], near(ack, y.edge)
 
 
 def _reset(s: Any, flags: int, x: End, y: End) -> None:

@@ -30,6 +30,7 @@ class End:
     fin_acked: bool = False
     acked: int | None = None  # the highest ACK that it sent
     greeted: bool = False  # it was sent a SYN+ACK that acknowledges its SYN
+    stray: int | None = None  # the end of a segment of its own that was beyond any window
     scale: int = 14  # of the windows that it announces; the most there can be where its SYN was not seen
     ts_recent: int | None = None  # of what it sent, as its peer remembers it
     alarm: int = 0  # when the timer of the state was last wound up

@@ -11,7 +11,10 @@
 # (Linux TCP_TIMEOUT_MIN, 2 ms: the tail loss probe). ACKs and RSTs without an id may all be meant: equal ones are what
 # asks for a fast retransmission (RFC 5681, section 3.2). A SYN+ACK without an id (Linux) is a copy though the client's
 # ACK came between, unless a SYN came again: its timer is a second.
-# So is the SYN so soon behind the handshake, with the id before that of its ACK.
+# So is the first SYN so soon behind the handshake, by its id.
+#
+# A packet that may not be fragmented may have any id (RFC 6864, section 4.1), and some tools give all of theirs the
+# same. Where a side sends something new under the id of its last segment, nothing of its is taken for a copy any more.
 #
 # TTL, MAC and VLAN are not looked at: those of copies differ. The decision is judge.is_copy; this is what every segment
 # goes through.

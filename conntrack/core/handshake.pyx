@@ -7,13 +7,13 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from .abi cimport SEGMENT_HAS_TIMESTAMP
 from .life cimport (
-    ACTIVE_OPEN, EVENT_SYN, EVENT_SYN_ACK, EVENT_SYN_ACK_AGAIN, INFERRED, LETTER_SYN, LETTER_SYN_ACK, NO_TIME, OPENING,
-    OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, established_ts, move, set_synack_ts, synack_ts, trait,
-    trouble_of,
+    ACTIVE_OPEN, EVENT_SYN, EVENT_SYN_ACK, EVENT_SYN_ACK_AGAIN, INFERRED, LETTER_SYN, LETTER_SYN_ACK, LINGERS, NO_TIME,
+    OPENING, OVER, PASSIVE, RECEIVED, SEEN, SENT, add_letter, established_ts, has_letter, move, set_synack_ts,
+    synack_ts, trait, trouble_of,
 )
 from .live cimport (
-    FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN, MOST_TURNS, NO_DELAY,
-    OTHER_ISS, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, FirstSeen, Trouble,
+    ASKED_AGAIN, FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN,
+    MOST_TURNS, NO_DELAY, OTHER_ISS, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, STRAY, FirstSeen, Trouble,
 )
 from .seqnum cimport seq_le
 from .sides cimport LARGEST_SCALE, has_acked, is_known, note_ack, set_scale
@@ -26,6 +26,7 @@ cdef enum:
 cdef void note_syn(FirstSeen* first, const SegmentRecord* s) noexcept nogil:
     first.syn_window = s.window
     first.mss = s.mss
+    first.syn_id = s.ip_id
     first.ttl = s.ttl
     first.window_scale = s.window_scale
     first.options = s.options
@@ -84,6 +85,8 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
         return
     x = trouble_of(t, f)
     x.more_syns[side] += 1
+    if side == 0:
+        x.marks |= ASKED_AGAIN
     if s.seq == f.iss[side]:
         x.synack_asked_ts_ns = s.ts_ns
         count_retransmit(t, f, side, s.payload_bytes, True)
@@ -120,7 +123,7 @@ cdef int64_t _server_rtt_ns(Tables* t, LiveFlow* f, const Trouble* x) noexcept n
     cdef int64_t rtt = synack_ts(t, f) - f.first_ts_ns
     if not f.flags & SAW_SYN or rtt < 0:
         return 0
-    return t.synack_rto_ns // 2 if x.more_syns[0] and 0 < t.synack_rto_ns // 2 < rtt else rtt
+    return t.synack_rto_ns // 2 if x.marks & ASKED_AGAIN and 0 < t.synack_rto_ns // 2 < rtt else rtt
 
 
 cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
@@ -137,6 +140,8 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             trait(t, f, side) & (OPENING | PASSIVE | OVER) or trait(t, f, peer) & ACTIVE_OPEN):
         trouble_of(t, f).more_syns[side] += 1
         return                                          # both are past the handshake
+    if side == 0 and s.seq == f.iss[0] and not f.flags & FLAG_SIMULTANEOUS_OPEN:
+        first = False                                   # it asked, and nobody asked it
     if first or (side == 1 and not f.flags & SAW_SYN_ACK) or (
             f.flags & FLAG_SIMULTANEOUS_OPEN and s.seq == f.iss[side] and trait(t, f, side) & OPENING):
         if first or s.seq != f.iss[side]:
@@ -159,7 +164,8 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             add_letter(t, f, LETTER_SYN_ACK + side)
         move(t, f, SENT, EVENT_SYN_ACK, side, s.ts_ns, SEEN)
         move(t, f, RECEIVED, EVENT_SYN_ACK, peer, s.ts_ns, SEEN)
-        if f.flags & FLAG_SIMULTANEOUS_OPEN and has_acked(f, peer) and f.ack[peer] == f.iss[side] + 1:
+        if f.flags & FLAG_SIMULTANEOUS_OPEN and has_acked(f, peer) and f.ack[peer] == f.iss[side] + 1 \
+                and (peer == 1 and f.flags & SAW_SYN_ACK or peer == 0 and has_letter(t, f, LETTER_SYN_ACK)):
             # The peer's SYN+ACK is on its way, or has come: figure 7, last lines.
             move(t, f, RECEIVED, EVENT_SYN_ACK, side, s.ts_ns, INFERRED)
     else:
@@ -176,12 +182,12 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
         if s.seq != f.iss[side]:
             if side == 1 and trait(t, f, side) & OPENING:   # two that differ: the client's ACK will choose
                 x.stray_seq = f.iss[side]
-                x.marks |= OTHER_ISS
+                x.marks = <uint8_t>(x.marks & ~(3 * STRAY) | OTHER_ISS)
                 _begin_side(t, f, s, side)
                 _note_answer(t, f, s, x, False)
             return
         count_retransmit(t, f, side, s.payload_bytes, True)
-        if side == 1:
+        if side == 1 and not trait(t, f, 0) & trait(t, f, 1) & LINGERS:     # there second_timer_ts_ns has another use
             _note_answer(t, f, s, x, True)
         if side == 1 and f.flags & SAW_ACK_OF_SYN and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes \
                 and seq_le(f.ack[side], s.ack) and s.ts_ns - established_ts(t, f) >= _server_rtt_ns(t, f, x):

@@ -22,8 +22,8 @@ from .life cimport (
     NO_TIME, add_letter, closing_of, is_over, move, synack_ts, timer_of, trait, trouble_of,
 )
 from .live cimport (
-    FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, RANGES, SAW_ACK_OF_SYN, SAW_BARE_ACK, SAW_SYN,
-    SAW_SYN_ACK, SAW_TIMESTAMP, Closing, Trouble,
+    FLAG_ODD_FLAGS, FLAG_RST_CHALLENGED, FLAG_RST_IGNORED, KNOWN, ONE_ID, RANGES, SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK,
+    SAW_TIMESTAMP, Closing, Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
 from .sides cimport (
@@ -135,11 +135,11 @@ cdef bint is_copy(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noex
     cdef int kind = kind_of(s.flags)
     cdef Trouble* x = &t.troubles[f.trouble]
     cdef int64_t answered
-    if not -COPY_NS <= since <= COPY_NS or not f.packets[side]:
+    if not -COPY_NS <= since <= COPY_NS or not f.packets[side] or f.trouble and x.marks & (ONE_ID << side):
         return False
-    if kind == KIND_SYN and s.ip_id and behind == 1 and side == 0 and f.flags & SAW_SYN and f.flags & SAW_ACK_OF_SYN \
+    if kind == KIND_SYN and s.ip_id and s.ip_id == t.firsts[f - t.flows].syn_id and side == 0 and f.flags & SAW_SYN \
             and s.seq == f.iss[0] and s.ts_ns - f.first_ts_ns <= COPY_NS:
-        return True                                     # though its ACK came between: its timer is a second
+        return True                                     # though more came between: its timer is a second
     if kind == KIND_SYN_ACK and not s.ip_id and side == 1 and is_known(f, side) and s.seq == f.iss[side]:
         # Linux gives its SYN+ACK the id 0, and sends it again for its timer, or for a SYN that came again.
         answered = synack_ts(t, f)
@@ -178,6 +178,9 @@ cdef inline void _count(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
     note_payload(f, s, side)
     if 0 < behind_last(f, s, side) < RECENT_IDS:        # a late original: its copies must find it
         trouble_of(t, f)
+    elif s.ip_id and f.packets[side] > 1 and not behind_last(f, s, side) and is_known(f, side) and seq_lt(
+            f.snd_nxt[side], s.seq + s.payload_bytes):
+        trouble_of(t, f).marks |= <uint8_t>(ONE_ID << side)     # something new, which no copy has
     note_id(t, f, s, side)
     f.header_bytes[side] += header
     if f.header_bytes[side] < header:
@@ -192,8 +195,10 @@ cdef void judge(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexce
     cdef bint first = not is_known(f, side)
     cdef int64_t* timer
     _count(t, f, s, side)
-    if (kind == KIND_OTHER or kind == KIND_SYN_ACK) and trait(t, f, 1 - side) & LINGERS and f.closing:
-        # Linux tcp_timewait_state_process: whatever carries an ACK starts TIME_WAIT again.
+    if trait(t, f, 1 - side) & LINGERS and f.closing and (kind == KIND_OTHER or kind == KIND_SYN_ACK or (
+            kind == KIND_SYN and s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side)
+            and seq_lt(s.tsval, f.ts_recent[side]))):
+        # Linux tcp_timewait_state_process: whatever carries an ACK starts TIME_WAIT again, and what PAWS rejects.
         timer = timer_of(t, f, 1 - side)
         if s.ts_ns > timer[0]:
             timer[0] = s.ts_ns

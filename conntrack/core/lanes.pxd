@@ -144,6 +144,7 @@ cdef inline bint _open_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int s
     f.flags |= SAW_SYN
     first.syn_window = s.window
     first.mss = s.mss
+    first.syn_id = s.ip_id
     first.ttl = s.ttl
     first.window_scale = s.window_scale
     first.options = s.options

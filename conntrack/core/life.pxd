@@ -120,5 +120,6 @@ cdef int64_t since_ts(Tables* t, LiveFlow* f, int side) noexcept nogil
 cdef bint move(Tables* t, LiveFlow* f, int role, int event, int side, int64_t ts, int evidence) noexcept nogil
 cdef void expire(Tables* t, LiveFlow* f, int64_t now_ns) noexcept nogil
 cdef int64_t* timer_of(Tables* t, LiveFlow* f, int side) noexcept nogil
+cdef bint has_letter(Tables* t, LiveFlow* f, int letter) noexcept nogil
 cdef void add_letter(Tables* t, LiveFlow* f, int letter) noexcept nogil
 cdef void add_head_letter(Tables* t, LiveFlow* f, int side, bint payload) noexcept nogil

@@ -230,6 +230,16 @@ cdef void expire(Tables* t, LiveFlow* f, int64_t now_ns) noexcept nogil:
             move(t, f, SENT, EVENT_TIMEOUT, side, base + timeout, EXPIRED)
 
 
+cdef bint has_letter(Tables* t, LiveFlow* f, int letter) noexcept nogil:
+    """Whether the history has a letter, of those behind the first four."""
+    cdef int i
+    if f.closing:
+        for i in range(HISTORY_LETTERS):
+            if <int>((t.closings[f.closing].history >> (5 * i)) & 31) == letter:
+                return True
+    return False
+
+
 cdef void add_letter(Tables* t, LiveFlow* f, int letter) noexcept nogil:
     """Add a letter to the history, behind those that the record itself keeps."""
     cdef Closing* c = closing_of(t, f)
@@ -254,10 +264,8 @@ cdef void add_head_letter(Tables* t, LiveFlow* f, int side, bint payload) noexce
             return
     if f.closing and t.closings[f.closing].history & HISTORY_MASK:
         letter = (LETTER_DATA if payload else LETTER_ACK) + side
-        for i in range(HISTORY_LETTERS):
-            if <int>((t.closings[f.closing].history >> (5 * i)) & 31) == letter:
-                return
-        add_letter(t, f, letter)
+        if not has_letter(t, f, letter):
+            add_letter(t, f, letter)
         return
     if count < 3:
         f.flags |= code << (HEAD_LETTERS + 2 * count)

@@ -126,16 +126,19 @@ cdef enum:                          # Trouble.marks
     REUSE_BY_RFC6191 = 2            # with reused_age_ns: RFC 6191 allowed it
     OTHER_ISS = 4                   # stray_seq is that of an earlier SYN+ACK that differs: the ACK chooses
     STRAY = 8                       # two bits: stray_seq is the end of a segment of that side beyond any window
+    ASKED_AGAIN = 32                # the client has sent more than one SYN
+    ONE_ID = 64                     # two bits: that side gives all its packets the same id (copies.pxd)
 
 cdef struct FirstSeen:              # 16 bytes: of the connection with the same record number, from its first segments
     uint32_t tag                    # SegmentRecord.tag of the first
     uint16_t path                   # SegmentRecord.path of the first
-    uint16_t syn_window             # as in the client's first SYN, as the next four; 0 before it came
+    uint16_t syn_window             # as in the client's first SYN, as the next five; 0 before it came
     uint16_t mss
+    uint16_t syn_id                 # its IPv4 identification: copies have the same (copies.pxd)
     uint8_t ttl
     uint8_t window_scale            # 255 without
     uint8_t options
-    uint8_t reserved[3]
+    uint8_t reserved
 
 cdef struct V6Pair:                 # 32 bytes
     uint8_t address[32]             # client, server

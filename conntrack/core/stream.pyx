@@ -98,6 +98,13 @@ cdef inline bint _is_waiting(Tables* t, LiveFlow* f, int side) noexcept nogil:
     return f.flags & FLAG_ACCEPT_QUEUE and trait(t, f, side) & OPENING and f.trouble
 
 
+cdef inline uint32_t _reach(LiveFlow* f, int side) noexcept nogil:
+    # How far from what `side` has received in order anything can be that is sent to it: its largest window, and less
+    # than what an ACK is believed at once; what is sent again is no older than that.
+    cdef uint32_t reach = (<uint32_t>65535 << scale_of(f, side)) + WINDOW_MARGIN
+    return reach if reach < PLAUSIBLE - WINDOW_MARGIN else PLAUSIBLE - WINDOW_MARGIN
+
+
 cdef void _note_stray(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     # Remember where a segment beyond any window ends: the capture may have lost all between.
     cdef Trouble* x
@@ -109,18 +116,19 @@ cdef void _note_stray(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
 
 
 cdef void _follow_stray(Tables* t, LiveFlow* f, uint32_t ack, int side) noexcept nogil:
-    # The peer of `side` is far ahead of what is known of it; where `side` acknowledges that, both are.
+    # The peer of `side` is far from what is known of it; where `side` acknowledges that, both are. By how much modulo
+    # 2^32 says nothing: it may look like an old number.
     cdef int peer = 1 - side
     cdef Trouble* x = &t.troubles[f.trouble]
-    if ack - x.edge[peer] < PLAUSIBLE or x.stray_seq - ack > (<uint32_t>65535 << scale_of(f, side)) + WINDOW_MARGIN:
+    if not x.marks & (STRAY << peer) or x.stray_seq - ack > _reach(f, side) or has_fin(t, f, peer):
         return
     x.marks &= <uint8_t>~(3 * STRAY)
     x.gap_bytes[peer] += <uint32_t>(ack - x.edge[peer])     # and any number of times 4 GiB
     f.flags |= FLAG_CAPTURE_LOSS
     add_letter(t, f, LETTER_GAP + peer)
-    x.edge[peer] = f.ack[side] = ack
+    f.ack[side] = ack
     x.ranges[peer] = 0
-    f.snd_nxt[peer] = x.stray_seq
+    f.snd_nxt[peer] = x.edge[peer] = x.stray_seq
 
 
 cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint processed) noexcept nogil:
@@ -140,7 +148,7 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
             and trait(t, f, peer) & OPENING:
         f.iss[peer] = t.troubles[f.trouble].stray_seq   # the client chose the earlier of two SYN+ACKs
         f.snd_nxt[peer] = t.troubles[f.trouble].edge[peer] = s.ack
-    if f.trouble and t.troubles[f.trouble].marks & (STRAY << peer):
+    if f.trouble:
         _follow_stray(t, f, s.ack, side)
     edge = edge_of(t, f, peer)
     if seq_lt(edge, s.ack) and s.ack - edge < PLAUSIBLE and not (
@@ -288,18 +296,19 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
         x.edge[0] = s.seq
         x.ranges[0] = 0
     edge = edge_of(t, f, side)
+    if s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
+        f.flags |= FLAG_PAWS_REJECTED
+        delivered = False
+    if is_known(f, peer) and s.seq - edge > _reach(f, peer) and edge - s.seq > _reach(f, peer):
+        f.flags |= FLAG_OUT_OF_WINDOW
+        if delivered:
+            if f.trouble:
+                _follow_stray(t, f, s.ack, side)
+            _note_stray(t, f, s, side)
+        return
     if trait(t, f, peer) & ACTIVE_OPEN and side == 1 and is_known(f, 0) and not f.flags & SAW_SYN_ACK \
             and (f.flags & FLAG_FAST_OPEN or not (s.payload_bytes or s.flags & TCP_FIN)):
         delivered = False                               # a SYN must come first (RFC 9293 3.10.7.3, fifth)
-    elif s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) \
-            and seq_lt(s.tsval, f.ts_recent[side]):
-        f.flags |= FLAG_PAWS_REJECTED
-        delivered = False
-    elif seq_lt(edge, s.seq) and is_known(f, peer) and \
-            s.seq - edge > (<uint32_t>65535 << scale_of(f, peer)) + WINDOW_MARGIN:
-        f.flags |= FLAG_OUT_OF_WINDOW
-        _note_stray(t, f, s, side)
-        return
     # A segment that lies wholly before what its receiver has acknowledged is answered and dropped, its ACK with it
     # (RFC 9293 3.10.7.4, first check; Linux tcp_sequence).
     processed = delivered and not (

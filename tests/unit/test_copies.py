@@ -117,7 +117,30 @@ class TestWithoutAnId:
         assert (row["server_retransmits"], row["server_duplicates"]) == (1, 0)
 
 
+def test_the_first_syn_is_known_by_its_id_though_the_handshake_came_between() -> None:
+    segments = Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").client("P.", 10).again(0).segments()
+    segments["ip_id"][4] = segments["ip_id"][0]
+    row = track(segments)[0]
+    assert (row["client_syns"], row["client_duplicates"]) == (1, 1)
+
+
 class TestNotACopy:
+    def test_what_comes_from_a_host_that_gives_all_packets_one_id(self) -> None:
+        """RFC 6864, 4.1 allows it; tools that write captures do it."""
+        story = (
+            Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").client("P.", 10).client("P.", 20).again()
+        )
+        segments = story.segments()
+        segments["ip_id"] = 1
+        row = track(segments)[0]
+        assert (row["client_retransmits"], row["client_duplicates"]) == (1, 0)
+
+    def test_a_syn_sent_again_has_another_id_though_it_overtakes(self) -> None:
+        segments = Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").again(0).segments()
+        segments["ip_id"][[2, 3]] = 7, 6
+        row = track(segments)[0]
+        assert (row["client_syns"], row["client_duplicates"]) == (2, 0)
+
     def test_a_retransmission_has_another_id(self) -> None:
         story = Exchange(*V4, step_s=0.0001).client("S").server("S.").client(".").client("P.", 10).again()
         row = row_of(story)

@@ -274,6 +274,18 @@ class TestTimeWait:
         assert ends(story, 59) == (TIME_WAIT, CLOSED)
         assert ends(story, 61) == (CLOSED, CLOSED)
 
+    def test_starts_again_with_a_syn_whose_timestamp_is_old(self) -> None:
+        """Linux tcp_timewait_state_process: PAWS rejects it; one without an old timestamp may be a new connection's."""
+        for tsval, left in ((1, TIME_WAIT), (None, CLOSED)):
+            story = in_state(CLOSED, TIME_WAIT, timestamps=True).wait(50).reopen(500_000, 9_000_000)
+            story.client("S", **({"options": 0} if tsval is None else {"tsval": story.now_ns // 10**6 % 2**32 - 10**6}))
+            assert ends(story, 30)[1] == left
+
+    def test_of_the_end_that_a_late_syn_ack_comes_from_does_not_start_again(self) -> None:
+        story = in_state(TIME_WAIT, TIME_WAIT, step_s=0).wait(1).again(1)
+        assert ends(story, 59.001) == (TIME_WAIT, CLOSED)
+        assert ends(story, 60.001) == (CLOSED, CLOSED)
+
     def test_an_exact_rst_ends_it(self) -> None:
         """Linux with tcp_rfc1337=0."""
         assert ends(in_state(TIME_WAIT, CLOSED).server("R")) == (CLOSED, CLOSED)

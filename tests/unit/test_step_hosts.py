@@ -66,6 +66,12 @@ class TestAnswersThatAreNotRepeated:
 
 
 class TestFullAcceptQueue:
+    def test_a_round_trip_is_known_from_one_syn_though_its_sender_answered_itself(self) -> None:
+        """What comes within it was sent before the ACK arrived; a SYN+ACK of the client is no second SYN."""
+        story = Exchange().client("S").wait(0.8).server("S.").client(".").client("S.", seq=0)
+        assert ends(story.wait(0.6).again(1)) == (ESTABLISHED, ESTABLISHED)
+        assert ends(story.wait(0.6).again(1)) == (ESTABLISHED, SYN_RECEIVED)
+
     def test_stays_full_until_the_server_speaks(self) -> None:
         story = in_state(ESTABLISHED, SYN_RECEIVED).client(".").client("P.", 100).client("F.")
         assert ends(story) == (FIN_WAIT_1, SYN_RECEIVED)
