@@ -1,10 +1,10 @@
-"""Coverage-guided fuzzing under sanitizers: `python -m benches.guided captures --runs 20000000 --seed 1`.
+"""Coverage-guided fuzzing: `python -m benches.guided captures --runs 20000000 --seed 1`.
 
-libFuzzer mutates what reaches something new in the kernels (sanitized.py builds them with clang's address and
-undefined-behaviour sanitizers): `captures` are whole files, `frames` single frames of every link type, one after the
-other (fuzz_target.pyx has the forms). It starts from the tests' own captures, and from the public ones where they are;
-what it finds worth keeping is in build/fuzz/TARGET, and the next run starts from that too. The parsers written in Python
-are tests/fuzz/python_target.py's.
+libFuzzer mutates what reaches something new. `captures` and `frames` are in the kernels, built with clang's address
+and undefined-behaviour sanitizers (sanitized.py): whole files, and single frames of every link type one after the other
+(fuzz_target.pyx has the forms). `python` is in the parsers written in Python, through atheris. All start from the
+tests' own captures, and from the public ones where they are; what is worth keeping is in build/fuzz/TARGET, and the
+next run starts from that too.
 
 An input that crashes, is told of by a sanitizer, takes 50 ms of its thread or makes the process larger than 200 MB more
 than it was ends the run, and is left beside the corpus; it becomes a test (tests/fuzz/test_fuzz_memory.py). The result
@@ -22,27 +22,31 @@ import time
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from benches.record import RESULTS, ROOT, commit, machine
-from benches.sanitized import BUILD, build, environment
+from benches.sanitized import BUILD, build, environment, python_environment
 
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "fuzz")]
 
-from corpus import BINARY, beginnings, frames_of  # noqa: E402
+from corpus import BINARY, TEXTS, beginnings, frames_of  # noqa: E402
 
 __all__ = ["fuzz", "main"]
 
-TARGETS = ("captures", "frames")
+TARGETS = ("captures", "frames", "python", "canary")
+"""The last one reads a byte too many: the sanitizers must find it."""
 MOST_BYTES = 1200
 """Of an input: a few packets. What takes longer inputs is the same code again."""
 MOST_RSS_MB = 320
-"""A process that does nothing has 95 MB, sanitizers and libFuzzer with it; 200 are what reading may take, 25 a corpus."""
+"""Without input it has 95 MB, sanitizers and libFuzzer included; 200 are what reading may take, 25 is the corpus."""
+PYTHON_TARGET = ROOT / "tests" / "fuzz" / "python_target.py"
+TOLD = r"^(?:not so: .*|.*runtime error: .*|.*ERROR: .*| === Uncaught.*|\w+Error: .*)$"
 OPTIONS = ("-print_final_stats=1", "-reduce_inputs=0", "-entropic=0", "-timeout=5", "-verbosity=1")
 
 
 def fuzz(
     target: str, *, seed: int, runs: int = -1, seconds: int = 0, shared: Path | None = None, keep: Path | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Build, run and return the account: executed inputs, seed, what was found.
 
     Args:
@@ -53,30 +57,36 @@ def fuzz(
         shared: folder of public captures to start from too.
         keep: where the corpus and what is found are kept; build/fuzz/TARGET if not given.
     """
-    build()
     kept = keep or ROOT / "build" / "fuzz" / target
     corpus, seeds = kept / "corpus", kept / "seeds"
     for folder in (corpus, seeds):
         folder.mkdir(parents=True, exist_ok=True)
-    started_from = BINARY + (beginnings(shared) if shared else [])
-    for content in started_from if target == "captures" else frames_of(started_from):
+    started_from = BINARY + (TEXTS if target == "python" else []) + (beginnings(shared) if shared else [])
+    for content in frames_of(started_from) if target == "frames" else started_from:
         (seeds / sha256(content).hexdigest()).write_bytes(content)
     limits = [f"-runs={runs}", f"-max_total_time={seconds}", f"-max_len={MOST_BYTES}", f"-rss_limit_mb={MOST_RSS_MB}"]
     options = [*OPTIONS, *limits, f"-seed={seed}", f"-artifact_prefix={kept}/found-", str(corpus), str(seeds)]
-    program = "import sys; from benches.fuzz_target import run; run(sys.argv[1], sys.argv[2:])"
+    if target == "python":
+        command, folder, variables = [str(PYTHON_TARGET)], ROOT, python_environment()
+    else:
+        build()
+        program = "import sys; from benches.fuzz_target import run; run(sys.argv[1], sys.argv[2:])"
+        command, folder, variables = ["-c", program, target], BUILD, environment()
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", program, target, *options],
+        [sys.executable, *command, *options],
         check=False,
-        cwd=BUILD,
-        env=environment(),
+        cwd=folder,
+        env=variables,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
     )
     stats = dict(re.findall(r"^stat::(\w+):\s+(\d+)", done.stderr, re.MULTILINE))
     covered = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stderr)
-    told = re.findall(r"^(?:not so: .*|.*runtime error: .*|.*ERROR: .*)$", done.stderr, re.MULTILINE)
+    told = re.findall(
+        r"^(?:not so: .*|.*runtime error: .*|.*ERROR: .*| === Uncaught.*|\w+Error: .*)$", done.stderr, re.MULTILINE
+    )
     return {
         "target": target,
         "seed": seed,
@@ -108,7 +118,7 @@ def main(arguments: list[str]) -> int:
         "date": now.isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
-        "sanitizers": "address, undefined (clang)",
+        "sanitizers": "none" if given.target == "python" else "address, undefined (clang)",
         **account,
     }
     RESULTS.mkdir(exist_ok=True)

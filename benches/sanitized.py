@@ -1,8 +1,8 @@
 """Kernels under clang's sanitizers, with libFuzzer's coverage: built apart, and run by any Python.
 
-Owns the build. Only what touches a capture's bytes is compiled so; it goes to build/sanitized/ with the package's Python
-beside it, so that the ordinary extension modules stay as they are. Two libraries are loaded ahead of everything else
-(LD_PRELOAD): the address sanitizer's, and libFuzzer as a library, which gives the kernels a place to count their edges.
+Owns the build. Only what touches a capture's bytes is compiled so; it goes to build/sanitized/ with the package's
+Python beside it, so that the ordinary extension modules stay as they are. Two libraries are loaded ahead of all others
+(LD_PRELOAD): the address sanitizer's, and libFuzzer's, which gives the kernels a place to count their edges.
 
 Needs clang with its runtime (package clang) and Cython.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benches.record import ROOT
 
-__all__ = ["BUILD", "build", "environment"]
+__all__ = ["BUILD", "build", "environment", "python_environment"]
 
 BUILD = ROOT / "build" / "sanitized"
 MODULES = (
@@ -35,6 +35,11 @@ FLAGS = (
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
 )
 COUNTED = ("-fsanitize=fuzzer-no-link",)
+ASAN_OPTIONS = (
+    *("detect_leaks=0", "verify_asan_link_order=0", "abort_on_error=1", "allocator_may_return_null=1"),
+    *("quarantine_size_mb=8", "malloc_context_size=4"),
+)
+"""Python keeps what it has: no leaks. A small quarantine: the memory that is measured is ours."""
 OTHERS = (
     "__Pyx_*",
     "__pyx_pw_*",
@@ -101,14 +106,20 @@ def build() -> None:
         list(pool.map(_compile, sources, outs))
 
 
+def python_environment() -> dict[str, str]:
+    """Return the environment in which Python imports the tests' modules, and the package as it is."""
+    paths = [ROOT, ROOT / "tests", ROOT / "tests" / "fuzz"]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
 def environment() -> dict[str, str]:
     """Return the environment in which Python imports what `build` made."""
-    # libFuzzer before the sanitizer, which has empty functions of the same names; leaks: Python keeps what it has.
+    # libFuzzer before the sanitizer, which has empty functions of the same names.
     preload = f"{BUILD / 'libfuzzer.so'} {_runtime('asan', '.so')}"
     paths = [BUILD, ROOT / "tests", ROOT / "tests" / "fuzz"]
     return os.environ | {
         "LD_PRELOAD": preload,
-        "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=8:malloc_context_size=4:verify_asan_link_order=0:abort_on_error=1:allocator_may_return_null=1",
+        "ASAN_OPTIONS": ":".join(ASAN_OPTIONS),
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
     }

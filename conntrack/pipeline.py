@@ -224,7 +224,7 @@ class Analysis:
         findings = tuple(self._detection.findings(info.last_ts_ns or 0))
         behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
         return Report(
-            capture=_summary(info, interrupted),
+            capture=_summary(info, interrupted, keep_paths=flows is not None),
             connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
             findings=findings,
             series=_series(self._detection.series()),
@@ -260,7 +260,7 @@ def _group_series(result: dict[str, Any]) -> GroupSeries | None:
     )
 
 
-def _summary(info: CaptureInfo, interrupted: bool) -> CaptureSummary:
+def _summary(info: CaptureInfo, interrupted: bool, *, keep_paths: bool) -> CaptureSummary:
     return CaptureSummary(
         files=tuple(info.files),
         bytes=info.bytes,
@@ -272,4 +272,5 @@ def _summary(info: CaptureInfo, interrupted: bool) -> CaptureSummary:
         time_inversions=info.time_inversions,
         faults=tuple(str(fault) for fault in info.faults),
         interrupted=interrupted,
+        paths=tuple(info.paths) if keep_paths else ("",),
     )

@@ -71,17 +71,19 @@ def command(
     """
     chosen = choose_format(format_, output_path, FLOW_SUFFIXES, terminal="table", piped="tsv")
 
+    from conntrack.export.columns import flow_columns
     from conntrack.export.where import parse_where
     from conntrack.pipeline import flow_batches
     from conntrack.tracker import Tracker
 
     check_profile(profile)
-    wanted = parse_where(where) if where is not None else None
     with open_reading(captures) as reading:
+        paths = reading.capture.info.paths
+        wanted = parse_where(where, flow_columns(paths)) if where is not None else None
         with Output(output_path, captures) as output:
             if chosen in BINARY and output.is_terminal:
                 raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")
-            exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses)
+            exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses, paths=paths)
             output.write(exporter.header())
             for flows in flow_batches(reading, Tracker(profile=profile)):
                 for part in _parts(flows):

@@ -22,7 +22,7 @@ import numpy as np
 from conntrack.core.abi import FLOW_DTYPE, SOCKET_DTYPE
 from conntrack.export.capsule import schema_capsule, stream_capsule
 from conntrack.export.cells import Cells, Matrix
-from conntrack.export.columns import COLUMNS, SCHEMA_VERSION, SOCKET_COLUMNS, Column, Kind
+from conntrack.export.columns import COLUMNS, SCHEMA_VERSION, SOCKET_COLUMNS, Column, Kind, flow_columns
 from conntrack.states import NO_TIME_NS
 
 __all__ = ["Addresses", "Array", "ArrowTable", "Field", "record_batch", "schema", "to_arrow"]
@@ -61,7 +61,11 @@ class Array:
 
 
 def to_arrow(
-    rows: Values | Iterable[Values], *, addresses: Addresses = "text", columns: Sequence[str] | None = None
+    rows: Values | Iterable[Values],
+    *,
+    addresses: Addresses = "text",
+    columns: Sequence[str] | None = None,
+    paths: Sequence[str] | None = None,
 ) -> ArrowTable:
     """Return connections, or sockets, for whatever takes Arrow: `polars.DataFrame(to_arrow(report.flows))`.
 
@@ -70,6 +74,7 @@ def to_arrow(
             of FLOW_DTYPE, as `track` yields them, which are read once, as the consumer asks for them.
         addresses: "text" for strings, "binary" for the 16 bytes in network order (IPv4 as ::ffff:a.b.c.d).
         columns: the names of those wanted, in that order; by default the whole schema.
+        paths: words for the numbers of the column `path`: `report.capture.paths`. Without them it is "path 3".
 
     Raises:
         TypeError: rows of another dtype.
@@ -81,7 +86,7 @@ def to_arrow(
         >>> flows.filter(polars.col("server_state") == "CLOSE_WAIT")["server_port"].unique().to_list()
         [8080]
     """
-    return ArrowTable(rows, addresses=addresses, columns=columns)
+    return ArrowTable(rows, addresses=addresses, columns=columns, paths=paths)
 
 
 class ArrowTable:
@@ -93,14 +98,15 @@ class ArrowTable:
         *,
         addresses: Addresses = "text",
         columns: Sequence[str] | None = None,
+        paths: Sequence[str] | None = None,
     ) -> None:
         self._rows = rows
         self._addresses: Addresses = addresses
-        table = COLUMNS
+        table = flow_columns(paths)
         if isinstance(rows, np.ndarray):
             if rows.dtype not in (FLOW_DTYPE, SOCKET_DTYPE):
                 raise TypeError(f"rows are FLOW_DTYPE or SOCKET_DTYPE, not {rows.dtype}")
-            table = COLUMNS if rows.dtype == FLOW_DTYPE else SOCKET_COLUMNS
+            table = table if rows.dtype == FLOW_DTYPE else SOCKET_COLUMNS
         self._columns = _chosen(table, columns)
 
     def __arrow_c_schema__(self) -> object:

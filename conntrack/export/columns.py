@@ -7,8 +7,8 @@ output format (cells.py writes the kinds). A column is added at the end of its g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -17,7 +17,16 @@ import numpy as np
 from conntrack import derived
 from conntrack.states import ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
 
-__all__ = ["COLUMNS", "FLAG_WORDS", "SCHEMA_VERSION", "SOCKET_COLUMNS", "Column", "Kind", "render_markdown"]
+__all__ = [
+    "COLUMNS",
+    "FLAG_WORDS",
+    "SCHEMA_VERSION",
+    "SOCKET_COLUMNS",
+    "Column",
+    "Kind",
+    "flow_columns",
+    "render_markdown",
+]
 
 SCHEMA_VERSION = 1
 """Of rows in every format. Columns may be added under the same number; none is renamed or changes its kind."""
@@ -82,6 +91,24 @@ def _schema(rows: Values) -> Values:
 def _duration(flows: Values) -> Values:
     elapsed: Values = flows["last_ts_ns"] - flows["first_ts_ns"]
     return elapsed
+
+
+def _path_words(paths: Sequence[str] | None) -> Callable[[Values], Values]:
+    # Numbers, where nobody knows the words; those past the end are too many to be told apart (core.paths).
+    def word(number: int) -> str:
+        if paths is None:
+            return f"path {number}" if number else ""
+        return paths[number] if number < len(paths) else "others"
+
+    def values(flows: Values) -> Values:
+        numbers = flows["path"]
+        if not numbers.any():
+            return np.zeros(len(flows), "S1")
+        met, which = np.unique(numbers, return_inverse=True)
+        cells: Values = np.array([word(number).encode() for number in met.tolist()], "S")[which]
+        return cells
+
+    return values
 
 
 def _lower(members: Iterable[Any]) -> tuple[str, ...]:
@@ -175,6 +202,18 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("flags", Kind.FLAGS, "what is special about it, joined by |", _field("flags"), FLAG_WORDS),
     Column(
+        "tag",
+        Kind.INTEGER,
+        "network that its first segment was on: VLAN ids, or the identifier of the innermost tunnel; 0 for none",
+        _field("tag"),
+    ),
+    Column(
+        "path",
+        Kind.TEXT,
+        "layers and outer addresses that its first segment came by, eth/vlan 12/...; empty for plain frames",
+        _path_words(None),
+    ),
+    Column(
         "zeek_conn_state",
         Kind.WORD,
         "Zeek's conn_state",
@@ -190,6 +229,15 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("schema", Kind.INTEGER, "version of this schema", _schema),
 )
+
+
+def flow_columns(paths: Sequence[str] | None) -> tuple[Column, ...]:
+    """Return COLUMNS, `path` in the words of one reading: `paths` is its CaptureInfo.paths, which may still grow.
+
+    Without it `path` is "path N", with FLOW_DTYPE's number, and empty for plain frames.
+    """
+    values = _path_words(paths)
+    return tuple(replace(column, values=values) if column.name == "path" else column for column in COLUMNS)
 
 
 SOCKET_COLUMNS: tuple[Column, ...] = (
