@@ -23,7 +23,7 @@ __all__ = ["BUILD", "build", "environment", "python_environment"]
 
 BUILD = ROOT / "build" / "sanitized"
 MODULES = (
-    *("abi", "blocks", "decode", "fragments", "framing", "links", "memory", "order", "paths", "tunnels", "walk"),
+    *("abi", "blocks", "decode", "fragments", "framing", "ip", "links", "memory", "order", "paths", "tunnels", "walk"),
     *("walk_pcapng", "wireless"),
 )
 """Of conntrack.core: all that capture/ imports."""

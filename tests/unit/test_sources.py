@@ -339,6 +339,16 @@ class TestFollow:
         assert ports == [1] * 5 + [9] * 2
         assert "was cut while it was read" in str(info.faults[0])
 
+    def test_text_is_not_followed_in_a_file(self, tmp_path: Path) -> None:
+        """In a pipe it is read as it grows; a file of it may end within a line at any time."""
+        path = tmp_path / "tcpdump.txt"
+        path.write_text("1700000000.000000 IP 10.0.0.1.1 > 10.0.0.2.80: Flags [.], ack 1, win 1, length 0\n")
+        with (
+            pytest.raises(InputError, match="what tcpdump prints cannot be followed in a file; pipe it into: ctrack -"),
+            open_capture([path], follow=True) as capture,
+        ):
+            list(capture)
+
     def test_what_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not several"):
             open_capture(["a", "b"], follow=True)
