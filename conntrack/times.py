@@ -12,8 +12,10 @@ from decimal import Decimal, InvalidOperation
 
 from conntrack.states import NO_TIME_NS
 
-__all__ = ["parse_duration", "parse_time", "rfc3339", "time_of_day", "unix_seconds"]
+__all__ = ["RFC3339_PATTERN", "parse_duration", "parse_time", "rfc3339", "time_of_day", "unix_seconds"]
 
+RFC3339_PATTERN = r"^-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$"
+"""What `rfc3339` writes, as a regular expression of ECMA-262 (which JSON Schema takes)."""
 _NS = 1_000_000_000
 _ISO = re.compile(r"(?P<seconds>.*?:\d\d)(?:[.,](?P<fraction>\d{1,9})\d*)?(?P<zone>Z|[+-]\d\d:?\d\d)?", re.IGNORECASE)
 _CLOCK = re.compile(r"[0-2]?\d:\d\d(?::\d\d(?:[.,]\d+)?)?", re.ASCII)

@@ -38,7 +38,7 @@ ROOMS = {
     "detect": {*WORDS, "timeouts", "core", "tracker", "detect"},
     "export": {*WORDS, "core", "tracker", "detect", "export"},
     "explain": {*WORDS, "transitions", "timeouts", "core", "tracker", "explain"},
-    "report": {*WORDS, "core", "tracker", "detect", "explain", "report"},
+    "report": {*WORDS, "core", "tracker", "detect", "explain", "export", "report"},
     "generate": {"states", "errors", "core", "generate"},
     "host": {*WORDS, "core", "detect", "host"},
     "sockets": {"core", "tracker"},

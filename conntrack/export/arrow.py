@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -60,25 +60,39 @@ class Array:
     dictionary: Array | None = None
 
 
+class _HasPaths(Protocol):
+    @property
+    def paths(self) -> Sequence[str]: ...
+
+
+class _HasFlows(Protocol):
+    @property
+    def flows(self) -> Values | None: ...
+    @property
+    def capture(self) -> _HasPaths: ...
+
+
 def to_arrow(
-    rows: Values | Iterable[Values],
+    rows: Values | Iterable[Values] | _HasFlows,
     *,
     addresses: Addresses = "text",
     columns: Sequence[str] | None = None,
     paths: Sequence[str] | None = None,
 ) -> ArrowTable:
-    """Return connections, or sockets, for whatever takes Arrow: `polars.DataFrame(to_arrow(report.flows))`.
+    """Return connections, or sockets, for whatever takes Arrow: `polars.DataFrame(to_arrow(rows))`.
 
     Args:
         rows: FLOW_DTYPE or SOCKET_DTYPE, shape (n,), which must stay as they are while the result is used; or batches
-            of FLOW_DTYPE, as `track` yields them, which are read once, as the consumer asks for them.
+            of FLOW_DTYPE, as `track` yields them, which are read once, as the consumer asks for them; or a Report,
+            which stands for its `flows`.
         addresses: "text" for strings, "binary" for the 16 bytes in network order (IPv4 as ::ffff:a.b.c.d).
         columns: the names of those wanted, in that order; by default the whole schema.
-        paths: words for the numbers of the column `path`: `report.capture.paths`. Without them it is "path 3".
+        paths: words for the numbers of the column `path`: `report.capture.paths`, which a Report brings itself. Without
+            them it is "path 3".
 
     Raises:
         TypeError: rows of another dtype.
-        ValueError: no such column.
+        ValueError: no such column, or a report made without keeping the connections.
 
     Example:
         >>> import conntrack, polars
@@ -86,6 +100,11 @@ def to_arrow(
         >>> flows.filter(polars.col("server_state") == "CLOSE_WAIT")["server_port"].unique().to_list()
         [8080]
     """
+    if hasattr(rows, "flows") and hasattr(rows, "capture"):
+        if rows.flows is None:
+            raise ValueError("this report kept no connections: analyze(..., keep_flows=True)")
+        paths = rows.capture.paths if paths is None else paths
+        rows = rows.flows
     return ArrowTable(rows, addresses=addresses, columns=columns, paths=paths)
 
 

@@ -9,12 +9,13 @@ import json
 from typing import Any, Literal
 
 from conntrack.export.columns import COLUMNS, SCHEMA_VERSION, SOCKET_COLUMNS, Column, Kind
+from conntrack.times import RFC3339_PATTERN
 
 __all__ = ["render_schema"]
 
 _TIME: dict[str, Any] = {
     "type": ["string", "number", "null"],
-    "pattern": r"^-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$",
+    "pattern": RFC3339_PATTERN,
 }
 """A number, unix seconds, with --epoch."""
 

@@ -1,4 +1,4 @@
-"""The report as one JSON document, schema version 1: the keys of design.md, always all of them, always in this order.
+"""The report as one JSON document, schema version 1: always all of its keys, in this order. Types are in jsonschema.py.
 
 For programs, so nothing is rounded, renamed or left out when empty. A change that takes a key away, or changes what one
 means, raises SCHEMA; a new key does not.
@@ -40,6 +40,7 @@ def render_json(report: Report, *, epoch: bool = False) -> str:
             "server_states": report.connections.server_states,
         },
         "findings": [writer.finding(finding) for finding in report.findings],
+        "services": list(report.services),
         "series": {**writer.series(report.series), "groups": writer.groups(report.group_series)},
     }
     text = json.dumps(document, indent=2, allow_nan=False)
@@ -63,6 +64,9 @@ class _Writer:
             "first_ts": self._time(capture.first_ts_ns),
             "last_ts": self._time(capture.last_ts_ns),
             "skipped": dict(sorted(capture.skipped.items())),
+            "time_inversions": capture.time_inversions,
+            "faults": [path_text(fault) for fault in capture.faults],
+            "interrupted": capture.interrupted,
         }
 
     def finding(self, finding: Finding) -> dict[str, Any]:
@@ -99,6 +103,8 @@ class _Writer:
                 "services_rest": {},
                 "services_total": 0,
                 "hosts": {},
+                "clients_counted": True,
+                "unproven_clients_counted": True,
             }
         return {
             "first_ts": self._time(series.first_ts_ns),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from conntrack.explain.model import Story
+    from conntrack.export.arrow import ArrowTable
 
 __all__ = ["CaptureSummary", "ConnectionCounts", "GroupSeries", "Report", "StateSeries"]
 
@@ -99,7 +100,7 @@ class GroupSeries:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `conntrack.analyze` returns.
+    """What `conntrack.analyze` returns; an Arrow stream of its connections, and a page for a notebook.
 
     Attributes:
         findings: the worst first.
@@ -134,6 +135,25 @@ class Report:
         from conntrack.report.html import render_html
 
         return render_html(self, epoch=epoch)
+
+    def __arrow_c_schema__(self) -> object:
+        """Return the schema of `__arrow_c_stream__`."""
+        return self._connections().__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return `flows` as an Arrow stream, for whatever takes one: `polars.DataFrame(report)`.
+
+        `conntrack.to_arrow(report, ...)` gives chosen columns, or addresses as bytes.
+
+        Raises:
+            ValueError: the report was made without keeping the connections.
+        """
+        return self._connections().__arrow_c_stream__(requested_schema)
+
+    def _connections(self) -> ArrowTable:
+        from conntrack.export.arrow import to_arrow
+
+        return to_arrow(self)
 
     def _repr_html_(self) -> str:
         """Return the page for a notebook's cell: in a frame of its own, which can reach nothing of the notebook."""

@@ -22,10 +22,12 @@ import numpy as np
 import pytest
 from derived import DERIVED
 from make import SCENARIOS
+from reported import meet_the_schema
 from stage import CLIENT, missing
 
 import conntrack
 from conntrack.detect import DETECTORS, Detection, Finding
+from conntrack.report.json import render_json
 from conntrack.report.model import Report
 
 TIME_LIMIT_S = 300
@@ -106,6 +108,11 @@ def test_what_is_well_is_not_mentioned(corpus: Path, name: str) -> None:
             finding for finding in findings if (finding.kind, finding.severity) != ("duplicate_frames", "info")
         )
     assert findings == ()
+
+
+@pytest.mark.parametrize(("name", "end"), CAPTURES, ids=lambda part: part)
+def test_the_json_meets_its_schema(corpus: Path, name: str, end: str) -> None:
+    meet_the_schema(json.loads(render_json(report_of(corpus, name, end))))
 
 
 @pytest.mark.parametrize(("name", "end"), CAPTURES, ids=lambda part: part)

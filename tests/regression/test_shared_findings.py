@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from reported import meet_the_schema
+
 from conntrack.errors import InputError
 from conntrack.pipeline import analyze
+from conntrack.report.json import render_json
 
 EXPECTED: dict[str, dict[tuple[str, str, str], str]] = {
     "zeek+zeek/testing/btest/Traces/tunnels/gre-aruba.pcap": {
@@ -137,6 +140,7 @@ def test_the_findings_are_those_that_a_reader_agrees_with(shared: Path) -> None:
             report = analyze(shared / "captures" / entry["file"], keep_flows=False)
         except InputError:
             continue
+        meet_the_schema(json.loads(render_json(report)))
         if report.findings:
             found[entry["file"]] = {(told.severity, told.kind, told.subject) for told in report.findings}
     assert found == {name: set(findings) for name, findings in EXPECTED.items()}

@@ -102,7 +102,7 @@ def test_options_may_come_before_the_file(leak: str, capfd: pytest.CaptureFixtur
 def test_json_has_the_promised_keys(leak: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["report", leak, "--format", "json"]) == 0
     document = json.loads(capfd.readouterr().out)
-    assert list(document) == ["schema", "capture", "connections", "findings", "series"]
+    assert list(document) == ["schema", "capture", "connections", "findings", "services", "series"]
     assert document["schema"] == 1
     assert document["capture"]["files"] == [leak]
     assert document["capture"]["tcp_segments"] == document["capture"]["packets"] == 12 * 5 + 7

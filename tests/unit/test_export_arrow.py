@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import sys
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -171,6 +172,42 @@ def test_duckdb_and_polars_read_the_file_with_the_right_types(name: str, tmp_pat
     assert frame.schema["first_ts"] == polars.Datetime("ns", "UTC")
     assert frame.schema["client_state"] == polars.Categorical
     assert frame["flow_id"].to_list() == flows["flow_id"].tolist()
+
+
+def test_what_duckdb_and_polars_read_is_what_was_there(tmp_path: Any) -> None:
+    """Every column and row of a file: whole addresses, times to the nanosecond, nulls where nothing is known."""
+    flows = realistic_flows(700)
+    path = tmp_path / "flows.parquet"
+    path.write_bytes(written("parquet", flows))
+    frame = polars.read_parquet(path)
+    times = {column.name for column in COLUMNS if column.kind is Kind.TIME}
+    select = ", ".join(f"epoch_ns({name}) as {name}" if name in times else name for name in frame.columns)
+    rows = duckdb.sql(f"select {select} from '{path}' order by file_row_number").fetchall()
+    for column, cells in zip(COLUMNS, zip(*rows, strict=True), strict=True):
+        values = frame[column.name].dt.epoch("ns") if column.name in times else frame[column.name]
+        assert values.to_list() == expected(column, flows), column.name
+        assert list(cells) == expected(column, flows), column.name
+
+
+def test_a_report_is_a_stream_of_its_connections(root: Path) -> None:
+    report = conntrack.analyze(root / "tests" / "captures" / "incident.pcap")
+    assert report.flows is not None
+    assert_holds(pyarrow.table(report), report.flows)
+    assert pyarrow.schema(report) == pyarrow.table(report).schema
+    assert polars.DataFrame(report).height == len(report.flows)  # again: it is not used up
+    states = duckdb.sql("select distinct server_state from report where server_port = 8080").fetchall()
+    assert states == [("CLOSE_WAIT",)]
+    chosen = pyarrow.table(to_arrow(report, columns=["server_ip", "flow_id"], addresses="binary"))
+    assert chosen.column_names == ["server_ip", "flow_id"]
+    assert chosen["server_ip"].to_pylist() == [bytes(address) for address in report.flows["server_ip"]]
+
+
+def test_a_report_without_connections_says_so(root: Path) -> None:
+    report = conntrack.analyze(root / "tests" / "captures" / "incident.pcap", keep_flows=False)
+    with pytest.raises(ValueError, match="kept no connections: analyze"):
+        pyarrow.table(report)
+    with pytest.raises(ValueError, match="kept no connections"):
+        to_arrow(report)
 
 
 def test_batches_as_they_come_are_read_once() -> None:

@@ -113,6 +113,7 @@ def test_from_python(captures: list[str]) -> None:
         conntrack.to_arrow(report.flows, paths=report.capture.paths, columns=["client_port", "path"])
     )
     assert dict(words.iter_rows()) == {port: path for port, (_, path) in EXPECTED.items()}
+    assert polars.DataFrame(report).select("client_port", "path").equals(words)
     numbers = polars.DataFrame(conntrack.to_arrow(report.flows, columns=["path"]))["path"]
     assert set(numbers) == {"", "path 1", "path 2"}
     assert conntrack.analyze(*captures, keep_flows=False).capture.paths == ("",)
