@@ -1,8 +1,8 @@
 """What libFuzzer calls: one input into the kernels, millions of times, with no Python object made for a frame.
 
-Owns the form of the inputs. `captures` takes a capture as it is in a file; `frames` a byte that chooses the link type,
-then frames of one byte of length each, in memory of their own so that a sanitizer sees where each ends. The tables that
-kernels keep from frame to frame are small, so that they overflow, and empty for each input, so that it can be run again.
+Owns the form of the inputs. `captures` takes a capture as it is in a file; `frames` a byte that chooses the link
+type, then frames of one byte of length each, in memory of their own so that a sanitizer sees where each ends. The
+tables that kernels keep from frame to frame are small, so that they overflow, and empty for each input, so that it can be run again.
 
 Built by sanitized.py alone; LLVMFuzzerRunDriver is in the library that is loaded ahead.
 """
@@ -175,7 +175,8 @@ def read(const uint8_t[::1] data):
             held = 4 if rows == ROWS else 0
             window.keep(rows - held, rows)
         if stop == NO_ROOM:
-            walker.use_interfaces(np.zeros(2 * (walker.n_interfaces + walker.n_kept + 1), INTERFACE_DTYPE), KEPT_INTERFACES)
+            room = 2 * (walker.n_interfaces + walker.n_kept + 1)
+            walker.use_interfaces(np.zeros(room, INTERFACE_DTYPE), KEPT_INTERFACES)
         elif stop != OUTPUT_FULL and stop != WORDS:
             return
     raise RuntimeError("no end")
@@ -208,7 +209,6 @@ cdef int canary(const uint8_t *data, size_t size) noexcept nogil:
 
 def run(target, arguments):
     """Hand over to libFuzzer; it ends the process. `target` is one of the functions above, `arguments` libFuzzer's."""
-    cdef int (*callback)(const uint8_t *, size_t) noexcept
     kept_arguments = [b"fuzz_target", *(argument.encode() for argument in arguments)]
     cdef int n = len(kept_arguments)
     cdef char **given = <char **> malloc((n + 1) * sizeof(char *))

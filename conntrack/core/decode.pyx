@@ -3,9 +3,9 @@
 Owns the straight line, the loop over layers off it, and TCP. The straight line is Ethernet with up to two VLANs, IP
 without options or fragments, TCP: most captures are nothing else. Everything else is read layer by layer, each by the
 file that owns it (links.pyx, framing.pyx, wireless.pyx, ip.pyx, tunnels.pyx), down to the innermost TCP or to an
-Outcome that says what it is instead. Every length read from the frame is held against what was captured before it is used; nothing is
-allocated, raised or printed. Lengths come in pairs: `captured` is what may be read, `length` what was there before
-the snap length cut it.
+Outcome that says what it is instead. Every length read from the frame is held against what was captured before it is
+used; nothing is allocated, raised or printed. Lengths come in pairs: `captured` is what may be read, `length` what was
+there before the snap length cut it.
 
 Read RFC 9293 section 3.1, RFC 7323, RFC 2018 and RFC 7413 (TCP and its options).
 """

@@ -1,8 +1,8 @@
 """802.11: data frames in clear, behind radiotap, Prism or AVS headers.
 
-Owns these headers. Of an aggregate (A-MSDU) the first frame is read, since one captured frame is one segment here; those
-behind it are counted (Journal.subframes). Frames that are encrypted are counted as such, a data frame's later fragments
-as fragments.
+Owns these headers. Of an aggregate (A-MSDU) the first frame is read, since one captured frame is one segment here;
+those behind it are counted (Journal.subframes). Frames that are encrypted are counted as such, a data frame's later
+fragments as fragments.
 
 Read IEEE 802.11 clause 9.2 and 9.3.2, https://www.radiotap.org, and linux/wlan-ng's header of 2000 for the other two.
 """

@@ -79,6 +79,8 @@ class Cells:
         match column.kind:
             case Kind.INTEGER:
                 return digits(values)
+            case Kind.COUNT:
+                return self._known(np.where(values < 0, NO_TIME_NS, values), _counts)
             case Kind.SECONDS:
                 return self._known(values, seconds)
             case Kind.TIME:
@@ -165,6 +167,12 @@ def digits(values: np.ndarray[Any, Any]) -> Matrix:
     if groups:
         top[values == 0] = 0
     return np.stack([top, *reversed(groups)], axis=1).view(np.uint8)[:, -width:]
+
+
+def _counts(values: np.ndarray[Any, Any]) -> Matrix:
+    """Return int64 of 0 or more in decimal; anything below as anything."""
+    figures = digits(np.maximum(values, 0).view(np.uint64))
+    return np.pad(figures, ((0, 0), (max(0, 4 - figures.shape[1]), 0)))  # room for "null"
 
 
 def _nanoseconds(fraction: np.ndarray[Any, Any], cells: Matrix) -> None:
