@@ -1,8 +1,9 @@
 """What libFuzzer calls: one input into the kernels, millions of times, with no Python object made for a frame.
 
-Owns the form of the inputs. `captures` takes a capture as it is in a file; `frames` a byte that chooses the link
-type, then frames of one byte of length each, in memory of their own so that a sanitizer sees where each ends. The
-tables that kernels keep from frame to frame are small, so that they overflow, and empty for each input, so that it can be run again.
+Owns the form of the inputs. `captures` takes a capture as it is in a file; `frames` a byte that chooses the link type,
+then frames of one byte of length each, in memory of their own so that a sanitizer sees where each ends. The tables that
+kernels keep from frame to frame are small, so that they overflow, and empty for each input, so that it can be run
+again.
 
 Built by sanitized.py alone; LLVMFuzzerRunDriver is in the library that is loaded ahead.
 """
