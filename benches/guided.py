@@ -41,7 +41,7 @@ MOST_RSS_MB = 320
 """Without input it has 95 MB, sanitizers and libFuzzer included; 200 are what reading may take, 25 is the corpus."""
 PYTHON_TARGET = ROOT / "tests" / "fuzz" / "python_target.py"
 TOLD = r"^(?:not so: .*|.*runtime error: .*|.*ERROR: .*| === Uncaught.*|\w+Error: .*)$"
-OPTIONS = ("-print_final_stats=1", "-reduce_inputs=0", "-entropic=0", "-timeout=5", "-verbosity=1")
+OPTIONS = ("-print_final_stats=1", "-reduce_inputs=0", "-entropic=0", "-timeout=120", "-verbosity=1")
 
 
 def fuzz(
