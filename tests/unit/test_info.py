@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from frames import eth_ipv4_tcp, ethernet, tcp, write_pcap
-from layers import FIRST_MAC, INNER4, SECOND_MAC, ipv4_pieces, snap, wlan
+from layers import FIRST_MAC, INNER4, SECOND_MAC, erf, ipv4_pieces, snap, wlan
 
 from conntrack.capture import open_capture
 from conntrack.cli import main
@@ -47,3 +47,14 @@ def test_frames_behind_the_first_of_an_aggregate_are_counted(
     assert main(["info", str(path)]) == 0
     shown = capfd.readouterr().out
     assert ("behind the first of an 802.11 aggregate (A-MSDU)" in shown) == bool(behind)
+
+
+def test_an_erf_file_is_read_through_editcap(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """editcap keeps the records as they are; they are a link type of ours."""
+    path = tmp_path / "a.erf"
+    record = erf(2, b"\0\0" + ethernet(INNER4) + bytes(-(18 + len(ethernet(INNER4))) % 8))[8:]
+    path.write_bytes(b"".join(struct.pack("<Q", (1_700_000_000 + n) << 32) + record for n in range(8)))
+    assert main(["info", str(path), "--format", "json"]) == 0
+    said = json.loads(capfd.readouterr().out)
+    assert (said["files"][0]["format"], said["tcp_segments"], said["skipped"]) == ("pcapng through editcap", 8, {})
+    assert said["first_ts"] == "2023-11-14T22:13:20.000000000Z"
