@@ -40,6 +40,8 @@ MOST_BYTES = 1200
 MOST_RSS_MB = 320
 """Without input it has 95 MB, sanitizers and libFuzzer included; 200 are what reading may take, 25 is the corpus."""
 PYTHON_TARGET = ROOT / "tests" / "fuzz" / "python_target.py"
+INTERRUPTED = 72
+"""libFuzzer's exit code after Ctrl-C."""
 TOLD = r"^(?:not so: .*|.*runtime error: .*|.*ERROR: .*| === Uncaught.*|\w+Error: .*)$"
 OPTIONS = ("-print_final_stats=1", "-reduce_inputs=0", "-entropic=0", "-timeout=120", "-verbosity=1")
 
@@ -97,7 +99,8 @@ def fuzz(
         "peak_rss_mb": int(stats.get("peak_rss_mb", 0)),
         "slowest_s": int(stats.get("slowest_unit_time_sec", 0)),
         "seconds": round(time.monotonic() - began, 1),
-        "found": told or ([done.stderr[-2000:]] if done.returncode else []),
+        "complete": done.returncode != INTERRUPTED,
+        "found": told or ([done.stderr[-2000:]] if done.returncode not in (0, INTERRUPTED) else []),
     }
 
 
