@@ -12,12 +12,11 @@ from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     captures_argument,
-    check_profile,
     epoch_option,
     open_reading,
-    profile_option,
     truncated_option,
 )
+from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.export import BINARY, FLOW_FORMATS, FLOW_SUFFIXES, make_exporter
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ __all__ = ["command"]
     help="Only connections for which all hold: column op value, joined by 'and'; op is one of = != < <= > >= ~ "
     '(contains). E.g. "server_state=CLOSE_WAIT and server_port=443", "client_ip=10.0.0.0/8, duration_s>60".',
 )
-@profile_option
+@tracking_options
 @epoch_option
 @truncated_option
 @debug_option
@@ -62,6 +61,8 @@ def command(
     addresses: Addresses,
     where: str | None,
     profile: str,
+    threads: int | None,
+    max_memory: int | None,
     epoch: bool,
     allow_truncated: bool,
 ) -> int:
@@ -74,9 +75,10 @@ def command(
     from conntrack.export.columns import flow_columns
     from conntrack.export.where import parse_where
     from conntrack.pipeline import flow_batches
-    from conntrack.tracker import Tracker
 
-    check_profile(profile)
+    tracking = Tracking(profile, threads, max_memory)
+    if where is not None:
+        parse_where(where)  # said before anything is opened; read again below, with the words of the capture's paths
     with open_reading(captures) as reading:
         paths = reading.capture.info.paths
         wanted = parse_where(where, flow_columns(paths)) if where is not None else None
@@ -85,11 +87,12 @@ def command(
                 raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")
             exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses, paths=paths)
             output.write(exporter.header())
-            for flows in flow_batches(reading, Tracker(profile=profile)):
+            for flows in flow_batches(reading, tracking.begin()):
                 for part in _parts(flows):
                     rows = part if wanted is None else part[wanted.mask(part)]
                     output.write(exporter.rows(rows))
             output.write(exporter.finish())
+        tracking.say_evicted()
         return reading.finish(allow_truncated=allow_truncated)
 
 

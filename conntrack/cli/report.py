@@ -17,12 +17,11 @@ from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
     captures_argument,
-    check_profile,
     epoch_option,
     open_reading,
-    profile_option,
     truncated_option,
 )
+from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
 
@@ -52,7 +51,7 @@ _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, whic
     multiple=True,
     help="Set a threshold of the detectors, e.g. syn_backlog=128; may be repeated.",
 )
-@profile_option
+@tracking_options
 @epoch_option
 @truncated_option
 @debug_option
@@ -63,6 +62,8 @@ def command(
     fail_on: str | None,
     thresholds: tuple[str, ...],
     profile: str,
+    threads: int | None,
+    max_memory: int | None,
     epoch: bool,
     allow_truncated: bool,
 ) -> int:
@@ -79,13 +80,12 @@ def command(
         raise click.UsageError("--format html: standard output is a terminal; give -o report.html")
 
     from conntrack.pipeline import Analysis, flow_batches
-    from conntrack.tracker import Tracker
 
-    check_profile(profile)
+    tracking = Tracking(profile, threads, max_memory)
     analysis = Analysis(_options(thresholds), choose=chosen == "html")
     with open_reading(captures) as reading:
         with Output(output_path, captures) as output:
-            for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
+            for flows in flow_batches(reading, tracking.begin(), ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False
