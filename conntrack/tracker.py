@@ -52,6 +52,7 @@ class Tracker:
         key_tag: the network that a segment was on (its tag: VLAN ids, tunnel id) is part of what makes a connection, so
             that the same addresses and ports on two networks are two. By default it is not: a mirror port or a router
             shows one connection on several.
+        reserve: records of each kind to reserve address space for; with more they are copied.
         lanes: plain segments take a short way (core/lanes.pxd); without, every one is judged by every case, to the same
             result (for tests).
 
@@ -80,6 +81,7 @@ class Tracker:
         validate: bool = False,
         key: Array | None = None,
         key_tag: bool = False,
+        reserve: int = FIRST_CAPACITY,
         lanes: bool = True,
     ) -> None:
         if profile not in PROFILES:
@@ -89,6 +91,7 @@ class Tracker:
                 raise ValueError(f"{state.name} has no timer on any host")
         self.segments = 0
         self._validate = validate
+        self._reserve = reserve
         synack_rto_s = None if TcpState.SYN_RECEIVED in (timeouts or {}) else PROFILES[profile].synack_rto_s
         self._invalid = np.zeros((2, 10, 11), dtype=np.uint64)
         self._table = live.LiveTable(
@@ -228,14 +231,27 @@ class Tracker:
         Raises:
             ValueError: `now_ns` is in the past.
         """
+        parts = list(self.snapshot_batches(now_ns, ordered=True))
+        if len(parts) == 1:  # joining rows this wide costs more than making one
+            return parts[0]
+        return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *parts])
+
+    def snapshot_batches(self, now_ns: int | None = None, *, ordered: bool = False) -> Iterator[Array]:
+        """Yield the same in batches of at most ROWS, so that no more than one is in memory at a time.
+
+        Args:
+            now_ns: as in `snapshot`.
+            ordered: by flow_id (needs 16 bytes for each); else in no particular order.
+
+        Raises:
+            ValueError: `now_ns` is in the past.
+        """
         if now_ns is None:
             now_ns = self._table.now_ns
         elif self.segments and now_ns < self._table.now_ns:
             raise ValueError(f"{now_ns} is before the last segment, at {self._table.now_ns}")
-        parts = [rows for _, rows in self._expand(now_ns, True)]
-        if len(parts) == 1:  # joining rows this wide costs more than making one
-            return parts[0]
-        return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *parts])
+        for _, rows in self._expand(now_ns, ordered):
+            yield rows
 
     def sockets(self, at_ns: int | None = None, *, host: tuple[bytes, int] | None = None) -> Array:
         """Return the ends that are in a state other than CLOSED and LISTEN at `at_ns`: SOCKET_DTYPE, shape (n,).
@@ -284,7 +300,7 @@ class Tracker:
 
     def _grow_pool(self, name: str, dtype: np.dtype[Any], least: int) -> None:
         least = max(least, CHUNK_SEGMENTS + 2)
-        pool = Reservation(max(FIRST_CAPACITY, 2 * least), dtype, least)
+        pool = Reservation(max(self._reserve, 2 * least), dtype, least)
         free = Reservation(len(pool.records), np.dtype(np.uint32), len(pool.records))
         parts = [pool, free]
         if name == "flows":

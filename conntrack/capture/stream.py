@@ -17,9 +17,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from conntrack.capture.remote import RemoteFile, RemoteStream, is_remote
 from conntrack.errors import CaptureError, InputError
 
-__all__ = ["BUFFER_BYTES", "STANDARD_INPUT", "Bytes", "Stream", "input_size"]
+__all__ = ["BUFFER_BYTES", "STANDARD_INPUT", "Bytes", "Stream", "cannot_open", "input_size"]
 
 STANDARD_INPUT = "-"
 BUFFER_BYTES = 1 << 20
@@ -34,10 +35,12 @@ def input_size(path: str) -> int | None:
     """
     if path == STANDARD_INPUT:
         return None
+    if is_remote(path):
+        return RemoteFile(path).size
     try:
         status = os.stat(path)  # noqa: PTH116  (a path may be undecodable bytes, and is never taken apart)
     except OSError as error:
-        raise _cannot_open(path, error) from error
+        raise cannot_open(path, error) from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path}: is a directory; give -r to read the captures in it, or name them")
     if not stat.S_ISREG(status.st_mode):
@@ -84,7 +87,7 @@ class _File:
                 0 if path == STANDARD_INPUT else path, "rb", buffering=0, closefd=path != STANDARD_INPUT
             )
         except OSError as error:
-            raise _cannot_open(path, error) from error
+            raise cannot_open(path, error) from error
         if self._file.isatty():
             self.close()
             raise InputError(f"{path}: is a terminal; pipe a capture into it (tcpdump -w - | ctrack -)")
@@ -128,7 +131,7 @@ class Stream:
 
     def __init__(self, path: str, data: npt.NDArray[np.uint8] | None = None, source: Bytes | None = None) -> None:
         self.path = path
-        self.source = _File(path) if source is None else source
+        self.source: Bytes = source or (RemoteStream(path) if is_remote(path) else _File(path))
         self.data: npt.NDArray[np.uint8] = np.empty(BUFFER_BYTES, np.uint8) if data is None else data
         self.position = 0
         self.end = 0
@@ -210,7 +213,8 @@ class Stream:
         return CaptureError(self.path, self.offset, f"{what}, offset {self.offset}); {packets} used")
 
 
-def _cannot_open(path: str, error: OSError) -> InputError:
+def cannot_open(path: str, error: OSError) -> InputError:
+    """Return the error for a file that the system does not open."""
     match error:
         case FileNotFoundError():
             return InputError(f"{path}: no such file; check the name")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,7 @@ from conntrack.cli.reading import (
     open_reading,
     truncated_option,
 )
+from conntrack.cli.sharing import finish_shared, is_shared, open_shared, sharing_options
 from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.export import BINARY, FLOW_FORMATS, FLOW_SUFFIXES, make_exporter
 
@@ -51,6 +52,7 @@ __all__ = ["command"]
     '(contains). E.g. "server_state=CLOSE_WAIT and server_port=443", "client_ip=10.0.0.0/8, duration_s>60".',
 )
 @tracking_options
+@sharing_options
 @epoch_option
 @truncated_option
 @debug_option
@@ -74,24 +76,30 @@ def command(
 
     from conntrack.export.columns import flow_columns
     from conntrack.export.where import parse_where
-    from conntrack.pipeline import flow_batches
 
-    tracking = Tracking(profile, threads, max_memory)
     if where is not None:
         parse_where(where)  # said before anything is opened; read again below, with the words of the capture's paths
-    with open_reading(captures) as reading:
-        paths = reading.capture.info.paths
+
+    def write(flow_batches: Iterable[np.ndarray[Any, Any]], paths: Sequence[str]) -> None:
         wanted = parse_where(where, flow_columns(paths)) if where is not None else None
         with Output(output_path, captures) as output:
             if chosen in BINARY and output.is_terminal:
                 raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")
             exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses, paths=paths)
             output.write(exporter.header())
-            for flows in flow_batches(reading, tracking.begin()):
+            for flows in flow_batches:
                 for part in _parts(flows):
                     rows = part if wanted is None else part[wanted.mask(part)]
                     output.write(exporter.rows(rows))
             output.write(exporter.finish())
+
+    if is_shared():
+        with open_shared(captures, profile) as run:
+            write(run.flows(), run.info.paths)
+        return finish_shared(run.info, allow_truncated=allow_truncated)
+    tracking = Tracking(profile, threads, max_memory)
+    with open_reading(captures) as reading:
+        write(tracking.follow(reading, ordered=True), reading.capture.info.paths)
         tracking.say_evicted()
         return reading.finish(allow_truncated=allow_truncated)
 

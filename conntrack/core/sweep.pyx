@@ -35,12 +35,14 @@ cdef void _retire(Tables* t, LiveFlow* f, uint32_t record, int end_reason) noexc
 
 
 cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room, int64_t now_ns) noexcept nogil:
+    # What comes late still finds the connection, and in the state that it would be in without a sweep.
     cdef LiveFlow* f
+    now_ns -= LEAP_NS
     while record < t.flow_pool.used and room > 0:
         f = &t.flows[record]
         if f.origin:
             expire(t, f, now_ns)
-            if is_forgotten(t, f, now_ns - LEAP_NS):     # what comes late finds it still
+            if is_forgotten(t, f, now_ns):
                 _retire(t, f, record, OPEN_AT_END)
                 room -= 1
         record += 1
