@@ -272,6 +272,7 @@ class ChunkReader:
             trails=paths.trails,
             unnumbered=paths.unnumbered,
             lost=paths.lost,
+            subframes=paths.subframes,
             fault=self._fault,
         )
 
