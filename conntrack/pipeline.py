@@ -259,7 +259,7 @@ class Analysis:
             findings = tuple(_with_caveat(finding, self._evicted, total) for finding in findings)
         behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
         return Report(
-            capture=_summary(info, interrupted),
+            capture=_summary(info, interrupted, keep_paths=flows is not None),
             connections=ConnectionCounts(total, client_states, server_states, self._evicted),
             findings=findings,
             series=_series(self.detection.series()),
@@ -303,7 +303,7 @@ def _group_series(result: dict[str, Any]) -> GroupSeries | None:
     )
 
 
-def _summary(info: CaptureInfo, interrupted: bool) -> CaptureSummary:
+def _summary(info: CaptureInfo, interrupted: bool, *, keep_paths: bool) -> CaptureSummary:
     return CaptureSummary(
         files=tuple(info.files),
         bytes=info.bytes,
@@ -315,4 +315,5 @@ def _summary(info: CaptureInfo, interrupted: bool) -> CaptureSummary:
         time_inversions=info.time_inversions,
         faults=tuple(str(fault) for fault in info.faults),
         interrupted=interrupted,
+        paths=tuple(info.paths) if keep_paths else ("",),
     )

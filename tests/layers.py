@@ -84,6 +84,10 @@ def erspan(frame: bytes, kind: int = 2, *, vlan: int = 0, session: int = 5) -> b
     return gre(head + frame, 0x22EB, sequence=1)
 
 
+def erf(kind: int, rest: bytes) -> bytes:
+    return bytes(8) + struct.pack(">BBHHH", kind, 4, 16 + len(rest), 0, len(rest)) + rest
+
+
 def vxlan(frame: bytes, vni: int = 42, *, flags: int = 0x08000000) -> bytes:
     return struct.pack(">II", flags, vni << 8) + frame
 

@@ -77,6 +77,7 @@ class CaptureInfo:
         time_inversions: packets with a time before that of the packet before them in the same file.
         paths: the outer paths of the segments, as text, by SEGMENT_DTYPE.path and FLOW_DTYPE.path (capture.paths).
         incomplete: IP packets in fragments of which not all came; their TCP is not known.
+        subframes: frames behind the first of an 802.11 aggregate (A-MSDU), which are not read; no part of `packets`.
         skipped: packets not decoded as TCP by reason (linklayer.REASONS has the words), only those that occurred;
             "outside_time" are segments before `from_ns` or after `to_ns`.
         faults: damage met; reading of that input ended there.
@@ -94,6 +95,7 @@ class CaptureInfo:
     time_inversions: int = 0
     paths: Sequence[str] = ("",)
     incomplete: int = 0
+    subframes: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     faults: list[CaptureError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -255,6 +257,7 @@ class Capture:
         info.first_ts_ns, info.last_ts_ns = first, last
         info.time_inversions = sum(batch.inversions for batch in batches)
         info.incomplete = self._paths.incomplete
+        info.subframes = self._paths.subframes
 
 
 def window_rows(batch_segments: int) -> int:

@@ -115,6 +115,7 @@ class Chunk:
         trails: descriptions of the outer paths by number (Paths.trails).
         unnumbered: segments for whose path there was no number.
         lost: IP packets of which pieces never came.
+        subframes: frames behind the first of an 802.11 aggregate, which are not read.
         fault: the damage at which it ended.
     """
 
@@ -130,6 +131,7 @@ class Chunk:
     trails: list[bytes]
     unnumbered: int
     lost: int
+    subframes: int
     fault: CaptureError | None
 
 
@@ -270,6 +272,7 @@ class ChunkReader:
             trails=paths.trails,
             unnumbered=paths.unnumbered,
             lost=paths.lost,
+            subframes=paths.subframes,
             fault=self._fault,
         )
 

@@ -72,12 +72,12 @@ class _Open:
             self._keys = np.maximum(np.maximum.accumulate(self.rows["ts_ns"]), self._latest)
         return self._keys
 
-    def before(self, begins: int) -> int:
-        """Return how many of the rows come before the time `begins`."""
+    def until(self, begins: int) -> int:
+        """Return how many of the rows come before an input that begins at the time `begins`; those of that time do."""
         assert self.rows is not None
         latest = max(self._latest, int(self.rows["ts_ns"].max()))
-        if latest >= begins:
-            return int(self.keys.searchsorted(begins))
+        if latest > begins:
+            return int(self.keys.searchsorted(begins, "right"))
         self._latest = latest
         return len(self.rows)
 
@@ -142,17 +142,25 @@ class _Merge:
     def _alone(self, one: _Open) -> Batches:
         begins = self._waiting[0][0] if self._waiting else None
         assert one.rows is not None
-        stop = len(one.rows) if begins is None else one.before(begins)
+        stop = len(one.rows) if begins is None else one.until(begins)
         if stop:
             rows = one.take(stop)
-            if self._overlapped:
-                rows["frame"] = self._number(one.weights(rows))
-            elif begins is not None:
-                one.frame = self._frames = max(self._frames, int(rows["frame"].max()))
+            if begins is not None or self._overlapped:
+                self._renumber(one, rows)
             yield rows
         if one.rows is not None and len(one.rows):
             self._overlapped = True
             self._open_next()
+
+    def _renumber(self, one: _Open, rows: Rows) -> None:
+        # Alone again after others: its own numbers, further on by what those had; alone from the start: as they are.
+        last = max(one.frame, int(rows["frame"].max()))
+        if self._overlapped and int(rows["frame"].min()) <= one.frame:  # late: this number may be another's by now
+            rows["frame"] = self._number(one.weights(rows))
+            return
+        if self._frames != one.frame:
+            rows["frame"] += np.uint64(self._frames - one.frame)
+        one.frame, self._frames = last, self._frames + last - one.frame
 
     def _together(self) -> Batches:
         last = min(range(len(self._open)), key=lambda i: (self._open[i].keys[-1], i))

@@ -86,6 +86,11 @@ class Paths(Sequence[str]):
         return int(self._journal["unnumbered"][0])
 
     @property
+    def subframes(self) -> int:
+        """Frames behind the first of an 802.11 aggregate (A-MSDU), which are not read."""
+        return int(self._journal["subframes"][0])
+
+    @property
     def incomplete(self) -> int:
         """IP packets of which pieces came, but never all: what TCP they held is not known."""
         waiting = np.count_nonzero(self._fragmented["arrival"]) if self._journal["arrivals"][0] else 0

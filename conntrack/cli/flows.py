@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,15 +74,18 @@ def command(
     """
     chosen = choose_format(format_, output_path, FLOW_SUFFIXES, terminal="table", piped="tsv")
 
+    from conntrack.export.columns import flow_columns
     from conntrack.export.where import parse_where
 
-    wanted = parse_where(where) if where is not None else None
+    if where is not None:
+        parse_where(where)  # said before anything is opened; read again below, with the words of the capture's paths
 
-    def write(flow_batches: Iterable[np.ndarray[Any, Any]]) -> None:
+    def write(flow_batches: Iterable[np.ndarray[Any, Any]], paths: Sequence[str]) -> None:
+        wanted = parse_where(where, flow_columns(paths)) if where is not None else None
         with Output(output_path, captures) as output:
             if chosen in BINARY and output.is_terminal:
                 raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")
-            exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses)
+            exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses, paths=paths)
             output.write(exporter.header())
             for flows in flow_batches:
                 for part in _parts(flows):
@@ -92,11 +95,11 @@ def command(
 
     if is_shared():
         with open_shared(captures, profile) as run:
-            write(run.flows())
+            write(run.flows(), run.info.paths)
         return finish_shared(run.info, allow_truncated=allow_truncated)
     tracking = Tracking(profile, threads, max_memory)
     with open_reading(captures) as reading:
-        write(tracking.follow(reading, ordered=True))
+        write(tracking.follow(reading, ordered=True), reading.capture.info.paths)
         tracking.say_evicted()
         return reading.finish(allow_truncated=allow_truncated)
 

@@ -92,6 +92,8 @@ def _lines(info: CaptureInfo, silences: list[tuple[int, int]], *, epoch: bool) -
         yield "not tracked", f"{count(number, 'packet')}: {_words(reason)}"
     if info.incomplete:
         yield "incomplete", f"{count(info.incomplete, 'IP packet')} of which not all fragments came"
+    if info.subframes:
+        yield "not read", f"{count(info.subframes, 'frame')} behind the first of an 802.11 aggregate (A-MSDU)"
     for path in info.paths[1 : MOST_PATHS + 1]:
         yield "path", path
     if len(info.paths) > MOST_PATHS + 1:
@@ -150,6 +152,7 @@ def _document(info: CaptureInfo, silences: list[tuple[int, int]], *, epoch: bool
         "silences": [{"begin_ts": at(begin), "length_s": length / 1e9} for begin, length in silences],
         "skipped": dict(info.skipped),
         "incomplete": info.incomplete,
+        "subframes": info.subframes,
         "paths": list(info.paths),
         "notes": list(info.notes),
         "faults": [str(fault) for fault in info.faults],

@@ -228,6 +228,7 @@ class Shuffle:
         self._counts += chunk.counts
         info.time_inversions += chunk.inversions + (NO_TIME_NS < chunk.first_ts_ns < previous_ts_ns)
         info.incomplete += chunk.lost
+        info.subframes += chunk.subframes
         self._times += [ts for ts in (chunk.earliest_ts_ns, chunk.latest_ts_ns) if ts is not None]
         if chunk.fault is not None:
             info.faults.append(chunk.fault)

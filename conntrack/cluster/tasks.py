@@ -202,6 +202,7 @@ class _WholeReader:
             trails=paths.trails,
             unnumbered=paths.unnumbered,
             lost=paths.lost,
+            subframes=paths.subframes,
             fault=self._fault,
         )
 

@@ -60,11 +60,12 @@ cdef struct PathRecord:
     uint8_t trail[TRAIL_BYTES]
 
 
-cdef struct Journal:            # the state of both tables, and what they could not hold
+cdef struct Journal:            # the state of both tables, and what was left out
     uint64_t arrivals           # packets that began in the table of fragments
     uint64_t evicted            # left it incomplete, to make room
     uint64_t expired            # left it incomplete, too old
     uint64_t unnumbered         # segments whose path found no room
+    uint64_t subframes          # of 802.11 aggregates, behind the first: not read
     uint32_t paths              # records of the table of paths in use, with record 0: plain frames
     uint32_t last_path
 
@@ -121,6 +122,12 @@ cdef inline void shorten(Cursor *cursor, uint32_t length) noexcept nogil:
         cursor.length = length
         if cursor.captured > length:
             cursor.captured = length
+
+
+cdef inline void begin_trail(Cursor *cursor, uint32_t link_type) noexcept nogil:
+    cursor.trail[0] = <uint8_t> (link_type >> 8 & 0xFF)
+    cursor.trail[1] = <uint8_t> (link_type & 0xFF)
+    cursor.trail_bytes = 2
 
 
 cdef inline void put(Cursor *cursor, uint8_t token, const uint8_t *data, uint32_t size) noexcept nogil:

@@ -3,7 +3,8 @@
 Owns the link types' numbers and the headers that only one of them has. Each reader goes over a header and returns what
 comes next, a Layer, or an Outcome when there is nothing more to read.
 
-Read https://www.tcpdump.org/linktypes.html; RFC 2427 (frame relay), RFC 1201 and 1051 (ARCNET), linux/nfnetlink_log.h.
+Read https://www.tcpdump.org/linktypes.html; RFC 2427 (frame relay), RFC 1201 and 1051 (ARCNET), linux/nfnetlink_log.h,
+Endace's ERF types reference (EDM11-01).
 """
 
 from libc.stdint cimport uint32_t
@@ -59,6 +60,7 @@ cdef enum:  # https://www.tcpdump.org/linktypes.html; 12 and 14 are what DLT_RAW
     LINK_PPP_PPPD = 166
     LINK_JUNIPER_ETHER = 178
     LINK_PPI = 192
+    LINK_ERF = 197
     LINK_PPP_WITH_DIR = 204
     LINK_C_HDLC_WITH_DIR = 205
     LINK_IPV4 = 228
@@ -75,6 +77,18 @@ cdef enum:
     ARCNET_IP_OLD = 0xF0            # RFC 1051
     ARCNET_IP = 0xD4                # RFC 1201
     ARCNET_IPV6 = 0xC4              # RFC 2497
+    ERF_RECORD = 16                 # Endace Extensible Record Format, types of records
+    ERF_POS = 1
+    ERF_ETHERNET = 2
+    ERF_COLOR_POS = 10
+    ERF_COLOR_ETHERNET = 11
+    ERF_DSM_POS = 15
+    ERF_DSM_ETHERNET = 16
+    ERF_HASH_POS = 19
+    ERF_HASH_ETHERNET = 20
+    ERF_IPV4 = 22
+    ERF_IPV6 = 23
+    ERF_MORE = 0x80                 # of the type, and of each extension header: another follows
 
 
 cdef int by_family(uint32_t family) noexcept nogil:
@@ -238,6 +252,33 @@ cdef int read_wrapped(Cursor *cursor, uint32_t least, uint32_t length_at, uint32
     return first_layer(cursor, link_type)
 
 
+cdef int read_erf(Cursor *cursor) noexcept nogil:
+    # A record's header, extension headers of 8 bytes, for Ethernet two bytes more; packet over SONET is HDLC or PPP.
+    cdef uint32_t header = ERF_RECORD
+    cdef uint32_t kind, more
+    if cursor.captured < header:
+        return CUT_SHORT_HEADER
+    kind = cursor.at[8] & ~ERF_MORE
+    more = cursor.at[8] & ERF_MORE
+    while more:
+        if cursor.captured < header + 8:
+            return CUT_SHORT_HEADER
+        more = cursor.at[header] & ERF_MORE
+        header += 8
+    if kind == ERF_ETHERNET or kind == ERF_COLOR_ETHERNET or kind == ERF_DSM_ETHERNET or kind == ERF_HASH_ETHERNET:
+        return skip(cursor, header + 2, LAYER_ETHERNET)
+    if kind == ERF_IPV4:
+        return skip(cursor, header, LAYER_IPV4)
+    if kind == ERF_IPV6:
+        return skip(cursor, header, LAYER_IPV6)
+    if kind != ERF_POS and kind != ERF_COLOR_POS and kind != ERF_DSM_POS and kind != ERF_HASH_POS:
+        return NOT_IP
+    if cursor.captured < header + 2:
+        return CUT_SHORT_HEADER
+    step(cursor, header)
+    return LAYER_PPP if big16(cursor.at) == 0xFF03 else read_ethertype(cursor, 4)
+
+
 cdef int read_pflog(Cursor *cursor) noexcept nogil:
     # Its own length, then the family; padded to 4 bytes.
     cdef uint32_t family
@@ -293,6 +334,8 @@ cdef int first_layer(Cursor *cursor, uint32_t link_type) noexcept nogil:
         return read_avs(cursor)
     if link_type == LINK_PPI:
         return read_wrapped(cursor, 8, 2, 4)
+    if link_type == LINK_ERF:
+        return read_erf(cursor)
     if link_type == LINK_PKTAP:
         return read_wrapped(cursor, 12, 0, 8)
     if link_type == LINK_NFLOG:

@@ -1,7 +1,8 @@
 """802.11: data frames in clear, behind radiotap, Prism or AVS headers.
 
-Owns these headers. Of an aggregate (A-MSDU) the first frame is read: one captured frame is one segment here. Frames
-that are encrypted are counted as such, a data frame's later fragments as fragments.
+Owns these headers. Of an aggregate (A-MSDU) the first frame is read, since one captured frame is one segment here;
+those behind it are counted (Journal.subframes). Frames that are encrypted are counted as such, a data frame's later
+fragments as fragments.
 
 Read IEEE 802.11 clause 9.2 and 9.3.2, https://www.radiotap.org, and linux/wlan-ng's header of 2000 for the other two.
 """
@@ -78,6 +79,16 @@ cdef int read_prism(Cursor *cursor) noexcept nogil:
     return LAYER_WLAN
 
 
+cdef uint32_t count_behind(const Cursor *cursor) noexcept nogil:
+    # The cursor is behind the header of an aggregate's first frame. Each is padded to 4 bytes, but for the last.
+    cdef uint32_t found = 0, at = 0
+    while True:
+        at += (14 + big16(cursor.at + at - 2) + 3) & ~<uint32_t> 3
+        if at > cursor.captured:
+            return found
+        found += 1
+
+
 cdef int read_wlan(Cursor *cursor, bint padded) noexcept nogil:
     """Read a frame's header; `padded`: to 4 bytes."""
     cdef const uint8_t *at = cursor.at
@@ -109,6 +120,8 @@ cdef int read_wlan(Cursor *cursor, bint padded) noexcept nogil:
         return CUT_SHORT_HEADER
     step(cursor, header)
     if aggregate:
+        if cursor.memory != NULL:
+            cursor.memory.journal.subframes += count_behind(cursor)
         shorten(cursor, big16(cursor.at - 2))
     put(cursor, TOKEN_WLAN, cursor.at, 0)
     return LAYER_LLC

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from conntrack.export.arrow import Addresses
@@ -48,7 +50,13 @@ class Exporter(Protocol):
 
 
 def make_exporter(
-    name: str, *, of: str = "flows", epoch: bool = False, width: int = 80, addresses: Addresses = "text"
+    name: str,
+    *,
+    of: str = "flows",
+    epoch: bool = False,
+    width: int = 80,
+    addresses: Addresses = "text",
+    paths: Sequence[str] | None = None,
 ) -> Exporter:
     """Return the exporter of the format `name`, one of FORMATS, or of FLOW_FORMATS for connections.
 
@@ -58,14 +66,15 @@ def make_exporter(
         epoch: times in unix seconds instead of RFC 3339.
         width: columns of the terminal, for "table" alone.
         addresses: "text", or "binary" for the 16 bytes; for the binary formats alone.
+        paths: words for FLOW_DTYPE.path, CaptureInfo.paths of what is read; numbers if there are none.
 
     Raises:
         InputError: the format needs a library that is not there.
         ValueError: no such format, or no such rows.
     """
-    from conntrack.export.columns import COLUMNS, HOST_SOCKET_COLUMNS, SOCKET_COLUMNS
+    from conntrack.export.columns import HOST_SOCKET_COLUMNS, SOCKET_COLUMNS, flow_columns
 
-    schemas = {"flows": COLUMNS, "sockets": SOCKET_COLUMNS, "host": HOST_SOCKET_COLUMNS}
+    schemas = {"flows": flow_columns(paths), "sockets": SOCKET_COLUMNS, "host": HOST_SOCKET_COLUMNS}
     if of not in schemas:
         raise ValueError(f"no rows of '{of}'")
     columns = schemas[of]
@@ -85,7 +94,7 @@ def make_exporter(
         case "table":
             from conntrack.export.table import Table
 
-            return Table(width=width, epoch=epoch, of=of)
+            return Table(width=width, epoch=epoch, of=of, paths=paths)
         case "parquet" | "arrow" | "arrows":
             from conntrack.export.parquet import ArrowFile
 

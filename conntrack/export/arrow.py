@@ -22,7 +22,15 @@ import numpy as np
 from conntrack.core.abi import FLOW_DTYPE, SOCKET_DTYPE
 from conntrack.export.capsule import schema_capsule, stream_capsule
 from conntrack.export.cells import Cells, Matrix
-from conntrack.export.columns import COLUMNS, HOST_SOCKET_COLUMNS, SCHEMA_VERSION, SOCKET_COLUMNS, Column, Kind
+from conntrack.export.columns import (
+    COLUMNS,
+    HOST_SOCKET_COLUMNS,
+    SCHEMA_VERSION,
+    SOCKET_COLUMNS,
+    Column,
+    Kind,
+    flow_columns,
+)
 from conntrack.states import NO_TIME_NS
 
 __all__ = ["Addresses", "Array", "ArrowTable", "Field", "record_batch", "schema", "to_arrow"]
@@ -60,13 +68,24 @@ class Array:
     dictionary: Array | None = None
 
 
+class _HasPaths(Protocol):
+    @property
+    def paths(self) -> Sequence[str]: ...
+
+
 class _HasFlows(Protocol):
     @property
     def flows(self) -> Values | None: ...
+    @property
+    def capture(self) -> _HasPaths: ...
 
 
 def to_arrow(
-    rows: Values | Iterable[Values] | _HasFlows, *, addresses: Addresses = "text", columns: Sequence[str] | None = None
+    rows: Values | Iterable[Values] | _HasFlows,
+    *,
+    addresses: Addresses = "text",
+    columns: Sequence[str] | None = None,
+    paths: Sequence[str] | None = None,
 ) -> ArrowTable:
     """Return connections, or sockets, for whatever takes Arrow: `polars.DataFrame(to_arrow(rows))`.
 
@@ -76,6 +95,8 @@ def to_arrow(
             Report, which stands for its `flows`.
         addresses: "text" for strings, "binary" for the 16 bytes in network order (IPv4 as ::ffff:a.b.c.d).
         columns: the names of those wanted, in that order; by default the whole schema.
+        paths: words for the numbers of the column `path`: `report.capture.paths`, which a Report brings itself. Without
+            them it is "path 3".
 
     Raises:
         TypeError: rows of another dtype.
@@ -87,11 +108,12 @@ def to_arrow(
         >>> flows.filter(polars.col("server_state") == "CLOSE_WAIT")["server_port"].unique().to_list()
         [8080]
     """
-    if hasattr(rows, "flows"):
+    if hasattr(rows, "flows") and hasattr(rows, "capture"):
         if rows.flows is None:
             raise ValueError("this report kept no connections: analyze(..., keep_flows=True)")
+        paths = rows.capture.paths if paths is None else paths
         rows = rows.flows
-    return ArrowTable(rows, addresses=addresses, columns=columns)
+    return ArrowTable(rows, addresses=addresses, columns=columns, paths=paths)
 
 
 class ArrowTable:
@@ -103,12 +125,13 @@ class ArrowTable:
         *,
         addresses: Addresses = "text",
         columns: Sequence[str] | None = None,
+        paths: Sequence[str] | None = None,
     ) -> None:
         self._rows = rows
         self._addresses: Addresses = addresses
-        table = COLUMNS
+        table = flow_columns(paths)
         if isinstance(rows, np.ndarray):
-            table = _table_of(rows.dtype)
+            table = table if rows.dtype == FLOW_DTYPE else _table_of(rows.dtype)
         self._columns = _chosen(table, columns)
 
     def __arrow_c_schema__(self) -> object:

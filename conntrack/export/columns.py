@@ -7,8 +7,8 @@ output format (cells.py writes the kinds). A column is added at the end of its g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "SOCKET_COLUMNS",
     "Column",
     "Kind",
+    "flow_columns",
     "render_markdown",
 ]
 
@@ -99,6 +100,24 @@ def _count(name: str) -> Callable[[Values], Values]:
     def values(rows: Values) -> Values:
         wide: Values = rows[name].astype(np.int64)
         return wide
+
+    return values
+
+
+def _path_words(paths: Sequence[str] | None) -> Callable[[Values], Values]:
+    # Numbers, where nobody knows the words; those past the end are too many to be told apart (core.paths).
+    def word(number: int) -> str:
+        if paths is None:
+            return f"path {number}" if number else ""
+        return paths[number] if number < len(paths) else "others"
+
+    def values(flows: Values) -> Values:
+        numbers = flows["path"]
+        if not numbers.any():
+            return np.zeros(len(flows), "S1")
+        met, which = np.unique(numbers, return_inverse=True)
+        cells: Values = np.array([word(number).encode() for number in met.tolist()], "S")[which]
+        return cells
 
     return values
 
@@ -199,6 +218,18 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("flags", Kind.FLAGS, "what is special about it, joined by |", _field("flags"), FLAG_WORDS),
     Column(
+        "tag",
+        Kind.INTEGER,
+        "network that its first segment was on: VLAN ids, or the identifier of the innermost tunnel; 0 for none",
+        _field("tag"),
+    ),
+    Column(
+        "path",
+        Kind.TEXT,
+        "layers and outer addresses that its first segment came by, eth/vlan 12/...; empty for plain frames",
+        _path_words(None),
+    ),
+    Column(
         "zeek_conn_state",
         Kind.WORD,
         "Zeek's conn_state",
@@ -214,6 +245,15 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("schema", Kind.INTEGER, "version of this schema", _schema),
 )
+
+
+def flow_columns(paths: Sequence[str] | None) -> tuple[Column, ...]:
+    """Return COLUMNS, `path` in the words of one reading: `paths` is its CaptureInfo.paths, which may still grow.
+
+    Without it `path` is "path N", with FLOW_DTYPE's number, and empty for plain frames.
+    """
+    values = _path_words(paths)
+    return tuple(replace(column, values=values) if column.name == "path" else column for column in COLUMNS)
 
 
 SOCKET_COLUMNS: tuple[Column, ...] = (

@@ -23,7 +23,7 @@ GROUP_ROWS = 131_072
 BATCH_ROWS = 16_384
 """Rows turned into columns at a time: they stay in the cache."""
 _WORDS = (Kind.WORD, Kind.FLAGS, Kind.ADDRESS)
-_REPEATED = ("generation", "server_port", "tcp_completeness", "schema", "zeek_history")
+_REPEATED = ("generation", "server_port", "tag", "path", "tcp_completeness", "schema", "zeek_history")
 
 
 def parquet_options(columns: Sequence[Column] = COLUMNS) -> dict[str, Any]:

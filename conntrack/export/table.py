@@ -6,14 +6,14 @@ the width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from conntrack.export.cells import texts
-from conntrack.export.columns import COLUMNS, HOST_SOCKET_COLUMNS, Column
+from conntrack.export.columns import COLUMNS, HOST_SOCKET_COLUMNS, Column, flow_columns
 from conntrack.states import NO_TIME_NS
 from conntrack.times import rfc3339, unix_seconds
 
@@ -59,7 +59,7 @@ class _Field:
     rank: int
 
 
-def _fields(epoch: bool) -> tuple[_Field, ...]:
+def _fields(epoch: bool, paths: Sequence[str] | None) -> tuple[_Field, ...]:
     milliseconds = 14 if epoch else 23  # "1763703480.123", "2026-11-21T05:38:00.123": enough for eyes
     return (
         _Field("flow_id", _plain("flow_id"), True, 0),
@@ -73,6 +73,7 @@ def _fields(epoch: bool) -> tuple[_Field, ...]:
         _Field("bytes", _sum("payload_bytes"), True, 3),
         _Field("end_reason", _plain("end_reason"), False, 5),
         _Field("flags", _plain("flags"), False, 6),
+        _Field("path", _plain("path", {column.name: column for column in flow_columns(paths)}), False, 7),
     )
 
 
@@ -146,11 +147,15 @@ class Table:
         width: columns of the terminal.
         epoch: times in unix seconds.
         of: "flows", "sockets" or "host".
+        paths: words for the outer paths of connections; the column is there if the first rows have one.
     """
 
-    def __init__(self, *, width: int = 80, epoch: bool = False, of: str = "flows") -> None:
+    def __init__(
+        self, *, width: int = 80, epoch: bool = False, of: str = "flows", paths: Sequence[str] | None = None
+    ) -> None:
         self._width = width
-        self._fields = {"flows": _fields, "sockets": _socket_fields, "host": _host_fields}[of](epoch)
+        others = {"sockets": _socket_fields, "host": _host_fields}
+        self._fields = _fields(epoch, paths) if of == "flows" else others[of](epoch)
         self._widths = {field.heading: len(field.heading) for field in self._fields}
         self._shown: tuple[_Field, ...] = ()
 
@@ -167,6 +172,8 @@ class Table:
             for heading, column in cells.items():
                 self._widths[heading] = max(self._widths[heading], max(map(len, column)))
             if not self._shown:
+                if not any(cells.get("path", ())):
+                    self._fields = tuple(field for field in self._fields if field.heading != "path")
                 self._shown = self._choose()
                 lines.append(self._line([field.heading for field in self._shown]))
             columns = [cells[field.heading] for field in self._shown]

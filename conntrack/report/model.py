@@ -33,6 +33,7 @@ class CaptureSummary:
         time_inversions: segments older than the one before.
         faults: what was damaged, one line each.
         interrupted: whether reading was stopped before the end.
+        paths: the outer paths of the connections, by FLOW_DTYPE.path; only plain frames' where flows are not kept.
     """
 
     files: tuple[str, ...]
@@ -45,6 +46,7 @@ class CaptureSummary:
     time_inversions: int = 0
     faults: tuple[str, ...] = ()
     interrupted: bool = False
+    paths: tuple[str, ...] = ("",)
 
 
 @dataclass(frozen=True, slots=True)

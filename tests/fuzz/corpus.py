@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 from frames import (
     ACK,
@@ -26,8 +27,19 @@ from frames import (
     timestamps,
     window_scale,
 )
+from layers import ipv4_pieces, ipv6_pieces
+from wrapped import LINKS, TAGGED, TUNNELS
 
-__all__ = ["BINARY", "FRAMES", "TEXTS"]
+from conntrack.capture.linklayer import LINK_TYPES
+
+__all__ = ["BINARY", "FRAMES", "TEXTS", "beginnings", "frames_of"]
+
+MOST_BYTES = 1000
+"""Of a public capture that are taken."""
+LITTLE = (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1")
+BIG = (b"\xa1\xb2\xc3\xd4", b"\xa1\xb2\x3c\x4d")
+FUZZED_LINKS = (*LINK_TYPES, 999)
+""" benches/fuzz_target.pyx chooses a link type by its place in here."""
 
 FRAMES = [
     eth_ipv4_tcp(flags=SYN, options=mss(1460) + window_scale(7) + timestamps(1, 0)),
@@ -38,6 +50,55 @@ FRAMES = [
     ethernet(ipv4(tcp(payload=b"z" * 8), fragment=0x2000)),
 ]
 NUMBERED = list(enumerate(FRAMES))
+
+
+def beginnings(folder: Path) -> list[bytes]:
+    """Return the first whole records, as many as fit into MOST_BYTES, of each capture in `folder` and below."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix not in (".json", ".txt", ".md"):
+            with path.open("rb") as file:
+                head = file.read(MOST_BYTES)
+            found.append(head[: _whole(head)])
+    return sorted(set(found))
+
+
+def frames_of(captures: list[bytes]) -> list[bytes]:
+    """Return the frames of classic captures, and those that the tests make, in the form of benches/fuzz_target.pyx."""
+    inputs = []
+    for head in captures:
+        if head[:4] in LITTLE or head[:4] in BIG:
+            order = "<" if head[:4] in LITTLE else ">"
+            (link_type,) = struct.unpack_from(order + "I", head, 20)
+            at, frames = 24, []
+            while at + 16 <= len(head):
+                (size,) = struct.unpack_from(order + "I", head, at + 8)
+                frames.append(head[at + 16 : at + 16 + size])
+                at += 16 + size
+            inputs.append((link_type & 0xFFFF, frames))
+    inputs += [(1, [frame]) for frame, *_ in TAGGED + TUNNELS] + [(link_type, [frame]) for link_type, frame in LINKS]
+    inputs += [(1, ipv4_pieces(tcp(payload=b"x" * 90), 8, 16, 40)), (1, ipv6_pieces(tcp(payload=b"x" * 90), 24, 40))]
+    return [
+        bytes([FUZZED_LINKS.index(link_type)]) + b"".join(bytes([len(frame[:255])]) + frame[:255] for frame in frames)
+        for link_type, frames in inputs
+        if link_type in FUZZED_LINKS
+    ]
+
+
+def _whole(head: bytes) -> int:
+    # Where the last whole record or block ends; all of it where not even the first one does, or nothing is known.
+    order = "<" if head[:4] in LITTLE or head[8:12] == b"\x4d\x3c\x2b\x1a" else ">"
+    is_pcapng = head[:4] == b"\x0a\x0d\x0d\x0a"
+    if not is_pcapng and head[:4] not in LITTLE + BIG:
+        return len(head)
+    least, end = (0, 0) if is_pcapng else (24, 24)
+    while end + 16 <= len(head):
+        at = end + (4 if is_pcapng else 8)
+        size = struct.unpack_from(order + "I", head, at)[0] + (0 if is_pcapng else 16)
+        if size < 12 or end + size > len(head):
+            break
+        end += size
+    return end if end > least else len(head)
 
 
 def snoop() -> bytes:

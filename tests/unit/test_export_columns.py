@@ -23,7 +23,7 @@ client_gap_bytes client_zero_windows client_syns client_fins client_rsts
 server_packets server_payload_bytes server_wire_bytes server_unique_bytes server_retransmits server_out_of_order
 server_gap_bytes server_zero_windows server_syns server_fins server_rsts
 syn_ts synack_ts established_ts client_fin_ts server_fin_ts reset_ts closed_ts
-handshake_rtt_client_s handshake_rtt_server_s flags zeek_conn_state zeek_history tcp_completeness schema
+handshake_rtt_client_s handshake_rtt_server_s flags tag path zeek_conn_state zeek_history tcp_completeness schema
 """.split()  # noqa: SIM905 (a list this long reads better so)
 
 

@@ -36,6 +36,15 @@ def test_what_does_not_pass_is_counted(tmp_path: Path, write: object) -> None:
     assert (info.first_ts_ns, info.last_ts_ns) == (0, 59_000)
 
 
+def test_captures_that_are_open_side_by_side(tmp_path: Path) -> None:
+    """Each has memory of its own, and the filter holds for all of it."""
+    paths = [write_pcap(tmp_path / str(n), [(at + n, frame) for at, frame in PACKETS]) for n in range(3)]
+    with open_capture(paths, filter="tcp port 443", batch_segments=7) as capture:
+        ports = [port for batch in capture for port in batch["dst_port"].tolist()]
+    assert ports == [443] * 90
+    assert (capture.info.packets, capture.info.skipped) == (180, {"filtered": 90})
+
+
 def test_the_length_on_the_wire_is_what_greater_means(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     path.write_bytes(section() + interface() + packet(PACKETS[0][1], 1, wire=1500) + packet(PACKETS[1][1], 2))

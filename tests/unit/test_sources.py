@@ -261,6 +261,24 @@ class TestDirectories:
         assert len(ports) == 1
 
 
+class TestTouching:
+    """Captures of which each begins at the very time at which the one before ends, as those of a rotating writer do."""
+
+    def test_one_is_open_at_a_time(self, tmp_path: Path) -> None:
+        times = [(0, 5, 7), (7, 7, 9), (9, 12)]
+        paths = [
+            write_pcap(tmp_path / f"{n}.pcap", [(T0 + at * 1000, eth_ipv4_tcp(sport=1000 * n + at)) for at in each])
+            for n, each in enumerate(times)
+        ]
+        seen, most_open = [], 0
+        with open_capture(paths, batch_segments=1) as capture:
+            for batch in capture:
+                seen += zip(batch["frame"].tolist(), batch["src_port"].tolist(), strict=True)
+                most_open = max(most_open, len(capture.sources))
+        assert seen == list(enumerate([0, 5, 7, 1007, 1007, 1009, 2009, 2012], 1))
+        assert most_open == 1
+
+
 class TestFollow:
     """A writer in a thread; the reader ends when it has seen what is written last (port 9)."""
 
@@ -338,6 +356,16 @@ class TestFollow:
         ports, info = self.run(path, write, monkeypatch)
         assert ports == [1] * 5 + [9] * 2
         assert "was cut while it was read" in str(info.faults[0])
+
+    def test_text_is_not_followed_in_a_file(self, tmp_path: Path) -> None:
+        """In a pipe it is read as it grows; a file of it may end within a line at any time."""
+        path = tmp_path / "tcpdump.txt"
+        path.write_text("1700000000.000000 IP 10.0.0.1.1 > 10.0.0.2.80: Flags [.], ack 1, win 1, length 0\n")
+        with (
+            pytest.raises(InputError, match="what tcpdump prints cannot be followed in a file; pipe it into: ctrack -"),
+            open_capture([path], follow=True) as capture,
+        ):
+            list(capture)
 
     def test_what_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not several"):

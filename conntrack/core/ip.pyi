@@ -1,0 +1,1 @@
+# Nothing for Python in here: only what other kernels cimport.
