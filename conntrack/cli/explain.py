@@ -173,9 +173,9 @@ def _write(
 
     with Output(output_path, captures) as output:
         if format_ == "json":
-            from conntrack.export.ndjson import Ndjson
+            from conntrack.export import make_exporter
 
-            exporter = Ndjson(epoch=epoch)
+            exporter = make_exporter("ndjson", epoch=epoch)
             rows = [json.loads(exporter.rows(story.row)) for story in stories if story.row is not None]
             output.write_text(render_ladder_json(stories, rows, files=captures, epoch=epoch))
         else:

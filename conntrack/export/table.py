@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.export.cells import texts
 from conntrack.export.columns import COLUMNS, SOCKET_COLUMNS, Column
+from conntrack.export.lines import texts
 from conntrack.states import NO_TIME_NS
 from conntrack.times import rfc3339, unix_seconds
 
