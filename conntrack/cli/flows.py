@@ -77,16 +77,18 @@ def command(
 
     check_profile(profile)
     wanted = parse_where(where) if where is not None else None
-    with open_reading(captures) as reading:
+    with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
             if chosen in BINARY and output.is_terminal:
                 raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")
             exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses)
             output.write(exporter.header())
+            output.flush()
             for flows in flow_batches(reading, Tracker(profile=profile)):
                 for part in _parts(flows):
                     rows = part if wanted is None else part[wanted.mask(part)]
                     output.write(exporter.rows(rows))
+                output.flush()
             output.write(exporter.finish())
         return reading.finish(allow_truncated=allow_truncated)
 

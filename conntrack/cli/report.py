@@ -83,14 +83,14 @@ def command(
 
     check_profile(profile)
     analysis = Analysis(_options(thresholds), choose=chosen == "html")
-    with open_reading(captures) as reading:
+    with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
             for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False
             if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:
-                report, stopped = _with_ladders(report, captures, profile)
+                report, stopped = _with_ladders(report, captures, output_path, profile)
             output.write_text(_render(report, chosen, output, epoch=epoch))
         code = reading.finish(allow_truncated=allow_truncated)
     if stopped:
@@ -100,7 +100,9 @@ def command(
     return code
 
 
-def _with_ladders(report: Report, captures: tuple[str, ...], profile: str) -> tuple[Report, bool]:
+def _with_ladders(
+    report: Report, captures: tuple[str, ...], output_path: str | None, profile: str
+) -> tuple[Report, bool]:
     """Return the report with the stories behind its findings, and whether Ctrl-C ended the reading for them.
 
     Then, and where the captures cannot be read again, the report is what it was.
@@ -111,7 +113,7 @@ def _with_ladders(report: Report, captures: tuple[str, ...], profile: str) -> tu
 
     @contextmanager
     def reopen() -> Iterator[Reading]:
-        with open_reading(captures, again=True) as reading:
+        with open_reading(captures, output_path, again=True) as reading:
             readings.append(reading)
             yield reading
 

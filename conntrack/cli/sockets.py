@@ -94,7 +94,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(f"--host: {error}") from None
     wanted = parse_where(where, SOCKET_COLUMNS) if where is not None else None
-    with open_reading(captures) as reading:
+    with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
             view = _View(output, chosen, host=host, epoch=epoch)
             for at_ns, rows in _answers(reading, Tracker(profile=profile), times, address, epoch=epoch):
