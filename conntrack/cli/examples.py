@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "sockets": (
         ("ctrack sockets big.pcap --host 10.9.0.2 --at 06:16:00", "what ss -tan said on that host at that time"),
         ('ctrack sockets big.pcap --where "state=SYN_RECEIVED"', "half open when the capture ended"),
+        ("ctrack sockets --format ndjson -o now.ndjson", "this host now, from the kernel, to compare with later"),
     ),
     "explain": (
         ("ctrack explain big.pcap --flow 4", "the connection that begins with frame 4"),

@@ -50,7 +50,7 @@ def choose_format(
 
 
 def nobody_reads(path: str | None) -> bool:
-    """Return whether data goes to standard output (`path` is None or "-") and whoever read it has gone, as head does."""
+    """Return whether data goes to standard output (`path` None or "-"), and whoever read it has gone, as head does."""
     if path not in (None, "-") or sys.stdout is None:
         return False
     try:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from conntrack.cli.errors import ExitCode, say
 from conntrack.cli.output import nobody_reads
@@ -27,7 +28,9 @@ __all__ = [
     "captures_argument",
     "check_profile",
     "epoch_option",
+    "needs_no_capture",
     "open_reading",
+    "optional_captures_argument",
     "profile_option",
     "truncated_option",
 ]
@@ -52,9 +55,30 @@ def _time(ctx: click.Context, option: click.Parameter, value: str | None) -> Non
 
 def captures_argument(command: _Command) -> _Command:
     """Give a command the argument CAPTURE... and the options that say what of it is read; open_reading knows them."""
+    argument = click.argument(
+        "captures", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(allow_dash=True)
+    )
+    return argument(_part_options(command))
+
+
+def optional_captures_argument(command: _Command) -> _Command:
+    """Give a command the same, but it may be called without; `needs_no_capture` then is to be asked."""
+    argument = click.argument("captures", metavar="[CAPTURE...]", nargs=-1, type=click.Path(allow_dash=True))
+    return argument(_part_options(command))
+
+
+def needs_no_capture(*others: str) -> None:
+    """Raise a usage error if an option was given that says something of a capture; `others` are the command's own."""
+    ctx = click.get_current_context()
+    of_captures = {"recursive", "follow", "from_ns", "to_ns", "filter", "reader", "display_filter", *others}
+    for option in ctx.command.params:
+        if option.name in of_captures and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} is of captures, and none is given: it would be this host, now")
+
+
+def _part_options(command: _Command) -> _Command:
     for decorate in reversed(
         (
-            click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(allow_dash=True)),
             click.option(
                 "-r",
                 "--recursive",

@@ -1,22 +1,24 @@
-"""`ctrack sockets`: what `ss -tan` showed at given instants, from a capture, in one pass."""
+"""`ctrack sockets`: what `ss -tan` showed at given instants, from a capture, in one pass; or this host's own, now."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from conntrack.cli.errors import debug_option, say
+from conntrack.cli.errors import ExitCode, debug_option, say
 from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
-    captures_argument,
     check_profile,
     epoch_option,
+    needs_no_capture,
     open_reading,
+    optional_captures_argument,
     profile_option,
     truncated_option,
 )
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from conntrack.capture import CaptureInfo
+    from conntrack.export.where import Filter
     from conntrack.tracker import Tracker
 
     Rows = np.ndarray[Any, Any]
@@ -39,8 +42,8 @@ _FEW = 1_024
 """Fewer rows than this are kept until there are more: a call for each of many instants costs more than their rows."""
 
 
-@click.command("sockets", short_help="What ss -tan showed at an instant.", epilog=examples("sockets"))
-@captures_argument
+@click.command("sockets", short_help="What ss -tan showed at an instant, or shows now.", epilog=examples("sockets"))
+@optional_captures_argument
 @click.option(
     "--at",
     "times",
@@ -78,11 +81,15 @@ def command(
 
     Every end that was in a state other than CLOSED and LISTEN is a row. Evidence: seen (in the capture), inferred (a
     later segment proves it), assumed (the capture began in the middle). Nothing behind the last TIME is read.
+
+    Without a capture: this host's own sockets as they are now, from the kernel, LISTEN included, with their queues,
+    timers and retransmissions, how long they have been in their state where the kernel tells, and the process and the
+    unit or container that holds them, where permitted (all of them for root).
     """
     chosen = choose_format(format_, output_path, SUFFIXES, terminal="table", piped="tsv")
 
     from conntrack.addresses import parse_ip
-    from conntrack.export.columns import SOCKET_COLUMNS
+    from conntrack.export.columns import HOST_SOCKET_COLUMNS, SOCKET_COLUMNS
     from conntrack.export.where import parse_where
     from conntrack.tracker import Tracker
 
@@ -93,14 +100,52 @@ def command(
         address = parse_ip(host) if host is not None else None
     except ValueError as error:
         raise click.UsageError(f"--host: {error}") from None
+    if not captures:
+        needs_no_capture("times", "profile", "allow_truncated")
+        wanted = parse_where(where, HOST_SOCKET_COLUMNS) if where is not None else None
+        return _now(chosen, output_path, host, address, wanted, epoch=epoch)
     wanted = parse_where(where, SOCKET_COLUMNS) if where is not None else None
     with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
-            view = _View(output, chosen, host=host, epoch=epoch)
+            view = _View(output, chosen, of="sockets", host=host, epoch=epoch)
             for at_ns, rows in _answers(reading, Tracker(profile=profile), times, address, epoch=epoch):
                 view.show(at_ns, rows if wanted is None else rows[wanted.mask(rows)])
             view.finish()
         return reading.finish(allow_truncated=allow_truncated)
+
+
+def _now(
+    format_: str,
+    output_path: str | None,
+    host: str | None,
+    address: tuple[bytes, int] | None,
+    wanted: Filter | None,
+    *,
+    epoch: bool,
+) -> int:
+    """Write this host's own sockets, and say what of them could not be read."""
+    import numpy as np
+
+    from conntrack.host import read_sockets
+
+    table = read_sockets(with_owners=True)
+    rows = table.rows
+    at_ns = int(rows["at_ts_ns"][0]) if len(rows) else time.time_ns()
+    if address is not None:
+        octets = np.frombuffer(address[0], np.uint8)
+        rows = rows[(rows["local_ip"] == octets).all(axis=1) & (rows["ip_version"] == address[1])]
+    if wanted is not None:
+        rows = rows[wanted.mask(rows)]
+    with Output(output_path) as output:
+        view = _View(output, format_, of="host", host=host, epoch=epoch)
+        view.show(at_ns, rows)
+        view.finish()
+    for note in table.notes:
+        say(note)
+    nameless = (rows["inode"] != 0) & (rows["pid"] < 0)
+    if table.owners_note and format_ == "table" and nameless.any():  # a script sees that there is no pid
+        say(table.owners_note)
+    return ExitCode.DONE
 
 
 def _answers(
@@ -176,26 +221,27 @@ def _say_what_is_outside(instants: Sequence[int], info: CaptureInfo, *, epoch: b
 class _View:
     """Writes the sockets of one instant after the other: rows, or for people a table each."""
 
-    def __init__(self, output: Output, format_: str, *, host: str | None, epoch: bool) -> None:
+    def __init__(self, output: Output, format_: str, *, of: str, host: str | None, epoch: bool) -> None:
         self._output = output
+        self._of = of
         self._host = host
         self._epoch = epoch
         self._tables = 0
         self._kept: list[Rows] = []
         self._kept_rows = 0
-        self._rows = None if format_ == "table" else make_exporter(format_, of="sockets", epoch=epoch)
+        self._rows = None if format_ == "table" else make_exporter(format_, of=of, epoch=epoch)
         if self._rows is not None:
             output.write(self._rows.header())
 
     def show(self, at_ns: int, rows: Rows) -> None:
-        """Write `rows` (SOCKET_DTYPE), those of the instant `at_ns`."""
+        """Write `rows`, those of the instant `at_ns`."""
         if self._rows is not None:
             self._kept.append(rows)
             self._kept_rows += len(rows)
             if self._kept_rows >= _FEW:
                 self.finish()
             return
-        exporter = make_exporter("table", of="sockets", epoch=self._epoch, width=self._output.width)
+        exporter = make_exporter("table", of=self._of, epoch=self._epoch, width=self._output.width)
         whose = f" of {self._host}" if self._host is not None else ""
         blank = "\n" if self._tables else ""
         self._tables += 1

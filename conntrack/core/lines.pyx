@@ -24,7 +24,7 @@ FLAGS = _FLAGS
 
 cdef enum:
     _INTEGER = 0                # unsigned, of 1, 2, 4 or 8 octets
-    _COUNT = 1                  # int64, not negative; or NO_TIME where it is not known
+    _COUNT = 1                  # int64, negative where it is not known
     _TIME = 2                   # int64 nanoseconds since 1970, as RFC 3339
     _SECONDS = 3                # int64 nanoseconds, as seconds with nine decimals
     _MICROSECONDS = 4           # the same with six, the rest cut off
@@ -38,7 +38,7 @@ cdef enum:
     MOST_LITERAL = 64           # octets before a field, or behind the last
     MOST_WORD = 32              # octets of a word, its length included
     MOST_WORDS = 32             # as many as FLAGS have bits
-    MOST_VALUE = 64             # octets that a value takes (but FLAGS), its quotes included; inet_ntop takes 46
+    MOST_VALUE = 80             # octets that a value takes (but FLAGS), its quotes included; inet_ntop takes 46
     NS = 1000000000
     DAY_S = 86400
 
@@ -258,7 +258,7 @@ cdef inline uint8_t* _put_value(uint8_t* to, Field* f, const uint8_t* version, c
         return _put_number(to, _load(at, f.size))
     if f.kind <= _MICROSECONDS:
         signed = <int64_t>_load(at, 8)
-        if signed == NO_TIME:
+        if signed == NO_TIME or (f.kind == _COUNT and signed < 0):
             return _put_nothing(to, plan)
         if f.kind == _COUNT:
             return _put_number(to, <uint64_t>signed)

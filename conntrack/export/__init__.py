@@ -41,7 +41,7 @@ class Exporter(Protocol):
         """Return what comes before the first row; empty where the format has no header."""
 
     def rows(self, flows: np.ndarray[Any, Any]) -> bytes:
-        """Return the rows of `flows` (FLOW_DTYPE or SOCKET_DTYPE, shape (n,)), in their order."""
+        """Return the rows of `flows` (of the dtype it is for, shape (n,)), in their order."""
 
     def finish(self) -> bytes:
         """Return what comes after the last row; empty where the format has no end of its own."""
@@ -54,7 +54,7 @@ def make_exporter(
 
     Args:
         name: the format.
-        of: "flows" (FLOW_DTYPE) or "sockets" (SOCKET_DTYPE).
+        of: "flows" (FLOW_DTYPE), "sockets" (SOCKET_DTYPE) or "host" (HOST_SOCKET_DTYPE).
         epoch: times in unix seconds instead of RFC 3339.
         width: columns of the terminal, for "table" alone.
         addresses: "text", or "binary" for the 16 bytes; for the binary formats alone.
@@ -63,11 +63,12 @@ def make_exporter(
         InputError: the format needs a library that is not there.
         ValueError: no such format, or no such rows.
     """
-    if of not in ("flows", "sockets"):
-        raise ValueError(f"no rows of '{of}'")
-    from conntrack.export.columns import COLUMNS, SOCKET_COLUMNS
+    from conntrack.export.columns import COLUMNS, HOST_SOCKET_COLUMNS, SOCKET_COLUMNS
 
-    columns = COLUMNS if of == "flows" else SOCKET_COLUMNS
+    schemas = {"flows": COLUMNS, "sockets": SOCKET_COLUMNS, "host": HOST_SOCKET_COLUMNS}
+    if of not in schemas:
+        raise ValueError(f"no rows of '{of}'")
+    columns = schemas[of]
     match name:
         case "tsv" | "csv" | "ndjson":
             from conntrack.export.lines import RowLines

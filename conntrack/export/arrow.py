@@ -7,7 +7,7 @@ arrow.apache.org/docs/format/CDataInterface.html.
     INTEGER  the unsigned integer it is         TIME     timestamp[ns, UTC], null where not known
     SECONDS  float64, null where not known      WORD     dictionary of utf8
     ADDRESS  utf8, or fixed_size_binary[16]     TEXT     utf8
-    FLAGS    list of utf8
+    FLAGS    list of utf8                       COUNT    int64, null where not known
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from conntrack.core.abi import FLOW_DTYPE, SOCKET_DTYPE
 from conntrack.export.capsule import schema_capsule, stream_capsule
-from conntrack.export.columns import COLUMNS, SCHEMA_VERSION, SOCKET_COLUMNS, Column, Kind
+from conntrack.export.columns import COLUMNS, HOST_SOCKET_COLUMNS, SCHEMA_VERSION, SOCKET_COLUMNS, Column, Kind
 from conntrack.export.lines import octets
 from conntrack.states import NO_TIME_NS
 
@@ -36,7 +36,7 @@ BATCH_ROWS = 65_536
 _TURNED_ROWS = 1_024
 """Half a megabyte of rows: a column after the other takes its values from the cache."""
 
-_NUMBERS = (Kind.INTEGER, Kind.WORD, Kind.TIME, Kind.SECONDS)
+_NUMBERS = (Kind.INTEGER, Kind.COUNT, Kind.WORD, Kind.TIME, Kind.SECONDS)
 _INTEGERS = {1: "C", 2: "S", 4: "I", 8: "L"}  # format by itemsize
 _NS = 1e9
 
@@ -75,9 +75,9 @@ def to_arrow(
     """Return connections, or sockets, for whatever takes Arrow: `polars.DataFrame(to_arrow(rows))`.
 
     Args:
-        rows: FLOW_DTYPE or SOCKET_DTYPE, shape (n,), which must stay as they are while the result is used; or batches
-            of FLOW_DTYPE, as `track` yields them, which are read once, as the consumer asks for them; or a Report,
-            which stands for its `flows`.
+        rows: FLOW_DTYPE, SOCKET_DTYPE or HOST_SOCKET_DTYPE, shape (n,), which must stay as they are while the result
+            is used; or batches of FLOW_DTYPE, as `track` yields them, which are read once, as the consumer asks; or a
+            Report, which stands for its `flows`.
         addresses: "text" for strings, "binary" for the 16 bytes in network order (IPv4 as ::ffff:a.b.c.d).
         columns: the names of those wanted, in that order; by default the whole schema.
 
@@ -112,9 +112,7 @@ class ArrowTable:
         self._addresses: Addresses = addresses
         table = COLUMNS
         if isinstance(rows, np.ndarray):
-            if rows.dtype not in (FLOW_DTYPE, SOCKET_DTYPE):
-                raise TypeError(f"rows are FLOW_DTYPE or SOCKET_DTYPE, not {rows.dtype}")
-            table = COLUMNS if rows.dtype == FLOW_DTYPE else SOCKET_COLUMNS
+            table = _table_of(rows.dtype)
         self._columns = _chosen(table, columns)
 
     def __arrow_c_schema__(self) -> object:
@@ -130,6 +128,16 @@ class ArrowTable:
         for rows in [self._rows] if isinstance(self._rows, np.ndarray) else self._rows:
             for at in range(0, len(rows), BATCH_ROWS):
                 yield rows[at : at + BATCH_ROWS]
+
+
+def _table_of(dtype: np.dtype[Any]) -> tuple[Column, ...]:
+    if dtype == FLOW_DTYPE:
+        return COLUMNS
+    if dtype == SOCKET_DTYPE:
+        return SOCKET_COLUMNS
+    if {"flow_id", "recv_queue", "unit"} <= set(dtype.names or ()):
+        return HOST_SOCKET_COLUMNS
+    raise TypeError(f"rows are FLOW_DTYPE, SOCKET_DTYPE or HOST_SOCKET_DTYPE, not {dtype}")
 
 
 def _chosen(table: tuple[Column, ...], names: Sequence[str] | None) -> tuple[Column, ...]:
@@ -180,6 +188,8 @@ def _field(column: Column, addresses: Addresses) -> Field:
     match column.kind:
         case Kind.INTEGER:
             return Field(column.name, _INTEGERS[column.values(_NO_ROWS[column in COLUMNS]).dtype.itemsize])
+        case Kind.COUNT:
+            return Field(column.name, "l", nullable=True)
         case Kind.TIME:
             return Field(column.name, "tsn:UTC", nullable=True)
         case Kind.SECONDS:
@@ -204,7 +214,7 @@ def _numbers(column: Column, values: Values) -> Array:
         return Array(n, (None, values.view(np.int8)), dictionary=_words(column.words))
     if column.kind is Kind.INTEGER:
         return Array(n, (None, values))
-    known = values != NO_TIME_NS
+    known = values >= 0 if column.kind is Kind.COUNT else values != NO_TIME_NS
     nulls = n - int(np.count_nonzero(known))
     if column.kind is Kind.SECONDS:
         values = values / _NS

@@ -1,5 +1,5 @@
 """The schemas: every column's name, kind, meaning and derivation, in the order of the output. `flows` is made from
-FLOW_DTYPE, `sockets` from SOCKET_DTYPE.
+FLOW_DTYPE, `sockets` from SOCKET_DTYPE, and from HOST_SOCKET_DTYPE (conntrack/host/) without a capture.
 
 The only lists of columns: exporters, filters, the terminal table and the README's table are made from them. Knows no
 output format (lines.py writes the kinds). A column is added at the end of its group and never renamed.
@@ -15,9 +15,18 @@ from typing import Any
 import numpy as np
 
 from conntrack import derived
-from conntrack.states import ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
+from conntrack.states import NO_TIME_NS, ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
 
-__all__ = ["COLUMNS", "FLAG_WORDS", "SCHEMA_VERSION", "SOCKET_COLUMNS", "Column", "Kind", "render_markdown"]
+__all__ = [
+    "COLUMNS",
+    "FLAG_WORDS",
+    "HOST_SOCKET_COLUMNS",
+    "SCHEMA_VERSION",
+    "SOCKET_COLUMNS",
+    "Column",
+    "Kind",
+    "render_markdown",
+]
 
 SCHEMA_VERSION = 1
 """Of rows in every format. Columns may be added under the same number; none is renamed or changes its kind."""
@@ -30,6 +39,8 @@ class Kind(Enum):
 
     INTEGER = "integer"
     """Unsigned integers."""
+    COUNT = "count"
+    """int64, negative where not known."""
     TIME = "time"
     """int64 nanoseconds since 1970 (UTC), NO_TIME_NS where not known."""
     SECONDS = "seconds"
@@ -52,7 +63,7 @@ class Column:
         name: as printed.
         kind: what `values` returns.
         meaning: one line for people.
-        values: FLOW_DTYPE or SOCKET_DTYPE, shape (n,), to the values, n rows.
+        values: FLOW_DTYPE, SOCKET_DTYPE or HOST_SOCKET_DTYPE, shape (n,), to the values, n rows.
         words: the names of the values of a WORD or FLAGS column, by number.
     """
 
@@ -83,6 +94,19 @@ def _schema(rows: Values) -> Values:
 def _duration(flows: Values) -> Values:
     elapsed: Values = flows["last_ts_ns"] - flows["first_ts_ns"]
     return elapsed
+
+
+def _count(name: str) -> Callable[[Values], Values]:
+    def values(rows: Values) -> Values:
+        wide: Values = rows[name].astype(np.int64)
+        return wide
+
+    return values
+
+
+def _age(rows: Values) -> Values:
+    since = rows["since_ts_ns"]
+    return np.where(since == NO_TIME_NS, NO_TIME_NS, rows["at_ts_ns"] - since)
 
 
 def _lower(members: Iterable[Any]) -> tuple[str, ...]:
@@ -201,10 +225,36 @@ SOCKET_COLUMNS: tuple[Column, ...] = (
     Column("remote_port", Kind.INTEGER, "its port", _field("remote_port")),
     Column("since_ts", Kind.TIME, "when this end entered its state", _field("since_ts_ns")),
     Column("evidence", Kind.WORD, "how the state is known", _field("evidence"), _EVIDENCE),
-    Column("at_ts", Kind.TIME, "the instant asked for", _field("at_ts_ns")),
-    Column("flow_id", Kind.INTEGER, "the connection, as in flows", _field("flow_id")),
+    Column("at_ts", Kind.TIME, "the instant asked for; of a host, when its table was read", _field("at_ts_ns")),
+    Column("flow_id", Kind.INTEGER, "the connection, as in flows; of a host, the kernel's cookie", _field("flow_id")),
     Column("schema", Kind.INTEGER, "version of this schema", _schema),
 )
+
+_TIMERS = ("none", "retransmission", "keep_alive", "time_wait", "zero_window_probe")
+"""By number, as in conntrack/host/kernel.py; a test compares them."""
+
+HOST_SOCKET_COLUMNS: tuple[Column, ...] = (
+    *SOCKET_COLUMNS[:-1],
+    Column("age_s", Kind.SECONDS, "in its state for at least so long, where the kernel tells", _age),
+    Column("idle_s", Kind.SECONDS, "since anything was sent or received", _field("idle_ns")),
+    Column("recv_queue", Kind.COUNT, "octets not yet read; LISTEN: connections not yet accepted", _count("recv_queue")),
+    Column("send_queue", Kind.COUNT, "octets not yet acknowledged; LISTEN: its backlog", _count("send_queue")),
+    Column("timer", Kind.WORD, "the timer that runs", _field("timer"), _TIMERS),
+    Column("timer_s", Kind.SECONDS, "until it runs out", _field("timer_ns")),
+    Column("timeouts", Kind.COUNT, "how often it ran out without an answer since", _count("timeouts")),
+    Column("retransmits", Kind.COUNT, "segments sent again in its life", _count("retransmits")),
+    Column("rtt_s", Kind.SECONDS, "round trip time, smoothed", _field("rtt_ns")),
+    Column("sent_bytes", Kind.COUNT, "payload sent, retransmissions included", _count("sent_bytes")),
+    Column("received_bytes", Kind.COUNT, "payload received", _count("received_bytes")),
+    Column("drops", Kind.COUNT, "segments dropped by it; LISTEN: SYNs and finished handshakes", _count("drops")),
+    Column("uid", Kind.COUNT, "its owner", _count("uid")),
+    Column("inode", Kind.COUNT, "of the socket; 0 where no process holds it", _count("inode")),
+    Column("pid", Kind.COUNT, "the process that holds it; the lowest of several", _count("pid")),
+    Column("process", Kind.TEXT, "its command; odd characters as %XX", _field("process")),
+    Column("unit", Kind.TEXT, "its systemd unit, or container:ID", _field("unit")),
+    SOCKET_COLUMNS[-1],
+)
+"""Of the host's own sockets: the same, and what only the kernel knows."""
 
 
 def render_markdown() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from conntrack.export.columns import COLUMNS, SCHEMA_VERSION, SOCKET_COLUMNS, Column, Kind
+from conntrack.export.columns import COLUMNS, HOST_SOCKET_COLUMNS, SCHEMA_VERSION, SOCKET_COLUMNS, Column, Kind
 from conntrack.times import RFC3339_PATTERN
 
 __all__ = ["render_schema"]
@@ -25,15 +25,15 @@ Rows = Literal["flows", "sockets"]
 
 def render_schema(of: Rows) -> str:
     """Return the schema of one line of `ctrack flows` or `ctrack sockets` with `--format ndjson`."""
-    columns = COLUMNS if of == "flows" else SOCKET_COLUMNS
-    row = "connection" if of == "flows" else "end of a connection at an instant"
+    columns, always = (COLUMNS, COLUMNS) if of == "flows" else (HOST_SOCKET_COLUMNS, SOCKET_COLUMNS)
+    row = "connection" if of == "flows" else "end of a connection at an instant; what is not required, of a host alone"
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"ctrack {of} --format ndjson, schema version {SCHEMA_VERSION}",
         "description": f"One {row}. Columns may be added; none is renamed or changes its kind.",
         "type": "object",
         "properties": {column.name: {"description": column.meaning, **_values(column)} for column in columns},
-        "required": [column.name for column in columns],
+        "required": [column.name for column in always],
     }
     return json.dumps(document, indent=2) + "\n"
 
@@ -44,6 +44,8 @@ def _values(column: Column) -> dict[str, Any]:
     match column.kind:
         case Kind.INTEGER:
             return {"type": "integer", "minimum": 0}
+        case Kind.COUNT:
+            return {"type": ["integer", "null"], "minimum": 0}
         case Kind.TIME:
             return dict(_TIME)
         case Kind.SECONDS:

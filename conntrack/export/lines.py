@@ -21,6 +21,7 @@ _CHUNK = 4_096
 """Rows written at a time: about 3 MB of text, and what numpy takes to hand out a column does not count any more."""
 _KINDS = {
     Kind.INTEGER: lines.INTEGER,
+    Kind.COUNT: lines.COUNT,
     Kind.TIME: lines.TIME,
     Kind.SECONDS: lines.SECONDS,
     Kind.WORD: lines.WORD,
@@ -35,7 +36,7 @@ class RowLines:
 
     Args:
         name: "tsv", "csv" or "ndjson".
-        columns: FLOW_DTYPE's or SOCKET_DTYPE's; the last one is the version of the schema, the same in every row.
+        columns: of the rows' dtype; the last one is the version of the schema, the same in every row.
         epoch: times in unix seconds instead of RFC 3339.
     """
 

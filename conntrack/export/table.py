@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.export.columns import COLUMNS, SOCKET_COLUMNS, Column
+from conntrack.export.columns import COLUMNS, HOST_SOCKET_COLUMNS, Column
 from conntrack.export.lines import texts
 from conntrack.states import NO_TIME_NS
 from conntrack.times import rfc3339, unix_seconds
@@ -22,7 +22,7 @@ __all__ = ["Table"]
 _GAP = "  "
 _CHUNK = 4_096
 _BY_NAME = {column.name: column for column in COLUMNS}
-_BY_SOCKET_NAME = {column.name: column for column in SOCKET_COLUMNS}
+_BY_SOCKET_NAME = {column.name: column for column in HOST_SOCKET_COLUMNS}  # those of a capture are among them
 
 
 def _plain(name: str, columns: Mapping[str, Column] = _BY_NAME) -> Callable[[np.ndarray[Any, Any]], list[str]]:
@@ -89,6 +89,33 @@ def _socket_fields(epoch: bool) -> tuple[_Field, ...]:
     )
 
 
+def _host_fields(epoch: bool) -> tuple[_Field, ...]:
+    """Return what `ss -tanp` shows, and how long it has been so; times of day would all be the same."""
+    return (
+        _Field("state", _plain("state", _BY_SOCKET_NAME), False, 0),
+        _Field("recv_q", _plain("recv_queue", _BY_SOCKET_NAME), True, 0),
+        _Field("send_q", _plain("send_queue", _BY_SOCKET_NAME), True, 0),
+        _Field("local", _endpoint("local", _BY_SOCKET_NAME), False, 0),
+        _Field("remote", _endpoint("remote", _BY_SOCKET_NAME), False, 0),
+        _Field("for_s", _age, True, 2),
+        _Field("process", _process, False, 1),
+        _Field("timer", _timer, False, 4),
+        _Field("retransmits", _plain("retransmits", _BY_SOCKET_NAME), True, 5),
+        _Field("unit", _plain("unit", _BY_SOCKET_NAME), False, 3),
+    )
+
+
+def _process(sockets: np.ndarray[Any, Any]) -> list[str]:
+    names = zip(sockets["process"].tolist(), sockets["pid"].tolist(), strict=True)
+    return [f"{name.decode('ascii')}/{pid}" if pid >= 0 else "" for name, pid in names]
+
+
+def _timer(sockets: np.ndarray[Any, Any]) -> list[str]:
+    names = texts(_BY_SOCKET_NAME["timer"], sockets)
+    left = sockets["timer_ns"].tolist()
+    return ["" if ns == NO_TIME_NS else f"{name} {unix_seconds(ns)[:-8]}" for name, ns in zip(names, left, strict=True)]
+
+
 def _age(sockets: np.ndarray[Any, Any]) -> list[str]:
     times = zip(sockets["at_ts_ns"].tolist(), sockets["since_ts_ns"].tolist(), strict=True)
     return ["" if since == NO_TIME_NS else unix_seconds(at - since)[:-6] for at, since in times]
@@ -113,11 +140,17 @@ def _duration(flows: np.ndarray[Any, Any]) -> list[str]:
 
 
 class Table:
-    """Writes an aligned table `width` columns wide, of "flows" or "sockets"; both ends and states are always there."""
+    """Writes an aligned table `width` columns wide; both ends and states are always there.
+
+    Args:
+        width: columns of the terminal.
+        epoch: times in unix seconds.
+        of: "flows", "sockets" or "host".
+    """
 
     def __init__(self, *, width: int = 80, epoch: bool = False, of: str = "flows") -> None:
         self._width = width
-        self._fields = _fields(epoch) if of == "flows" else _socket_fields(epoch)
+        self._fields = {"flows": _fields, "sockets": _socket_fields, "host": _host_fields}[of](epoch)
         self._widths = {field.heading: len(field.heading) for field in self._fields}
         self._shown: tuple[_Field, ...] = ()
 

@@ -4,8 +4,8 @@
     client_ip=10.0.0.0/8, duration_s>=60, flags~midstream
 
 A condition is `column op value`; the operators are = != < <= > >= and ~ (the printed text contains). "none" is the
-value of a time that is not known. Evaluated a batch at a time. There is no "or" and there are no brackets on purpose:
-what needs more takes `--format ndjson` and a query language.
+value of a time or a count that is not known. Evaluated a batch at a time. There is no "or" and there are no brackets
+on purpose: what needs more takes `--format ndjson` and a query language.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ def _condition(column: Column, op: str, value: str) -> Callable[[Values], Values
                 return lambda flows: np.array([value in cell for cell in texts(column, flows)], np.bool_)
             case Kind.INTEGER:
                 return _compare(column, op, int(value))
+            case Kind.COUNT:
+                return _compare(column, op, -1 if value.lower() == "none" else int(value))
             case Kind.TIME:
                 return _compare(column, op, _known_or(value, parse_time))
             case Kind.SECONDS:
@@ -136,12 +138,13 @@ def _known_or(value: str, parse: Callable[[str], int]) -> int:
 
 def _compare(column: Column, op: str, value: int | bytes) -> Callable[[Values], Values]:
     compare = _COMPARE[op]
-    ordered_time = column.kind in (Kind.TIME, Kind.SECONDS) and op not in _EQUAL
+    unknown = {Kind.TIME: NO_TIME_NS, Kind.SECONDS: NO_TIME_NS, Kind.COUNT: -1}.get(column.kind)
+    ordered = op not in _EQUAL and unknown is not None
 
     def condition(flows: Values) -> Values:
         values = column.values(flows)
         mask: Values = compare(values, value)
-        return mask & (values != NO_TIME_NS) if ordered_time else mask  # the unknown is not early
+        return mask & (values != unknown) if ordered else mask  # the unknown is not early
 
     return condition
 

@@ -102,8 +102,8 @@ class ConnLog:
             "ts": flows["first_ts_ns"],
             "uid": _uids(flows),
             "duration": np.where(timed, elapsed, NO_TIME_NS),
-            "orig_bytes": np.where(timed, covered["client"].view(np.int64), NO_TIME_NS),
-            "resp_bytes": np.where(timed, covered["server"].view(np.int64), NO_TIME_NS),
+            "orig_bytes": np.where(timed, covered["client"].view(np.int64), -1),
+            "resp_bytes": np.where(timed, covered["server"].view(np.int64), -1),
             "missed_bytes": (flows["client_gap_bytes"] + flows["server_gap_bytes"]).view(np.int64),
         }
         columns = [made[name] if name in made else _BY_NAME[name].values(flows) for name in self._sources]

@@ -155,7 +155,6 @@ def test_suffix_of_the_output_gives_the_format(leak: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "ctrack: missing argument 'CAPTURE...'; see 'ctrack sockets --help'"),
         (["x.pcap", "--at", "soon"], "ctrack: --at: 'soon' is not a time; "),
         (["x.pcap", "--at", "25:00"], "ctrack: --at: '25:00' is not a time; "),
         (["x.pcap", "--host", "router"], "ctrack: --host: 'router' is not an IP address; see 'ctrack sockets --help'"),

@@ -236,7 +236,7 @@ def test_sockets_have_their_own_columns() -> None:
 
 
 def test_other_rows_and_other_columns_are_refused() -> None:
-    with pytest.raises(TypeError, match="rows are FLOW_DTYPE or SOCKET_DTYPE"):
+    with pytest.raises(TypeError, match="rows are FLOW_DTYPE, SOCKET_DTYPE or HOST_SOCKET_DTYPE"):
         to_arrow(np.zeros(1, SEGMENT_DTYPE))
     with pytest.raises(ValueError, match="no column 'colour'; there are flow_id"):
         to_arrow(np.zeros(1, FLOW_DTYPE), columns=["colour"])

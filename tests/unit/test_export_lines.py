@@ -110,10 +110,10 @@ def line_of(*columns: tuple[int, Any], words: tuple[str, ...] = (), **choices: A
 
 
 def test_what_zeek_needs_besides() -> None:
-    counts = (COUNT, np.array([0, NO_TIME_NS, 2**40]))
+    counts = (COUNT, np.array([0, -1, 2**40]))
     times = (MICROSECONDS, np.array([1_999_999_999, NO_TIME_NS, -5_000_000_123]))
-    letters = (TEXT, np.array([b"ShA", b"", b"x" * 62]))
-    wanted = b"0,1.999999,ShA;-,-,-;1099511627776,-5.000000," + b"x" * 62 + b";"
+    letters = (TEXT, np.array([b"ShA", b"", b"x" * 78]))
+    wanted = b"0,1.999999,ShA;-,-,-;1099511627776,-5.000000," + b"x" * 78 + b";"
     assert line_of(counts, times, letters, nothing=b"-") == wanted
 
 
@@ -174,8 +174,8 @@ def test_what_does_not_fit_is_refused() -> None:
         (WORD, NUMBERS.astype(np.uint16)),
         (FLAGS, NUMBERS.astype(np.uint8)),
         (TEXT, NUMBERS),
-        (TEXT, np.zeros(4, "S63")),
-        (TEXT, np.zeros((4, 63), np.uint8)),
+        (TEXT, np.zeros(4, "S79")),
+        (TEXT, np.zeros((4, 79), np.uint8)),
         (ADDRESS, np.zeros((4, 15), np.uint8)),
         (ADDRESS, np.zeros((4, 32), np.uint8)[:, ::2]),
         (INTEGER, np.zeros((4, 2), np.uint8)),

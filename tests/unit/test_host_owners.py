@@ -1,0 +1,89 @@
+"""Whose a socket is: processes, units and containers, and names that were made to confuse."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conntrack import host
+from conntrack.export import make_exporter
+from conntrack.host import owners
+from conntrack.states import TcpState
+
+ID = "3f4e1c9d" * 8
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/system.slice/nginx.service", "nginx.service"),
+        ("/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service", "foo.service"),
+        ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope"),
+        ("/system.slice/nginx.service/workers", "nginx.service"),
+        (f"/system.slice/docker-{ID}.scope", f"container:{ID[:12]}"),
+        (f"/docker/{ID}", f"container:{ID[:12]}"),
+        (f"/machine.slice/libpod-{ID}.scope/container", f"container:{ID[:12]}"),
+        (f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope", f"container:{ID[:12]}"),
+        ("/lxc.payload.web1/system.slice/nginx.service", "container:web1"),
+        ("/machine.slice/machine-web1.scope", "container:web1"),
+        ("/", ""),
+        ("/process_api/7f486c39afa1385dea8bd4ef671d7687", ""),
+        ("", ""),
+    ],
+)
+def test_the_unit_or_container_that_a_cgroup_names(path: str, unit: str) -> None:
+    assert owners.unit_of(path) == unit
+
+
+def test_this_process_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        rows = host.sockets(with_owners=True)
+        (mine,) = rows[(rows["local_port"] == port) & (rows["state"] == TcpState.LISTEN)]
+        assert mine["pid"] == os.getpid()
+        comm = Path("/proc/self/comm").read_bytes().rstrip(b"\n")
+        assert mine["process"] == owners._safe(comm)
+        assert mine["inode"] == os.fstat(server.fileno()).st_ino
+
+
+def test_of_several_holders_the_lowest_pid_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code = "import sys; print(flush=True); sys.stdin.read()"
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(
+            command, pass_fds=[server.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as child:
+            assert child.stdout is not None and child.stdin is not None
+            child.stdout.readline()
+            rows = host.sockets(with_owners=True)
+            (mine,) = rows[(rows["local_port"] == port) & (rows["state"] == TcpState.LISTEN)]
+            assert mine["pid"] == min(os.getpid(), child.pid)
+            child.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        (b"nginx", b"nginx"),
+        (b"tmux: server", b"tmux: server"),
+        (b'a"b,c\td\n', b"a%22b%2Cc%09d%0A"),
+        (b"100%\\", b"100%25%5C"),
+        (b"\x1b[31m\xff\0", b"%1B[31m%FF%00"),
+    ],
+)
+def test_names_cannot_break_a_table_or_a_terminal(name: bytes, safe: bytes) -> None:
+    assert owners._safe(name) == safe
+    row = host.sockets()[:0].copy()
+    row.resize(1, refcheck=False)
+    row["process"], row["ip_version"] = safe, 4
+    for format_ in ("tsv", "csv", "ndjson"):
+        exporter = make_exporter(format_, of="host")
+        assert exporter.rows(row).count(b"\n") == 1
+        assert safe in exporter.rows(row)
