@@ -1,7 +1,7 @@
 """Every command, option, column and field that README.md or --help speaks of is exercised by a test.
 
 Read from the sources of the tests: an option counts as exercised where one test (its parameters included) names it and
-its command; that the test asserts what it does is for its reader to see. `--help` itself is tests/unit/test_cli_help.py's.
+its command; that the test asserts what it does is for its reader to see. `--help` itself is test_cli_help.py's.
 """
 
 from __future__ import annotations
