@@ -204,28 +204,24 @@ class Analysis:
     def __init__(self, options: DetectOptions | None = None, *, choose: bool = False) -> None:
         self._detection = Detection(DETECTORS, options)
         self._chosen = Chosen() if choose else None
-        self._states = np.zeros((2, len(TcpState)), np.int64)
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
         self._detection.feed(flows)
         if self._chosen is not None:
             self._chosen.feed(flows)
-        for counts, field in zip(self._states, ("client_state", "server_state"), strict=True):
-            counts += np.bincount(flows[field], minlength=len(TcpState))
 
     def report(
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None
     ) -> Report:
         """Return what was found; `info` is the account of the capture, `flows` what is to be kept with it."""
-        client_states, server_states = (
-            {state.name: int(counts[state]) for state in TcpState} for counts in self._states
-        )
+        states = self._detection.states()
+        client_states, server_states = ({state.name: int(counts[state]) for state in TcpState} for counts in states)
         findings = tuple(self._detection.findings(info.last_ts_ns or 0))
         behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
         return Report(
             capture=_summary(info, interrupted),
-            connections=ConnectionCounts(int(self._states[0].sum()), client_states, server_states),
+            connections=ConnectionCounts(int(states[0].sum()), client_states, server_states),
             findings=findings,
             series=_series(self._detection.series()),
             group_series=_group_series(self._detection.top_series()),

@@ -17,7 +17,7 @@ import numpy as np
 from .core import live, sweep
 from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
 from .core.index import refill
-from .core.step import step
+from .core.step import step, use_lanes
 from .memory import Reservation
 from .states import StateTrait, TcpState
 from .timeouts import NO_TIMEOUT_NS, PROFILES, compile_timeouts
@@ -54,6 +54,8 @@ class Tracker:
         key_tag: the network that a segment was on (its tag: VLAN ids, tunnel id) is part of what makes a connection, so
             that the same addresses and ports on two networks are two. By default it is not: a mirror port or a router
             shows one connection on several.
+        lanes: plain segments take a short way (core/lanes.pxd); without, every one is judged by every case, to the same
+            result (for tests).
 
     Attributes:
         segments: how many were processed.
@@ -79,6 +81,7 @@ class Tracker:
         validate: bool = False,
         key: Array | None = None,
         key_tag: bool = False,
+        lanes: bool = True,
     ) -> None:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -100,6 +103,7 @@ class Tracker:
             np.frombuffer(secrets.token_bytes(32), dtype=np.uint64) if key is None else key,
             key_tag,
         )
+        use_lanes(self._table, lanes)
         self._pools: dict[str, list[Reservation]] = {}
         for name, dtype in _POOLS.items():
             self._grow_pool(name, dtype, 0)
@@ -168,7 +172,7 @@ class Tracker:
             TypeError: they are of another dtype.
             RuntimeError: the tracker has been finished.
         """
-        if segments.dtype != SEGMENT_DTYPE:
+        if segments.dtype is not SEGMENT_DTYPE and segments.dtype != SEGMENT_DTYPE:
             raise TypeError(f"segments are of SEGMENT_DTYPE, not {segments.dtype}")
         if self._finished:
             raise RuntimeError("the tracker has been finished")
@@ -176,7 +180,8 @@ class Tracker:
         while begin < len(segments):
             until_sweep = SWEEP_SEGMENTS - self.segments % SWEEP_SEGMENTS
             end = min(begin + min(CHUNK_SEGMENTS, until_sweep), len(segments))
-            self._make_room(end - begin)
+            if not self._table.has_room(end - begin):
+                self._make_room(end - begin)
             step(self._table, segments[begin:end])
             self.segments += end - begin
             self._collect()

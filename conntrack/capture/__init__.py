@@ -25,6 +25,7 @@ from conntrack.capture.paths import Paths
 from conntrack.capture.source import WINDOW_SEGMENTS, OpenReader, Slot, Source, open_reader
 from conntrack.capture.stream import BUFFER_BYTES, STANDARD_INPUT, Stream, input_size
 from conntrack.core.decode import Outcome
+from conntrack.core.walk import N_OUTCOMES
 from conntrack.errors import CaptureError, InputError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ OVERLAP_BUFFER_BYTES = 1 << 18
 """Memory of an input that is open beside another: there may be many."""
 LOOK_BUFFER_BYTES = 1 << 16
 """Of an input that is looked at for the time of its first packet."""
+REASONS = tuple("" if i == Outcome.TCP else Outcome(i).name.lower() for i in range(N_OUTCOMES))
+"""Why a frame gave no segment, by core.decode.Outcome; "" where it gave one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +236,7 @@ class Capture:
         info.bytes = sum(slot.raw_bytes for slot in self._slots) + sum(source.raw_bytes for source in self.sources)
         info.packets = sum(slot.packets for slot in self._slots) + sum(source.packets for source in self.sources)
         counts = sum((batch.counts for batch in batches[1:]), start=batches[0].counts).tolist()
-        info.skipped = {Outcome(i).name.lower(): n for i, n in enumerate(counts) if n and i != Outcome.TCP}
+        info.skipped = {reason: n for reason, n in zip(REASONS, counts, strict=True) if n and reason}
         if self._outside:
             info.skipped["outside_time"] = self._outside
         info.tcp_segments = info.packets - sum(info.skipped.values())

@@ -50,6 +50,9 @@ class Batch:
         self.rows = 0
         self.tally: npt.NDArray[np.void] = np.zeros(1, TALLY_DTYPE)
         self.counts: npt.NDArray[np.uint64] = np.zeros(N_OUTCOMES, np.uint64)
+        self._frames, self._inversions, self._first_ts_ns, self._last_ts_ns = (
+            self.tally[field] for field in ("frames", "inversions", "first_ts_ns", "last_ts_ns")
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -94,22 +97,22 @@ class Batch:
     @property
     def frames(self) -> int:
         """Frames seen so far, decoded or not."""
-        return int(self.tally["frames"][0])
+        return int(self._frames[0])
 
     @property
     def first_ts_ns(self) -> int | None:
         """Earliest time of any frame, or None before the first that has one."""
-        return int(self.tally["first_ts_ns"][0]) if self._timed else None
+        return int(self._first_ts_ns[0]) if self._timed else None
 
     @property
     def last_ts_ns(self) -> int | None:
         """Latest time of any frame, or None before the first that has one."""
-        return int(self.tally["last_ts_ns"][0]) if self._timed else None
+        return int(self._last_ts_ns[0]) if self._timed else None
 
     @property
     def inversions(self) -> int:
         """Frames with a time before that of the frame before them in the same file."""
-        return int(self.tally["inversions"][0])
+        return int(self._inversions[0])
 
     def skipped(self) -> dict[str, int]:
         """Return the frames that gave no segment, by reason, without the reasons that did not occur."""
@@ -117,7 +120,7 @@ class Batch:
 
     @property
     def _timed(self) -> bool:
-        return bool(self.tally["first_ts_ns"][0] <= self.tally["last_ts_ns"][0])
+        return bool(self._first_ts_ns[0] <= self._last_ts_ns[0])
 
 
 class Reader(Protocol):

@@ -28,8 +28,10 @@ cdef extern from *:
     """
     #include <stdint.h>
     #define CONNTRACK_PAYLOAD_MASK ((UINT64_C(1) << 48) - 1)
+    #define CONNTRACK_FULL (UINT64_C(1) << 47)
     """
     uint64_t PAYLOAD_MASK "CONNTRACK_PAYLOAD_MASK"
+    uint64_t FULL "CONNTRACK_FULL"          # of LiveFlow.sent: near the most payload that can be counted
 
 
 cdef inline uint32_t id_of(const LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:

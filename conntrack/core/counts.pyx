@@ -1,4 +1,4 @@
-"""What rows add to the counts of their services, as keys of a Tally: slow handshakes, and fates.
+"""What slow and failed handshakes add to the counts of their services, as keys of a Tally.
 
 Decides nothing: which counts are too many is for detect/. Groups are the numbers of the rows' services, negative where
 a service has none; such rows are left out.
@@ -6,13 +6,11 @@ a service has none; such rows are left out.
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from .abi cimport FlowRecord
 from .grid cimport FAR, Grid, grid_of, tally_key
 from .life cimport EXPIRED
-from .live cimport FLAG_MIDSTREAM
 
 from .abi import flow_bytes
 
@@ -28,14 +26,8 @@ cpdef enum Slow:  # columns of the grid of handshakes that took long or failed
     UNANSWERED
     ONCE
 
-cpdef enum Fate:  # bits of a fate, above client state (4 bits), server state (4) and end reason (3)
-    WAS_ESTABLISHED = 1 << 11
-    WAS_UNANSWERED = 1 << 12
-    WAS_MIDSTREAM = 1 << 13
-
 cdef enum:
     SLOW_KEYS = 6  # of a row, at most
-    HANDSHAKE_SHIFT = 20  # a float32 is ordered as its bits are: its exponent and 3 bits split an octave in 8
 
 
 cdef struct Events:
@@ -134,58 +126,3 @@ def handshakes(
         for i in range(n):
             _handshake(&e, &grid, &rows[picks[i]], i, groups[i], opened[i], wait_ns, timeout_ns)
     return slow[: e.n_slow], again[: e.n_again], repeats[: e.n_again], behind[: e.n_behind]
-
-
-def fates(flows, const int64_t[::1] groups not None, int64_t[:, ::1] sums not None):
-    """Return what became of connections, and how long their handshakes took: (fates, handshakes), keys of a Tally.
-
-    A fate is the state of the client (4 bits) and of the server (4), the end reason (3), and bits of Fate, all in place
-    of a tick; so is the cell of a histogram of nanoseconds with 8 cells an octave, for handshakes seen from the SYN on.
-
-    Args:
-        flows, groups: FLOW_DTYPE and int64, shape (n,).
-        sums: int64, shape (more than any group, 4); payload bytes of client and server, and retransmits of client and
-            server, are added to the group's row.
-    """
-    cdef const uint8_t[::1] raw = flow_bytes(flows)
-    cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
-    cdef Py_ssize_t n = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    if groups.shape[0] != n or sums.shape[1] != 4 or (n and np.max(groups) >= sums.shape[0]):
-        raise ValueError(f"expected {n} groups of {sums.shape[0]} with 4 sums, got {groups.shape[0]}, {sums.shape[1]}")
-    fates, handshakes = np.empty(n, np.uint64), np.empty(n, np.uint64)
-    cdef uint64_t[::1] fate_keys = fates
-    cdef uint64_t[::1] handshake_keys = handshakes
-    cdef Grid grid = grid_of(1)
-    cdef Py_ssize_t n_fates = 0
-    cdef Py_ssize_t n_handshakes = 0
-    cdef const FlowRecord* row
-    cdef uint64_t fate
-    cdef uint32_t bits
-    cdef float took
-    cdef bint timed
-    cdef Py_ssize_t i
-    with nogil:
-        for i in range(n):
-            if groups[i] < 0:
-                continue
-            row = &rows[i]
-            timed = <uint64_t>row.syn_ts_ns != FAR
-            fate = (row.client_state & 15) | (row.server_state & 15) << 4 | (row.end_reason & 7) << 8
-            if row.flags & FLAG_MIDSTREAM:
-                fate |= WAS_MIDSTREAM
-            if <uint64_t>row.established_ts_ns != FAR:
-                fate |= WAS_ESTABLISHED
-                if timed:
-                    took = <float>max(row.established_ts_ns - row.syn_ts_ns, <int64_t>1)
-                    memcpy(&bits, &took, 4)
-                    handshake_keys[n_handshakes] = tally_key(&grid, groups[i], bits >> HANDSHAKE_SHIFT, 0)
-                    n_handshakes += 1
-            elif timed and not row.server_packets:
-                fate |= WAS_UNANSWERED
-            fate_keys[n_fates] = tally_key(&grid, groups[i], fate, 0)
-            n_fates += 1
-            sums[groups[i], 0] += row.client_payload_bytes
-            sums[groups[i], 1] += row.server_payload_bytes
-            sums[groups[i], 2] += row.client_retransmits
-            sums[groups[i], 3] += row.server_retransmits
-    return fates[:n_fates], handshakes[:n_handshakes]

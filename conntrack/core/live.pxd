@@ -170,15 +170,24 @@ cdef struct Tables:                 # everything a kernel touches, as plain poin
     int64_t synack_rto_ns           # after how long a SYN+ACK is first repeated, negative where that is not known
     int64_t least_timeout_ns        # the shortest of them all
     uint64_t* invalid               # [role, event, state] -> how often a cell without a rule was met
+    int64_t asking_ns               # for so long no timer of a client that asks runs out (lanes.pxd),
+    int64_t answering_ns            # of a server that answers,
+    int64_t closing_ns              # of an end that closes
     int64_t two_msl_ns
     int64_t now_ns                  # the time it is (clock.pxd), as the next two
     int64_t before_ns
     int64_t last_ts_ns
     uint32_t tag_mask               # all bits set where the tag is part of a connection's key, else none
-    uint32_t pad0
+    uint8_t lanes                   # whether lanes.pxd takes what it can; the next four are for it
+    uint8_t listening               # states: of a server before the SYN,
+    uint8_t asking                  # of a client after its SYN,
+    uint8_t answering               # of a server after its SYN+ACK,
+    uint8_t open                    # of both after the client's ACK
+    uint8_t pad0[3]
     uint64_t key[4]                 # secret of the hash
     FlowRecord* retired             # connections that ended during this batch
     uint32_t retired_count
+    uint32_t retired_capacity
 
 cdef class LiveTable:
     cdef Tables c

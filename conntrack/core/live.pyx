@@ -31,6 +31,10 @@ def _checked(array, dtype, size_t least):
     return array
 
 
+cdef inline bint has(const Pool* pool, uint32_t n) noexcept nogil:
+    return pool.capacity - pool.used + pool.free > n
+
+
 cdef class LiveTable:
     """Pointers to the tracker's arrays. `set_*` replaces one after it has grown."""
 
@@ -113,6 +117,7 @@ cdef class LiveTable:
         cdef FlowRecord[::1] records = _checked(retired, FLOW_DTYPE, 1)
         self._kept[10] = records
         self.c.retired = &records[0]
+        self.c.retired_capacity = <uint32_t>records.shape[0]
         self.c.retired_count = 0
 
     @property
@@ -140,6 +145,15 @@ cdef class LiveTable:
         count = self.c.retired_count
         self.c.retired_count = 0
         return count
+
+    def has_room(self, uint32_t n):
+        """Whether `n` segments can be stepped: as many records of each pool, index slots (3/4 of them), retired rows."""
+        cdef Tables* t = &self.c
+        return (
+            has(&t.flow_pool, n) and has(&t.closing_pool, n) and has(&t.trouble_pool, n) and has(&t.pair_pool, n)
+            and (<uint64_t>t.slots_used + n) * 4 <= <uint64_t>3 << t.slot_bits
+            and t.retired_capacity - t.retired_count >= n
+        )
 
     def used(self):
         """Return (records ever used, records free, capacity) of flows, closings, troubles, pairs, record 0 included."""

@@ -13,9 +13,10 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from .abi cimport FlowRecord
+from .ends cimport End, client_end, server_end
 from .expand cimport END_REPLACED, OPEN_AT_END
 from .grid cimport FAR, Grid, grid_of, tally_key, tick_of
-from .keys cimport hash_of, words_of
+from .keys cimport words_of
 from .life cimport ASSUMED
 from .live cimport FLAG_CAPTURE_LOSS, FLAG_MIDSTREAM, FLAG_PENDING_SYN
 
@@ -30,15 +31,6 @@ cdef enum:  # places in `states`
     PLACES = 9
     MOST = 10  # the highest state there is
     SPANS = 6  # of an end, at most
-
-
-cdef struct End:  # one end of a row
-    uint64_t opening
-    uint64_t fin
-    uint64_t fin_acked
-    uint64_t peer_fin_taken
-    uint64_t since
-    uint8_t state
 
 
 cdef struct Span:  # an end in a state, in ticks
@@ -70,84 +62,83 @@ SPAN_DTYPE = np.asarray(<Span[:1]> &_span).dtype
 SILENT_DTYPE = np.asarray(<SilentEnd[:1]> &_silent_end).dtype
 
 
-cdef struct Found:
-    Span* spans
-    Py_ssize_t n
-    int32_t row
+cdef struct States:
+    const uint8_t* numbers
+    uint64_t counted
+    uint64_t time_wait
+
+
+cdef struct Found:  # spans of one row
+    Span[2 * SPANS] spans
+    int n
     uint64_t low
     uint64_t high
     uint64_t far  # the tick from which on nothing has happened
 
 
-cdef inline End _client(const FlowRecord* row) noexcept nogil:
-    return End(
-        row.syn_ts_ns, row.client_fin_ts_ns, row.client_fin_acked_ts_ns, row.server_fin_received_ts_ns,
-        row.client_since_ts_ns, row.client_state,
-    )
-
-
-cdef inline End _server(const FlowRecord* row) noexcept nogil:
-    return End(
-        row.synack_ts_ns, row.server_fin_ts_ns, row.server_fin_acked_ts_ns, row.client_fin_received_ts_ns,
-        row.server_since_ts_ns, row.server_state,
-    )
-
-
 cdef inline void _add(Found* found, int32_t state, uint64_t begin, uint64_t end) noexcept nogil:
     if begin >= end or begin >= found.far:  # most states of a short connection hold no instant of the grid
         return
-    found.spans[found.n] = Span(begin, end, found.row, state)
+    found.spans[found.n].begin, found.spans[found.n].end, found.spans[found.n].state = begin, end, state
     found.n += 1
     found.low = min(found.low, begin)
     found.high = max(found.high, end if end < found.far else begin)
 
 
 cdef inline void _add_last(
-    Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
-    uint64_t time_wait, uint64_t last,
+    Found* found, const Grid* grid, const FlowRecord* row, const End* end, const States* states, uint64_t last,
 ) noexcept nogil:
     # The last state: until the connection was closed or, when replaced or evicted, its record ended.
     cdef uint8_t state = min(end.state, <uint8_t>MOST)
     cdef uint64_t over = row.closed_ts_ns
-    if counted >> state & 1 and end.since < FAR:
-        if state == states[WAIT]:
-            over = min(over, end.since + time_wait)
+    if states.counted >> state & 1 and end.since < FAR:
+        if state == states.numbers[WAIT]:
+            over = min(over, end.since + states.time_wait)
         elif over == FAR and row.end_reason != OPEN_AT_END:
             over = row.last_ts_ns
         _add(found, state, last, tick_of(grid, over))
 
 
 cdef inline void _add_end(
-    Found* found, const Grid* grid, const FlowRecord* row, const End* end, const uint8_t* states, uint64_t counted,
-    uint64_t time_wait, bint server,
+    Found* found, const Grid* grid, const FlowRecord* row, const End* end, const States* states, uint64_t first,
+    uint64_t established, bint closing, bint server,
 ) noexcept nogil:
-    # Most connections are short: where no instant lies between the first state and the last, only that one counts.
+    # `first` and `established` are ticks: of the first segment, and of when both ends were open.
+    cdef const uint8_t* numbers = states.numbers
     cdef uint64_t last = tick_of(grid, end.since)
-    if end.since < FAR and tick_of(grid, min(end.opening, <uint64_t>row.first_ts_ns)) == last:
-        _add_last(found, grid, row, end, states, counted, time_wait, last)
+    cdef uint64_t opening = tick_of(grid, end.opening)
+    # Most connections are short: where no instant lies between the first state and the last, only that one counts.
+    if end.since < FAR and min(opening, first) == last:
+        _add_last(found, grid, row, end, states, last)
+        return
+    if not closing:
+        _add(found, numbers[OPENING + server], opening, min(established, last))
+        _add(found, numbers[OPEN], established, last)
+        _add_last(found, grid, row, end, states, last)
         return
     cdef bint active = end.fin < end.peer_fin_taken
     cdef bint crossed = end.peer_fin_taken < end.fin_acked
-    cdef uint64_t opened = row.established_ts_ns
-    if row.flags & FLAG_MIDSTREAM:
-        opened = min(opened, <uint64_t>row.first_ts_ns)
-    cdef uint64_t finished = max(end.fin_acked, end.peer_fin_taken) if active else end.fin_acked
-    cdef uint64_t established = tick_of(grid, opened)
-    cdef uint64_t first = tick_of(grid, min(end.fin, end.peer_fin_taken))
-    cdef uint64_t second = tick_of(grid, min(end.fin_acked, end.peer_fin_taken) if active else end.fin)
-    cdef uint64_t closed = tick_of(grid, finished)
-    cdef uint64_t before = min(first, last)
-    _add(found, states[OPENING + server], tick_of(grid, end.opening), min(established, before))
-    _add(found, states[OPEN], established, before)
-    _add(found, states[FIRST_CLOSE + active], first, min(second, last))
-    _add(found, states[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
+    cdef uint64_t fin = tick_of(grid, end.fin)
+    cdef uint64_t fin_acked = tick_of(grid, end.fin_acked)
+    cdef uint64_t taken = tick_of(grid, end.peer_fin_taken)
+    cdef uint64_t closed = max(fin_acked, taken) if active else fin_acked
+    cdef uint64_t begun = min(fin, taken)
+    cdef uint64_t second = min(fin_acked, taken) if active else fin
+    _add(found, numbers[OPENING + server], opening, min(established, min(begun, last)))
+    _add(found, numbers[OPEN], established, min(begun, last))
+    _add(found, numbers[FIRST_CLOSE + active], begun, min(second, last))
+    _add(found, numbers[SECOND_CLOSE + (1 + crossed if active else 0)], second, min(closed, last))
     if active and closed < last:
-        _add(found, states[WAIT], closed, min(last, tick_of(grid, finished + time_wait)))
-    _add_last(found, grid, row, end, states, counted, time_wait, last)
+        fin = tick_of(grid, max(end.fin_acked, end.peer_fin_taken) + states.time_wait)
+        _add(found, numbers[WAIT], closed, min(last, fin))
+    _add_last(found, grid, row, end, states, last)
 
 
-def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uint64_t time_wait_ns, uint64_t step_ns):
-    """Return the spans of time that hold an instant of a grid: (clients, servers, low, high).
+def count_states(
+    flows, const uint8_t[::1] states not None, uint64_t counted, uint64_t time_wait_ns, uint64_t step_ns,
+    int64_t[:, ::1] changes, uint64_t first, uint64_t factor, clients not None, servers not None,
+):
+    """Add every state of every end to `changes`: +1 at the first instant that it holds, -1 at the first past it.
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
@@ -155,90 +146,98 @@ def state_spans(flows, const uint8_t[::1] states not None, uint64_t counted, uin
         counted: mask of the states that a last state is counted in.
         time_wait_ns: how long TIME_WAIT lasts unless the row says less.
         step_ns: the instants are its multiples, and ticks count them.
+        changes: IN OUT, shape (22, width): by state, clients' ends and then servers'; by tick from `first` on.
+        factor: how many times coarser the grid of the spans is.
+        clients, servers: OUT, SPAN_DTYPE, shape (6 n,): spans that hold an instant of it, in the order of rows.
 
     Returns:
-        clients, servers: SPAN_DTYPE, shape (m,), those of the clients' ends and of the servers', in the order of rows.
-        low, high: the lowest and highest of their ticks; low > high where there is none.
+        (done, n_clients, n_servers, low, high): stops before a row that does not go into `changes`; how many spans were
+        written, and the lowest and highest tick of that row.
     """
-    if states.shape[0] != PLACES or not step_ns:
-        raise ValueError(f"expected {PLACES} states and a step, got {states.shape[0]} and {step_ns}")
+    if states.shape[0] != PLACES or not step_ns or not factor or changes.shape[0] != 2 * (MOST + 1):
+        raise ValueError(f"expected {PLACES} states, a step, a factor and {2 * (MOST + 1)} rows of changes")
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    clients, servers = np.empty(SPANS * total + 1, SPAN_DTYPE), np.empty(SPANS * total + 1, SPAN_DTYPE)
     cdef Span[::1] of_clients = clients
     cdef Span[::1] of_servers = servers
-    cdef Found client = Found(&of_clients[0], 0, 0, <uint64_t>-1, 0, FAR // step_ns)
-    cdef Found server = Found(&of_servers[0], 0, 0, <uint64_t>-1, 0, FAR // step_ns)
+    if min(of_clients.shape[0], of_servers.shape[0]) < SPANS * total:
+        raise ValueError(f"expected room for {SPANS * total} spans")
+    cdef uint64_t width = changes.shape[1]
+    cdef States asked = States(&states[0], counted, time_wait_ns)
     cdef Grid grid = grid_of(step_ns)
-    cdef End end
+    cdef Grid coarse = grid_of(factor)
+    cdef Found found
+    found.far = FAR // step_ns
+    cdef Py_ssize_t n_clients = 0
+    cdef Py_ssize_t n_servers = 0
+    cdef Py_ssize_t done = total
+    cdef uint64_t begin, end, established
+    cdef const FlowRecord* row
+    cdef End side
+    cdef bint closing
+    cdef int k, split
     cdef Py_ssize_t i
     with nogil:
         for i in range(total):
-            client.row = server.row = <int32_t>i
-            end = _client(&rows[i])
-            _add_end(&client, &grid, &rows[i], &end, &states[0], counted, time_wait_ns, False)
-            end = _server(&rows[i])
-            _add_end(&server, &grid, &rows[i], &end, &states[0], counted, time_wait_ns, True)
-    return clients[: client.n], servers[: server.n], min(client.low, server.low), max(client.high, server.high)
-
-
-def add_spans(int64_t[:, ::1] changes, const Span[::1] spans, uint64_t far, uint64_t first, uint64_t factor):
-    """Add spans to `changes` (shape (states, width)): +1 where each begins, -1 where it ends, if before tick `far`.
-
-    Column 0 is tick `first` of a grid that is `factor` times coarser than that of the spans.
-
-    Raises:
-        IndexError: a span is outside; those before it were added.
-    """
-    if not factor or changes.shape[0] != MOST + 1:
-        raise ValueError(f"expected {MOST + 1} states and a factor, got {changes.shape[0]} and {factor}")
-    cdef Grid grid = grid_of(factor)
-    cdef uint64_t width = changes.shape[1]
-    cdef uint64_t begin, end
-    cdef Py_ssize_t i
-    cdef Py_ssize_t outside = -1
-    with nogil:
-        for i in range(spans.shape[0]):
-            begin = tick_of(&grid, spans[i].begin) - first
-            end = tick_of(&grid, spans[i].end) - first if spans[i].end < far else begin
-            if begin >= width or end >= width:
-                outside = i
+            row = &rows[i]
+            found.n, found.low, found.high = 0, <uint64_t>-1, 0
+            begin = tick_of(&grid, row.first_ts_ns)
+            established = tick_of(&grid, row.established_ts_ns)
+            if row.flags & FLAG_MIDSTREAM:
+                established = min(established, begin)
+            closing = min(
+                min(<uint64_t>row.client_fin_ts_ns, <uint64_t>row.server_fin_ts_ns),
+                min(<uint64_t>row.client_fin_received_ts_ns, <uint64_t>row.server_fin_received_ts_ns),
+            ) != FAR
+            side = client_end(row)
+            _add_end(&found, &grid, row, &side, &asked, begin, established, closing, False)
+            split = found.n
+            side = server_end(row)
+            _add_end(&found, &grid, row, &side, &asked, begin, established, closing, True)
+            if not found.n:
+                continue
+            if found.low < first or found.high - first >= width:
+                done = i
                 break
-            changes[spans[i].state, begin] += 1
-            if spans[i].end < far:
-                changes[spans[i].state, end] -= 1
-    if outside >= 0:
-        raise IndexError(f"span {outside} is outside of the grid")
+            for k in range(found.n):
+                begin, end = found.spans[k].begin, found.spans[k].end
+                changes[found.spans[k].state + (MOST + 1 if k >= split else 0), begin - first] += 1
+                if end < found.far:
+                    changes[found.spans[k].state + (MOST + 1 if k >= split else 0), end - first] -= 1
+                begin, end = tick_of(&coarse, begin), tick_of(&coarse, end)
+                if begin >= end:
+                    continue
+                if k < split:
+                    of_clients[n_clients] = Span(begin, end, <int32_t>i, found.spans[k].state)
+                    n_clients += 1
+                else:
+                    of_servers[n_servers] = Span(begin, end, <int32_t>i, found.spans[k].state)
+                    n_servers += 1
+    return done, n_clients, n_servers, found.low, found.high
 
 
-def rows_of(const Span[::1] spans, uint64_t factor):
-    """Return the rows that have a span in a grid `factor` times coarser: int64, shape (m,), ascending."""
-    if not factor:
-        raise ValueError("expected a factor")
+def rows_of(const Span[::1] spans):
+    """Return the rows that have a span: int64, shape (m,), ascending."""
     found = np.empty(spans.shape[0] + 1, np.int64)
     cdef int64_t[::1] row = found
-    cdef Grid grid = grid_of(factor)
     cdef Py_ssize_t i
     cdef Py_ssize_t n = 0
     with nogil:
         for i in range(spans.shape[0]):
-            if n and row[n - 1] == spans[i].row:
-                continue
-            if tick_of(&grid, spans[i].begin) < tick_of(&grid, spans[i].end):
+            if not n or row[n - 1] != spans[i].row:
                 row[n] = spans[i].row
                 n += 1
     return found[:n]
 
 
-def span_keys(const Span[::1] spans, const int64_t[::1] groups not None, uint64_t far, uint64_t factor):
+def span_keys(const Span[::1] spans, const int64_t[::1] groups not None, uint64_t far):
     """Pack spans as keys of a Tally: by group and state, when each began, and when it was over.
 
     Args:
         spans: SPAN_DTYPE, shape (n,).
         groups: group by row; below 0 where the row is to be left out.
-        far: tick of the keys' grid from which on nothing has happened.
-        factor: how many times coarser that grid is than that of the spans.
+        far: the tick from which on nothing has happened.
 
     Returns:
         (begun, over), uint64; fewer are over.
@@ -246,17 +245,14 @@ def span_keys(const Span[::1] spans, const int64_t[::1] groups not None, uint64_
     Raises:
         IndexError: a row has no group.
     """
-    if not factor:
-        raise ValueError("expected a factor")
     begun, over = np.empty(spans.shape[0] + 1, np.uint64), np.empty(spans.shape[0] + 1, np.uint64)
     cdef uint64_t[::1] begin = begun
     cdef uint64_t[::1] end = over
-    cdef Grid grid = grid_of(factor)
+    cdef Grid ones = grid_of(1)
     cdef Py_ssize_t n_begun = 0
     cdef Py_ssize_t n_over = 0
     cdef Py_ssize_t outside = -1
     cdef int64_t group
-    cdef uint64_t past
     cdef Py_ssize_t i
     with nogil:
         for i in range(spans.shape[0]):
@@ -266,79 +262,14 @@ def span_keys(const Span[::1] spans, const int64_t[::1] groups not None, uint64_
             group = groups[spans[i].row]
             if group < 0:
                 continue
-            past = tick_of(&grid, spans[i].end)
-            if tick_of(&grid, spans[i].begin) >= min(past, far):
-                continue
-            begin[n_begun] = tally_key(&grid, group, spans[i].begin, spans[i].state)
+            begin[n_begun] = tally_key(&ones, group, spans[i].begin, spans[i].state)
             n_begun += 1
-            if past < far:
-                end[n_over] = tally_key(&grid, group, spans[i].end, spans[i].state)
+            if spans[i].end < far:
+                end[n_over] = tally_key(&ones, group, spans[i].end, spans[i].state)
                 n_over += 1
     if outside >= 0:
         raise IndexError(f"span {outside} is of a row without a group")
-    return begun[:n_begun].copy(), over[:n_over].copy()  # for they are kept
-
-
-cdef inline bint _time_wait(
-    const FlowRecord* row, const End* side, uint8_t time_wait, uint64_t time_wait_ns, uint64_t* start, uint64_t* end,
-) noexcept nogil:
-    if side.state != time_wait and side.fin >= side.peer_fin_taken:
-        return False
-    start[0] = max(side.fin_acked, side.peer_fin_taken)
-    if side.state == time_wait:
-        start[0] = min(start[0], side.since)
-        end[0] = min(<uint64_t>row.closed_ts_ns, side.since + time_wait_ns)
-    else:
-        end[0] = start[0] + time_wait_ns if side.since == FAR else side.since
-    return start[0] < FAR and end[0] > start[0]
-
-
-def time_wait_spans(flows, uint8_t time_wait, uint64_t time_wait_ns):
-    """Return the rows whose client's end was in TIME_WAIT, and those whose server's end was.
-
-    It begins when the own FIN is acknowledged and the peer's FIN taken, whichever is later, at the end whose FIN was
-    sent before it took the peer's (RFC 9293 section 3.6). It ends with the row's next state, or after `time_wait_ns`.
-
-    Args:
-        flows: FLOW_DTYPE, shape (n,).
-        time_wait: number of the state.
-        time_wait_ns: how long it lasts unless the row says less.
-
-    Returns:
-        For the client's end and for the server's (rows, key, start, end):
-        rows: int64, shape (m,).
-        key: uint64, what `hash_words` says of the words of the service, at the client's end with those of the client
-            and port 0 after them.
-        start, end: uint64 nanoseconds.
-    """
-    cdef const uint8_t[::1] raw = flow_bytes(flows)
-    cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
-    cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    picks = np.empty((2, total + 1), np.int64)
-    times = np.empty((2, 3, total + 1), np.uint64)
-    cdef int64_t[:, ::1] pick = picks
-    cdef uint64_t[:, :, ::1] time = times
-    cdef uint64_t[6] words
-    cdef Py_ssize_t[2] n
-    cdef Py_ssize_t i, m
-    cdef int side
-    cdef End end
-    n[0] = n[1] = 0
-    with nogil:
-        for i in range(total):
-            if rows[i].client_fin_ts_ns == rows[i].server_fin_ts_ns and <uint64_t>rows[i].client_fin_ts_ns == FAR:
-                continue
-            for side in range(2):
-                end = _server(&rows[i]) if side else _client(&rows[i])
-                m = n[side]
-                if _time_wait(&rows[i], &end, time_wait, time_wait_ns, &time[side, 1, m], &time[side, 2, m]):
-                    words_of(&rows[i], False, words)
-                    words_of(&rows[i], True, &words[3])
-                    words[5] &= ~<uint64_t>0xFFFF
-                    pick[side, m] = i
-                    time[side, 0, m] = hash_of(words, 3 if side else 6, 0)
-                    n[side] += 1
-    return [(picks[side, : n[side]], *times[side, :, : n[side]]) for side in range(2)]
+    return begun[:n_begun], over[:n_over]
 
 
 cdef inline bint _silent(
@@ -405,8 +336,8 @@ def silent_ends(flows, const int64_t[::1] picks not None, uint8_t close_wait, ui
     cdef End side
     with nogil:
         for i in range(picks.shape[0]):
-            side = _server(&rows[picks[i]])
+            side = server_end(&rows[picks[i]])
             n += _silent(&ends[n], &rows[picks[i]], &side, False, close_wait, age_ns)
-            side = _client(&rows[picks[i]])
+            side = client_end(&rows[picks[i]])
             n += _silent(&ends[n], &rows[picks[i]], &side, True, close_wait, age_ns)
     return found[: n * <Py_ssize_t>sizeof(SilentEnd)].copy().view(SILENT_DTYPE)

@@ -3,8 +3,8 @@
 Design, for a block of segments at a time:
   a. hash every 4-tuple (canonical: the lower of the two (address, port) first) and touch its slot of the index;
   b. probe the index by fingerprint and touch both lines of the record that it names, then the parts that these name;
-  c. in order: compare the key, expire timers that have run out, and step. Plain segments (the next data or ACK, in
-     order, of an established connection without trouble) are stepped here; all others go to judge.pyx.
+  c. in order: compare the key, expire timers that have run out, and step. The plainest segments take the short ways of
+     lanes.pxd; all others go to judge.pyx.
 A connection that is over and forgotten, or whose 4-tuple is used again, is written to the retired array on the spot and
 its record begins anew. Nothing depends on where a batch was cut. Allocates nothing; the tracker has made room for one
 new record of each pool, and one retired row, a segment.
@@ -13,24 +13,23 @@ new record of each pool, and one retired row, a segment.
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from .abi cimport SEGMENT_HAS_TIMESTAMP, SegmentRecord
+from .abi cimport SegmentRecord
 from .clock cimport own_time, tell_time
-from .copies cimport ID_SHIFT, RECENT_IDS, behind_last, id_of, payload_of
+from .copies cimport RECENT_IDS, behind_last
 from .expand cimport END_FIN, END_REPLACED, OPEN_AT_END, expand
 from .index cimport hash_words, home, mix, prefetch
 from .judge cimport count_copy, is_copy, judge, replaces
+from .lanes cimport lanes_fit, step_lane, step_plain
 from .life cimport (
-    ASSUMED, INFERRED, LINGERS, MARK_EVIDENCE_SHIFT, NO_TIME, SEEN, STEADY, add_head_letter, expire, is_forgotten,
-    is_over, may_expire, release_parts, since_ts, states_of, take, trait, trouble_of,
+    ASSUMED, INFERRED, LINGERS, MARK_EVIDENCE_SHIFT, NO_TIME, SEEN, expire, is_forgotten, is_over, may_expire,
+    release_parts, since_ts, states_of, take, trait, trouble_of,
 )
 from .live cimport (
-    ACKED, FirstSeen, HEAD_COUNT, LiveTable, MARK_CLIENT_IS_HIGH, MARK_DIRECTION, MARK_V6, NO_DELAY, REUSE_BY_RFC6191,
-    SAW_SYN, SAW_TIMESTAMP,
+    FirstSeen, LiveTable, MARK_CLIENT_IS_HIGH, MARK_DIRECTION, MARK_V6, NO_DELAY, REUSE_BY_RFC6191, SAW_SYN,
 )
-from .seqnum cimport seq_lt
-from .sides cimport (
-    KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, is_known, kind_of, note_timestamp,
-)
+from .sides cimport KIND_ODD, KIND_OTHER, KIND_SYN, KIND_SYN_ACK, TCP_SYN, kind_of
+
+import numpy as np
 
 from .abi import SEGMENT_DTYPE
 
@@ -51,10 +50,6 @@ cdef struct Probe:
     uint8_t from_high           # the sender has the higher (address, port)
 
 cdef extern from *:
-    """
-    #define CONNTRACK_FULL (UINT64_C(1) << 47)
-    """
-    uint64_t FULL "CONNTRACK_FULL"  # of LiveFlow.sent: near the most payload that can be counted
     uint32_t bswap32 "__builtin_bswap32" (uint32_t) noexcept nogil
 
 
@@ -80,43 +75,53 @@ cdef inline uint32_t _fold_v6(const uint8_t* address, const uint64_t* key) noexc
     return <uint32_t>mix(_load64(address) ^ key[2], _load64(address + 8) ^ key[1])
 
 
+cdef inline uint32_t _hash_v4(uint64_t low, uint64_t high, uint64_t tag, const uint64_t* key) noexcept nogil:
+    # Of the two (address, port), 48 bits each, the lower first.
+    return hash_words(low | tag << 48, high | tag >> 16 << 48, key)
+
+
 cdef inline void _probe(const Tables* t, const SegmentRecord* s, Probe* p) noexcept nogil:
     cdef int order
-    cdef uint64_t addresses
-    cdef uint32_t ports
-    if s.ip_version == 4:
+    cdef uint64_t tag = s.tag & t.tag_mask
+    cdef uint64_t source, destination
+    if s.ip_version == 4:                               # without branches: which end is higher cannot be predicted
         p.source = bswap32(_load32(s.src_ip + 12))
         p.destination = bswap32(_load32(s.dst_ip + 12))
-        p.from_high = p.source > p.destination or (p.source == p.destination and s.src_port > s.dst_port)
-        if p.from_high:
-            addresses = <uint64_t>p.destination << 32 | p.source
-            ports = <uint32_t>s.dst_port << 16 | s.src_port
-        else:
-            addresses = <uint64_t>p.source << 32 | p.destination
-            ports = <uint32_t>s.src_port << 16 | s.dst_port
-        p.hash = hash_words(addresses, <uint64_t>(s.tag & t.tag_mask) << 32 | ports, t.key)
+        source = <uint64_t>p.source << 16 | s.src_port
+        destination = <uint64_t>p.destination << 16 | s.dst_port
+        p.from_high = source > destination
+        p.hash = _hash_v4(
+            destination if source > destination else source,
+            source if source > destination else destination,
+            tag,
+            t.key,
+        )
         return
     order = memcmp(s.src_ip, s.dst_ip, 16)
     p.source = _fold_v6(s.src_ip, t.key)
     p.destination = _fold_v6(s.dst_ip, t.key)
     p.from_high = order > 0 or (order == 0 and s.src_port > s.dst_port)
-    addresses = <uint64_t>(s.tag & t.tag_mask) << 32
     if p.from_high:
-        p.hash = _hash_v6(s.dst_ip, s.src_ip, addresses | <uint32_t>s.dst_port << 16 | s.src_port, t.key)
+        p.hash = _hash_v6(s.dst_ip, s.src_ip, tag << 32 | <uint32_t>s.dst_port << 16 | s.src_port, t.key)
     else:
-        p.hash = _hash_v6(s.src_ip, s.dst_ip, addresses | <uint32_t>s.src_port << 16 | s.dst_port, t.key)
+        p.hash = _hash_v6(s.src_ip, s.dst_ip, tag << 32 | <uint32_t>s.src_port << 16 | s.dst_port, t.key)
 
 
 cdef uint32_t hash_of(const Tables* t, const LiveFlow* f) noexcept nogil:
     """The hash of a record's own 4-tuple."""
     cdef bint high = f.marks & MARK_CLIENT_IS_HIGH
+    cdef uint64_t tag = t.firsts[f - t.flows].tag & t.tag_mask
     cdef uint64_t ports = <uint32_t>f.port[high] << 16 | f.port[1 - high]
-    ports |= <uint64_t>(t.firsts[f - t.flows].tag & t.tag_mask) << 32
     cdef const uint8_t* pair
     if f.marks & MARK_V6:
         pair = t.pairs[f.address[0]].address
-        return _hash_v6(pair + 16 * high, pair + 16 * (1 - high), ports, t.key)
-    return hash_words(<uint64_t>f.address[high] << 32 | f.address[1 - high], ports, t.key)
+        return _hash_v6(pair + 16 * high, pair + 16 * (1 - high), tag << 32 | ports, t.key)
+    return _hash_v4(
+        <uint64_t>f.address[high] << 16 | f.port[high],
+        <uint64_t>f.address[1 - high] << 16 | f.port[1 - high],
+        tag,
+        t.key,
+    )
 
 
 cdef inline bint _matches(
@@ -257,42 +262,6 @@ cdef LiveFlow* _find(Tables* t, const SegmentRecord* s, const Probe* p, int* sid
 
 # --- The loop ---------------------------------------------------------------------------------------------------------
 
-cdef inline bint _step_plain(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
-    """Step the next segment in order of an established connection without trouble; False if it is not that."""
-    cdef int peer = 1 - side
-    cdef uint32_t header
-    if not t.traits[f.client_state] & t.traits[f.server_state] & STEADY or f.trouble | f.closing:
-        return False
-    if s.flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK) != TCP_ACK or s.seq != f.snd_nxt[side] or s.window == 0:
-        return False
-    if seq_lt(s.ack, f.ack[side]) or seq_lt(f.snd_nxt[peer], s.ack):
-        return False
-    if not f.flags & (ACKED << side) or not is_known(f, side):
-        return False
-    if f.sent[side] >> ID_SHIFT == s.ip_id or f.sent[side] & FULL:     # a duplicated frame, perhaps
-        return False
-    if s.options & SEGMENT_HAS_TIMESTAMP:
-        if f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
-            return False
-    header = s.wire_bytes - s.payload_bytes
-    if s.wire_bytes < s.payload_bytes or f.header_bytes[side] + header < header:
-        return False
-    if f.packets[side] == <uint32_t>0xFFFFFFFF:
-        return False
-    note_timestamp(f, s, side)
-    f.snd_nxt[side] += s.payload_bytes
-    f.ack[side] = s.ack
-    f.window[side] = s.window
-    f.packets[side] += 1
-    f.sent[side] = payload_of(f, side) + s.payload_bytes | <uint64_t>id_of(f, s, side) << ID_SHIFT
-    f.header_bytes[side] += header
-    if s.ts_ns > f.last_ts_ns:
-        f.last_ts_ns = s.ts_ns
-    if (f.flags >> HEAD_COUNT) & 7 != 4:
-        add_head_letter(t, f, side, s.payload_bytes != 0)
-    return True
-
-
 cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept nogil:
     cdef Probe[BLOCK] probes
     cdef Probe* p
@@ -333,7 +302,7 @@ cdef void _step_block(Tables* t, const SegmentRecord* segments, int n) noexcept 
         side = _side_of(f, p)
         if p.record == 0 or not _matches(t, f, s, p, side):
             f = _find(t, s, p, &side)
-        if _step_plain(t, f, s, side):
+        if t.lanes and (step_plain(t, f, s, side) or step_lane(t, f, s, side)):
             continue
         if f.packets[0] | f.packets[1]:
             if (behind_last(f, s, side) < RECENT_IDS or s.flags & TCP_SYN) and is_copy(t, f, s, side):
@@ -361,21 +330,27 @@ def step(LiveTable table not None, segments):
         TypeError: `segments` are not SEGMENT_DTYPE.
         ValueError: there is not room enough.
     """
-    if segments.dtype != SEGMENT_DTYPE:
+    if segments.dtype is not SEGMENT_DTYPE and segments.dtype != SEGMENT_DTYPE:
         raise TypeError(f"segments are {SEGMENT_DTYPE}, not {segments.dtype}")
-    cdef const SegmentRecord[::1] rows = segments
+    cdef const uint8_t[::1] rows = segments.view(np.uint8)  # a view of structs would have its format read each time
     cdef Tables* t = &table.c
-    cdef Py_ssize_t n = rows.shape[0]
-    cdef Py_ssize_t i
+    cdef Py_ssize_t n = rows.shape[0] // <Py_ssize_t>sizeof(SegmentRecord)
+    cdef Py_ssize_t i = 0
     if n == 0:
         return
-    for pool in table.used():
-        if pool[2] - pool[0] + pool[1] < n:
-            raise ValueError("no room: the tracker must grow its arrays before a batch")
-    if (<uint64_t>1 << t.slot_bits) - t.slots_used <= <uint64_t>n or len(table._kept[10]) - t.retired_count < n:
+    if n > 1 << 31 or not table.has_room(<uint32_t>n):
         raise ValueError("no room: the tracker must grow its arrays before a batch")
     with nogil:
-        i = 0
         while i < n:
-            _step_block(t, &rows[i], <int>(n - i) if n - i < BLOCK else BLOCK)
+            _step_block(t, <const SegmentRecord*>&rows[0] + i, <int>(n - i) if n - i < BLOCK else BLOCK)
             i += BLOCK
+
+
+def use_lanes(LiveTable table not None, bint wanted):
+    """Have plain segments take the short ways of lanes.pxd, or every segment judged by every case, to the same result.
+
+    Returns:
+        whether they do: not if the table's rules are not those that the lanes take for granted.
+    """
+    table.c.lanes = lanes_fit(&table.c) and wanted
+    return bool(table.c.lanes)

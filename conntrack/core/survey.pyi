@@ -20,6 +20,7 @@ class Trait(IntEnum):
     GAPS = ...
     COPIED = ...
     UNSERVED = ...
+    REUSED = ...
 
 class Attempt(IntEnum):
     IN_TIME = ...
@@ -27,18 +28,26 @@ class Attempt(IntEnum):
     TURNED_AWAY = ...
     FAILED = ...
 
+class Fate(IntEnum):
+    WAS_ESTABLISHED = ...
+    WAS_UNANSWERED = ...
+    WAS_MIDSTREAM = ...
+
+WAIT_DTYPE: np.dtype[Any]
+
 def survey(
     flows: _Array,
-    limits_ns: tuple[int, int, int],
-    fins: int,
+    limits: tuple[int, int, int, int, int, int],
     step_ns: int,
-    counts: _Array,
+    sums: _Array,
+    states: _Array,
     services: _Array,
     traits: _Array,
-    attempts: _Array,
+    counted: _Array,
+    waits: tuple[_Array, _Array],
     seed: int,
     limit: int,
     keys: _Array,
     table: _Array,
     count: int,
-) -> tuple[int, int, int, int, int, int, int]: ...
+) -> tuple[int, int, list[int], int, int, int, int]: ...

@@ -1,17 +1,23 @@
-"""One look at every row, for all detectors: the number of its service, and what is notable about it, as bits.
+"""One look at every row, for all that reads every row: its service, what became of it, and what is notable, as bits.
 
-Most rows are healthy and have no bit, so that each detector touches only the rows that concern it. Decides nothing:
-how many of a kind are too many is for detect/. Times are compared without their sign (grid.pxd).
+Most rows are healthy and have no bit, so that each detector touches only the rows that concern it. A row is 400 bytes,
+and bringing it near takes longer than most that is asked of it: so everything is asked here, once. Decides nothing: how
+many of a kind are too many is for detect/. Times are compared without their sign (grid.pxd).
 """
+
+import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from .abi cimport FlowRecord
+from .ends cimport End, client_end, is_in_time_wait, server_end
 from .expand cimport END_REFUSED, END_RESET, OPEN_AT_END
 from .grid cimport FAR, Grid, grid_of, tally_key
 from .keys cimport hash_of, words_of
-from .live cimport FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_ONE_SIDED, FLAG_PENDING_SYN
+from .live cimport (
+    FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_MIDSTREAM, FLAG_ONE_SIDED, FLAG_PENDING_SYN, FLAG_REUSED_TIME_WAIT,
+)
 
 from .abi import flow_bytes
 
@@ -30,6 +36,7 @@ cpdef enum Trait:
     GAPS = 1 << 11          # acknowledged data is not in the capture
     COPIED = 1 << 12        # frames are in the capture twice
     UNSERVED = 1 << 13      # open to the end, and the client's data arrived, but the server never sent any
+    REUSED = 1 << 14        # its 4-tuple was in TIME_WAIT before
 
 cpdef enum Attempt:  # columns of the count of handshakes begun
     IN_TIME
@@ -37,12 +44,34 @@ cpdef enum Attempt:  # columns of the count of handshakes begun
     TURNED_AWAY
     FAILED
 
+cpdef enum Fate:  # bits of a fate, above client state (4 bits), server state (4) and end reason (3)
+    WAS_ESTABLISHED = 1 << 11
+    WAS_UNANSWERED = 1 << 12
+    WAS_MIDSTREAM = 1 << 13
+
+cdef enum:
+    HANDSHAKE_SHIFT = 20  # a float32 is ordered as its bits are: its exponent and 3 bits split an octave in 8
+
 
 cdef struct Limits:
     uint64_t wait
     uint64_t close_wait
     uint64_t linger
+    uint64_t time_wait
     uint32_t fins
+    uint8_t time_wait_state
+
+
+cdef struct Wait:        # an end in TIME_WAIT
+    uint64_t key         # what hash_words says of the words of the service; at the client's end with those of the client
+    uint64_t start
+    uint64_t end
+    uint64_t flow_id
+    int64_t row
+
+
+cdef Wait _a_wait
+WAIT_DTYPE = np.asarray(<Wait[:1]> &_a_wait).dtype
 
 
 cdef inline bint _lingered(uint64_t acked, uint64_t peer_fin_taken, uint64_t since, uint64_t least) noexcept nogil:
@@ -81,7 +110,11 @@ cdef inline uint32_t _traits(const FlowRecord* row, uint64_t begun, const Limits
                     traits |= UNANSWERED
                 if row.end_reason == END_REFUSED:
                     traits |= REFUSED
-    if row.flags & (FLAG_ACCEPT_QUEUE | FLAG_ONE_SIDED | FLAG_CAPTURE_LOSS | FLAG_PENDING_SYN):
+    if row.flags & (
+        FLAG_ACCEPT_QUEUE | FLAG_ONE_SIDED | FLAG_CAPTURE_LOSS | FLAG_PENDING_SYN | FLAG_REUSED_TIME_WAIT
+    ):
+        if row.flags & FLAG_REUSED_TIME_WAIT:
+            traits |= REUSED
         if row.flags & FLAG_ACCEPT_QUEUE:
             traits |= QUEUE_FULL
         if row.flags & FLAG_ONE_SIDED:
@@ -121,55 +154,107 @@ cdef inline int _outcome(const FlowRecord* row, uint64_t begun, uint32_t traits,
     return TURNED_AWAY if traits & REFUSED else FAILED
 
 
+cdef inline uint64_t _fate(const FlowRecord* row) noexcept nogil:
+    cdef uint64_t fate = (row.client_state & 15) | (row.server_state & 15) << 4 | (row.end_reason & 7) << 8
+    if row.flags & FLAG_MIDSTREAM:
+        fate |= WAS_MIDSTREAM
+    if <uint64_t>row.established_ts_ns != FAR:
+        return fate | WAS_ESTABLISHED
+    return fate | WAS_UNANSWERED if <uint64_t>row.syn_ts_ns != FAR and not row.server_packets else fate
+
+
+cdef inline uint32_t _handshake_cell(const FlowRecord* row) noexcept nogil:
+    cdef float took = <float>max(row.established_ts_ns - row.syn_ts_ns, <int64_t>1)
+    cdef uint32_t bits
+    memcpy(&bits, &took, 4)
+    return bits >> HANDSHAKE_SHIFT
+
+
+cdef inline Py_ssize_t _wait_of(
+    const FlowRecord* row, const End* end, const uint64_t* service, bint client, const Limits* limits, Wait* out,
+) noexcept nogil:
+    cdef uint64_t[6] words
+    if not is_in_time_wait(row, end, limits.time_wait_state, limits.time_wait, &out.start, &out.end):
+        return 0
+    if client:
+        memcpy(words, service, 24)
+        words_of(row, True, &words[3])
+        words[5] &= ~<uint64_t>0xFFFF
+        out.key = hash_of(words, 6, 0)
+    else:
+        out.key = hash_of(service, 3, 0)
+    out.flow_id = row.flow_id
+    return 1
+
+
 def survey(
-    flows, limits_ns, uint32_t fins, uint64_t step_ns, int64_t[::1] counts, int64_t[::1] services, uint32_t[::1] traits,
-    uint64_t[::1] attempts, uint64_t seed, Py_ssize_t limit, uint64_t[:, ::1] keys, int32_t[::1] table,
-    Py_ssize_t count,
+    flows, limits, uint64_t step_ns, int64_t[:, ::1] sums, int64_t[:, ::1] states, int64_t[::1] services,
+    uint32_t[::1] traits, uint64_t[:, ::1] counted, waits, uint64_t seed, Py_ssize_t limit, uint64_t[:, ::1] keys,
+    int32_t[::1] table, Py_ssize_t count,
 ):
-    """Write each row's service and traits, and what its handshake counts for.
+    """Write each row's service and traits, and what it counts for.
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
-        limits_ns: three durations: a handshake that takes longer than the first is late; CLOSE_WAIT that lasts as long
-            as the second is notable; so is a wait for the peer's FIN as long as the third.
-        fins: more FINs than this without an ACK are.
-        step_ns: step of the grid of `attempts`.
-        counts: IN OUT, as many as `keys`: connections of each service.
+        limits: a handshake that takes longer than the first is late; CLOSE_WAIT that lasts as long as the second is
+            notable; so is a wait for the peer's FIN as long as the third; TIME_WAIT lasts as long as the fourth unless
+            the row says less (nanoseconds). More FINs than the fifth without an ACK are notable. The number of
+            TIME_WAIT.
+        step_ns: step of the grid of handshakes begun.
+        sums: IN OUT, shape (as many as `keys`, 5): connections of each service, their payload bytes from client and
+            server, and retransmits from client and server.
+        states: IN OUT, shape (2, 16): how many clients' and servers' ends are in each state as their row ends.
         services: OUT, shape (n,), number of the server's endpoint; -1 past `limit`.
         traits: OUT, shape (n,), bits of Trait.
-        attempts: OUT, shape (n,), keys of a Tally by service with columns Attempt.
+        counted: OUT, shape (3, n), keys of Tallies by service: with the time and the Attempt of each handshake begun;
+            with the fate of the connection in place of a tick, which is the state of the client (4 bits) and of the
+            server (4), the end reason (3) and bits of Fate; with the cell of a histogram of how long the handshake
+            took, in nanoseconds with 8 cells an octave, in place of a tick, for those seen from the SYN on.
+        waits: OUT, two of WAIT_DTYPE, shape (n,): clients' ends in TIME_WAIT, and servers'.
         seed, limit, keys, table, count: as in keys.intern, of width 3.
 
     Returns:
-        (done, count, n_attempts, packets, payload, first, last): as many rows as `keys` and `table` had room for;
-        segments and distinct payload bytes of these, and when the first of them began and the last ended.
+        (done, count, (attempts, fates, handshakes, clients', servers' waits), packets, payload, first, last): as many
+        rows as `keys` and `table` had room for; how many of each were written; segments and distinct payload bytes of
+        these rows, and when the first of them began and the last ended.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t n = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
     cdef Py_ssize_t size = table.shape[0]
+    cdef Wait[::1] of_clients = waits[0]
+    cdef Wait[::1] of_servers = waits[1]
     if size < 2 or size & (size - 1) or not 0 <= 2 * count <= size or count > keys.shape[0] or keys.shape[1] != 3:
         raise ValueError(f"{count} keys do not go into {keys.shape[0]} places and {size} slots")
-    if counts.shape[0] < keys.shape[0] or min(services.shape[0], traits.shape[0], attempts.shape[0]) < n or not step_ns:
+    if sums.shape[0] < keys.shape[0] or sums.shape[1] != 5 or states.shape[0] != 2 or states.shape[1] != 16:
+        raise ValueError("expected sums as (services, 5) and states as (2, 16)")
+    cdef Py_ssize_t room = min(min(services.shape[0], traits.shape[0]), min(of_clients.shape[0], of_servers.shape[0]))
+    if min(room, counted.shape[1]) < n or counted.shape[0] != 3 or not step_ns:
         raise ValueError(f"expected room for {n} rows, and a step")
-    cdef uint64_t wait_ns = limits_ns[0]
-    cdef Limits limits = Limits(wait_ns, limits_ns[1], limits_ns[2], fins)
+    cdef uint64_t wait_ns = limits[0]
+    cdef Limits least = Limits(wait_ns, limits[1], limits[2], limits[3], limits[4], limits[5])
     cdef Grid grid = grid_of(step_ns)
+    cdef Grid ones = grid_of(1)
     cdef uint64_t mask = <uint64_t>size - 1
     cdef uint64_t[3] words
+    cdef Py_ssize_t[5] written
     cdef uint64_t at, begun
     cdef int64_t number = -1
-    cdef Py_ssize_t room = min(keys.shape[0], size // 2)
-    cdef Py_ssize_t n_attempts = 0
     cdef Py_ssize_t done = n
     cdef uint64_t packets = 0
     cdef uint64_t payload = 0
     cdef int64_t first = (<uint64_t>-1) >> 1
     cdef int64_t last = -first
+    cdef const FlowRecord* row
+    cdef End end
     cdef Py_ssize_t i
+    room = min(keys.shape[0], size // 2)
+    for i in range(5):
+        written[i] = 0
     with nogil:
         for i in range(n):
-            words_of(&rows[i], False, words)
+            row = &rows[i]
+            words_of(row, False, words)
             if number < 0 or keys[number, 2] != words[2] or keys[number, 1] != words[1] or keys[number, 0] != words[0]:
                 at = hash_of(words, 3, seed) & mask
                 while table[at] >= 0:
@@ -188,17 +273,36 @@ def survey(
                         number = count
                         count += 1
             services[i] = number
+            begun = min(<uint64_t>row.syn_ts_ns, <uint64_t>row.synack_ts_ns)
+            traits[i] = _traits(row, begun, &least)
+            packets += row.client_packets + row.server_packets
+            payload += row.client_unique_bytes + row.server_unique_bytes
+            first = min(first, row.first_ts_ns)
+            last = max(last, row.last_ts_ns)
+            states[0, row.client_state & 15] += 1
+            states[1, row.server_state & 15] += 1
             if number >= 0:
-                counts[number] += 1
-            packets += rows[i].client_packets + rows[i].server_packets
-            payload += rows[i].client_unique_bytes + rows[i].server_unique_bytes
-            first = min(first, rows[i].first_ts_ns)
-            last = max(last, rows[i].last_ts_ns)
-            begun = min(<uint64_t>rows[i].syn_ts_ns, <uint64_t>rows[i].synack_ts_ns)
-            traits[i] = _traits(&rows[i], begun, &limits)
-            if begun != FAR and number >= 0:
-                attempts[n_attempts] = tally_key(
-                    &grid, number, begun, _outcome(&rows[i], begun, traits[i], wait_ns)
-                )
-                n_attempts += 1
-    return done, count, n_attempts, packets, payload, first, last
+                sums[number, 0] += 1
+                sums[number, 1] += row.client_payload_bytes
+                sums[number, 2] += row.server_payload_bytes
+                sums[number, 3] += row.client_retransmits
+                sums[number, 4] += row.server_retransmits
+                if begun != FAR:
+                    counted[0, written[0]] = tally_key(
+                        &grid, number, begun, _outcome(row, begun, traits[i], wait_ns)
+                    )
+                    written[0] += 1
+                counted[1, written[1]] = tally_key(&ones, number, _fate(row), 0)
+                written[1] += 1
+                if <uint64_t>row.established_ts_ns != FAR and <uint64_t>row.syn_ts_ns != FAR:
+                    counted[2, written[2]] = tally_key(&ones, number, _handshake_cell(row), 0)
+                    written[2] += 1
+            if row.client_fin_ts_ns == row.server_fin_ts_ns and <uint64_t>row.client_fin_ts_ns == FAR:
+                continue
+            end = client_end(row)
+            of_clients[written[3]].row = i
+            written[3] += _wait_of(row, &end, words, True, &least, &of_clients[written[3]])
+            end = server_end(row)
+            of_servers[written[4]].row = i
+            written[4] += _wait_of(row, &end, words, False, &least, &of_servers[written[4]])
+    return done, count, written, packets, payload, first, last

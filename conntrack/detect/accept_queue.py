@@ -78,8 +78,8 @@ class AcceptQueueOverflow:
         """Return the services that overflow, worst first."""
         found: dict[int, Finding] = {}
         for cases, is_vain in ((self._cases, False), (self._vain, True)):
-            least, services = self.options.accept_queue_min, len(background.services)
-            for case in cases.with_least(least, services, background.end_ts_ns):
+            least, ratio = self.options.accept_queue_min, self.options.accept_queue_ratio_min
+            for case in cases.with_share(least, ratio, background):
                 if case.group not in found and (finding := self._finding(case, background, is_vain)):
                     found[case.group] = finding
         return worst_first(found.values())[: self.options.subjects_max]

@@ -1,7 +1,8 @@
-"""What the detectors are handed: a batch of rows looked at once for all of them, and at the end what they all need.
+"""What the detectors are handed: rows looked at once for all of them, and at the end what they all need.
 
-`Batch` has the number of each row's service and what is notable about it (core/survey.pyx); `Background` has what was
-counted of every service. Both are made by `Detection` alone.
+`Page` is every row of a piece, with what core/survey.pyx says of each; `Batch` is those among them that are notable,
+which are few and all that a detector needs to see; `Background` has what was counted of every service. All three are
+made by `Detection` alone.
 """
 
 from __future__ import annotations
@@ -14,38 +15,56 @@ from conntrack.core.survey import Attempt
 from conntrack.detect.columns import words_endpoint
 from conntrack.detect.counting import Tally
 
-__all__ = ["Background", "Batch"]
+__all__ = ["Background", "Batch", "Page"]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows, each of them final, and what all of them count for.
+
+    Attributes:
+        rows: FLOW_DTYPE, shape (n,).
+        services: int64, shape (n,): number of the server's endpoint, NO_GROUP past the limit of services.
+        traits: uint32, shape (n,): bits of core.survey.Trait; 0 for most rows.
+        fates, handshakes: uint64, keys of Tallies by service: what became of each connection, and how long its
+            handshake took (core.survey has how).
+        client_waits, server_waits: WAIT_DTYPE, ends that were in TIME_WAIT.
+        first_ts_ns, last_ts_ns: when the first row began, and when the last segment was.
+    """
+
+    rows: np.ndarray
+    services: np.ndarray
+    traits: np.ndarray
+    fates: np.ndarray
+    handshakes: np.ndarray
+    client_waits: np.ndarray
+    server_waits: np.ndarray
+    first_ts_ns: int
+    last_ts_ns: int
 
 
 class Batch:
-    """Rows, looked at once.
+    """Rows with a trait.
 
     Attributes:
-        rows: FLOW_DTYPE, shape (n,), each of them final.
-        services: int64, shape (n,): number of the server's endpoint, NO_GROUP past the limit of services.
-        traits: uint32, shape (n,): bits of core.survey.Trait; 0 for most rows.
-        first_ts_ns, last_ts_ns: when the first began, and when the last segment was.
+        rows, services, traits: as in Page, of these rows alone.
     """
 
-    def __init__(
-        self, rows: np.ndarray, services: np.ndarray, traits: np.ndarray, first_ts_ns: int, last_ts_ns: int
-    ) -> None:
+    def __init__(self, rows: np.ndarray, services: np.ndarray, traits: np.ndarray) -> None:
         self.rows = rows
-        self.first_ts_ns = first_ts_ns
         self.services = services
         self.traits = traits
-        self.last_ts_ns = last_ts_ns
-        notable = np.flatnonzero(traits)
-        self._notable = notable[services[notable] >= 0]
-        self._notable_traits = traits[self._notable]
-        self._any = int(np.bitwise_or.reduce(self._notable_traits)) if len(self._notable) else 0
+        self._of_no_service = bool((services < 0).any())
+        self._any = int(np.bitwise_or.reduce(traits)) if len(traits) else 0
 
     def having(self, traits: int) -> np.ndarray:
         """Return which rows have any of `traits` and a service with a number: int64, shape (m,)."""
         if not self._any & traits:
-            return self._notable[:0]
-        chosen: np.ndarray = self._notable[(self._notable_traits & np.uint32(traits)) != 0]
-        return chosen
+            return np.empty(0, np.int64)
+        chosen = (self.traits & np.uint32(traits)) != 0
+        if self._of_no_service:
+            chosen &= self.services >= 0
+        return np.flatnonzero(chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +101,8 @@ class Background:
         during = (ticks >= first_ts_ns // step) & (ticks <= -(-last_ts_ns // step))
         sums = np.bincount(columns[during], counts[during], len(Attempt)).astype(int)
         return {outcome: int(sums[outcome]) for outcome in Attempt}
+
+    def begun_between(self, groups: np.ndarray, first_ts_ns: np.ndarray, last_ts_ns: np.ndarray) -> np.ndarray:
+        """Return how many handshakes were begun, as `attempts_of` counts, for many services: int64, shape (n,)."""
+        step = self.attempts.step_ns
+        return self.attempts.between(groups, first_ts_ns // step, -(-last_ts_ns // step))

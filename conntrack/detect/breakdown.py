@@ -17,7 +17,7 @@ import numpy as np
 from conntrack.core.keys import endpoint_words, hash_words
 from conntrack.core.spans import rows_of, span_keys
 from conntrack.core.survey import Trait
-from conntrack.detect.batch import Batch
+from conntrack.detect.batch import Page
 from conntrack.detect.columns import FAR_NS, words_endpoint, words_ip
 from conntrack.detect.counting import NO_GROUP, KeyIndex, Tally, ticks_of
 from conntrack.states import TcpState
@@ -35,9 +35,9 @@ class _Spans:
     def __init__(self, ladder_ns: tuple[int, ...]) -> None:
         self._begun, self._over = Tally(ladder_ns), Tally(ladder_ns)
 
-    def add(self, spans: np.ndarray, groups: np.ndarray, far: int, factor: int, step_ns: int) -> None:
+    def add(self, spans: np.ndarray, groups: np.ndarray, step_ns: int) -> None:
         """Take in spans, for the groups of their rows: see core.spans.span_keys."""
-        begun, over = span_keys(spans, groups, far, factor)
+        begun, over = span_keys(spans, groups, FAR_NS // step_ns)
         self._begun.add_keys(begun, None, step_ns)
         self._over.add_keys(over, None, step_ns)
 
@@ -69,18 +69,18 @@ class _Account:
         self.spans = _Spans(ladder_ns)
         self._ladder_ns = ladder_ns
 
-    def add(self, batch: Batch, spans: np.ndarray, rows: np.ndarray, far: int, factor: int, step_ns: int) -> None:
-        """Take in those of `spans` (of clients' ends) that are of `rows`."""
+    def add(self, flows: np.ndarray, spans: np.ndarray, rows: np.ndarray, step_ns: int) -> None:
+        """Take in those of `spans` (of clients' ends) that are of `rows` of `flows`."""
         if self.given_up or not len(rows):
             return
-        words = endpoint_words(batch.rows, client=True, picks=rows)
+        words = endpoint_words(flows, client=True, picks=rows)
         words[:, 2] &= ~np.uint64(0xFFFF)
-        groups = np.full(len(batch.rows), NO_GROUP)
+        groups = np.full(len(flows), NO_GROUP)
         groups[rows] = self.index.intern(words)
         if self.index.overflow_rows:
             self._give_up()
         else:
-            self.spans.add(spans, groups, far, factor, step_ns)
+            self.spans.add(spans, groups, step_ns)
 
     def merge(self, other: _Account) -> None:
         """Take in what `other` was fed."""
@@ -106,22 +106,18 @@ class Breakdown:
     """
 
     def __init__(self, ladder_ns: tuple[int, ...]) -> None:
-        self._least_ns = ladder_ns[0]
         self._services = _Spans(ladder_ns)
         self._proven, self._unproven = _Account(ladder_ns), _Account(ladder_ns)
 
-    def add(self, batch: Batch, clients: np.ndarray, servers: np.ndarray, step_ns: int) -> None:
-        """Take in spans of the rows of a batch, in ticks of `step_ns`, as core.spans.state_spans returns them."""
-        factor = max(1, self._least_ns // step_ns)
-        step_ns *= factor
-        far = FAR_NS // step_ns
-        self._services.add(servers, batch.services, far, factor, step_ns)
+    def add(self, page: Page, start: int, clients: np.ndarray, servers: np.ndarray, step_ns: int) -> None:
+        """Take in spans of the rows of a page from `start` on, in ticks of `step_ns`, as core.spans writes them."""
+        self._services.add(servers, page.services[start:], step_ns)
         if self._proven.given_up and self._unproven.given_up:
             return
-        rows = rows_of(clients, factor)
-        unproven = (batch.traits[rows] & np.uint32(Trait.NEVER_OPEN)) != 0
+        rows = rows_of(clients)
+        unproven = (page.traits[start:][rows] & np.uint32(Trait.NEVER_OPEN)) != 0
         for account, chosen in ((self._proven, ~unproven), (self._unproven, unproven)):
-            account.add(batch, clients, rows[chosen], far, factor, step_ns)
+            account.add(page.rows[start:], clients, rows[chosen], step_ns)
 
     def merge(self, other: Breakdown, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours."""

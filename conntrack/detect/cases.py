@@ -83,10 +83,31 @@ class Cases:
         self.tally.merge(other.tally, groups)
         self._flow_ids.merge(other._flow_ids, groups)
 
+    def with_share(self, least: int, ratio: float, background: Background) -> Iterator[Case]:
+        """Yield the services that have `least` cases or more, if those can be `ratio` of their attempts meanwhile.
+
+        A quick look at all of them, for there may be a million: it leaves out only what a closer one would, too.
+        """
+        groups, ticks, columns, counts = self.tally.table()
+        step_ns = self.tally.step_ns
+        begun = (columns == BEGUN) & (ticks <= (background.end_ts_ns + step_ns - 1) // step_ns)
+        groups, ticks, counts = groups[begun], ticks[begun], counts[begun]
+        if not len(groups):
+            return
+        starts = np.flatnonzero(np.concatenate(([True], groups[1:] != groups[:-1])))
+        sums, last = np.add.reduceat(counts, starts), np.append(starts[1:], len(groups)) - 1
+        first_ts_ns, last_ts_ns = (ticks[starts] - 1) * step_ns, np.minimum(ticks[last] * step_ns, background.end_ts_ns)
+        attempts = background.begun_between(groups[starts], first_ts_ns, last_ts_ns)
+        chosen = (sums >= max(least, 1)) & (sums >= ratio * attempts)
+        yield from self._of(groups[starts[chosen]], least, background.end_ts_ns)
+
     def with_least(self, least: int, groups: int, end_ts_ns: int) -> Iterator[Case]:
         """Yield those of `groups` subjects that have `least` cases or more up to the end of the capture."""
         counts = self.tally.totals(16, groups)[BEGUN] if groups else np.empty(0, np.int64)
-        for group in np.flatnonzero(counts >= max(least, 1)):
+        yield from self._of(np.flatnonzero(counts >= max(least, 1)), least, end_ts_ns)
+
+    def _of(self, groups: np.ndarray, least: int, end_ts_ns: int) -> Iterator[Case]:
+        for group in groups:
             # What happens in the last step is counted at the instant after it.
             series = Series(self.tally, int(group), end_ts_ns + self.tally.step_ns - 1)
             ticks, begun = series.events(BEGUN)

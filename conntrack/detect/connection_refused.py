@@ -46,7 +46,7 @@ class ConnectionRefused:
 
     def findings(self, background: Background) -> list[Finding]:
         """Return the services that refuse."""
-        cases = self._cases.with_least(1, len(background.services), background.end_ts_ns)
+        cases = self._cases.with_share(1, self.options.refused_ratio_min, background)
         told = [(case, self._finding(case, background)) for case in cases]
         found = of_hosts(told, background, self.options.host_services_max, "refused_ratio")
         return worst_first(few_lone_ones(found, self.options.lone_subjects_max))[: self.options.subjects_max]

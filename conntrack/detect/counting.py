@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class KeyIndex:
             self.overflow_rows += int(np.count_nonzero(numbers == NO_GROUP))
         return numbers
 
-    def lend(self, kernel: Callable[..., tuple[int, ...]], rows: int) -> tuple[int, ...]:
+    def lend(self, kernel: Callable[..., tuple[Any, ...]], rows: int) -> tuple[Any, ...]:
         """Let `kernel(seed, limit, keys, table, count)` number keys itself; it returns (done, count, ...).
 
         What it returns is returned without the count. If fewer than `rows` were done there is more room now.
@@ -241,6 +242,17 @@ class Tally:
         keys = sorted_keys[first:last]
         ticks = ((keys >> _TICK_SHIFT) & _TICK_MASK).astype(np.int64)
         return ticks, (keys & _COLUMN_MASK).astype(np.int64), counts[first:last]
+
+    def between(self, groups: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Return the sum over columns of groups from tick `first` to tick `last`, both included: int64, shape (n,)."""
+        keys, counts = self._in_order()
+        upto = np.concatenate(([0], np.cumsum(counts)))
+        low, high = (
+            np.searchsorted(keys, groups.astype(np.uint64) << _GROUP_SHIFT | ticks.astype(np.uint64) << _TICK_SHIFT)
+            for ticks in (first, last + 1)
+        )
+        sums: np.ndarray = upto[high] - upto[low]
+        return sums
 
     def _settle(self) -> None:
         """Count what waits."""

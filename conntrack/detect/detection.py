@@ -1,7 +1,8 @@
 """`Detection`: every detector, the series and the summary, fed together; rows are looked at once for all of them.
 
-Owns the numbers of the services and what is counted of every one (`Background`); decides nothing. Fed batches in any
-split and order, or merged, it says the same.
+Owns the numbers of the services and what is counted of every one (`Background`); decides nothing. Most rows are healthy
+and end here: what counts every row (`EveryRow`) is handed pages, the detectors only the notable rows, some thousands at
+a time. Fed batches in any split and order, or merged, it says the same.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.core.survey import survey
-from conntrack.detect.batch import Background, Batch
+from conntrack.core.abi import FLOW_DTYPE
+from conntrack.core.survey import WAIT_DTYPE, survey
+from conntrack.detect.batch import Background, Batch, Page
 from conntrack.detect.columns import FAR_NS, ns_of
 from conntrack.detect.counting import NO_GROUP, KeyIndex, Tally
-from conntrack.detect.finding import SEVERITIES, Finding
+from conntrack.detect.finding import SEVERITIES, EveryRow, Finding
 from conntrack.detect.options import DetectOptions
 from conntrack.detect.series import StateSeries
-from conntrack.detect.services import ServiceSummary
+from conntrack.detect.services import SUMS, ServiceSummary
+from conntrack.states import TcpState
 
 __all__ = ["Detection"]
 
 _PIECE = 16_384  # rows at once: 7 MB of them; what each batch costs whatever its size is 2 ms
+_WAITING = 4096  # notable rows that wait for more, 1.6 MB: as many as are worth a round of the detectors
 _MOST_SERVICES = 1 << 20
 _SECOND_NS = 10**9
 
@@ -44,14 +48,20 @@ class Detection:
         self._detectors = [make(self.options) for make in detectors]
         self._series = StateSeries(self.options)
         self._summary = ServiceSummary()
+        self._of_every_row = [*(part for part in self._detectors if isinstance(part, EveryRow)), self._series]
         self._services = KeyIndex(3, limit=_MOST_SERVICES)
-        self._of_service = np.zeros(1024, np.int64)
+        self._sums = np.zeros((1024, 1 + len(SUMS)), np.int64)  # by service: connections, then SUMS
+        self._states = np.zeros((2, 16), np.int64)
         self._attempts = Tally(_SECOND_NS)
-        self._limits_ns = (
+        self._limits = (
             ns_of(self.options.handshake_wait_s),
             ns_of(self.options.close_wait_age_s),
             ns_of(self.options.fin_wait_2_age_s),
+            ns_of(self.options.time_wait_s),
+            self.options.last_ack_fins_min,
+            int(TcpState.TIME_WAIT),
         )
+        self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # notable rows, their services and traits
         self._first_ts_ns = FAR_NS
         self._connections = 0
         self._packets = 0
@@ -61,17 +71,26 @@ class Detection:
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once, when it is final."""
         for start in range(0, len(flows), _PIECE):
-            batch = self._look(flows[start : start + _PIECE])
-            for part in (*self._detectors, self._series, self._summary):
-                part.feed(batch)
+            page = self._look(flows[start : start + _PIECE])
+            for part in self._of_every_row:
+                part.count(page)
+            self._summary.count(page)
+            notable = np.flatnonzero(page.traits)
+            if notable.size:
+                self._waiting.append((_words(page.rows)[notable], page.services[notable], page.traits[notable]))
+                if sum(len(rows) for rows, *_ in self._waiting) >= _WAITING:
+                    self._settle()
 
     def merge(self, other: Detection) -> None:
         """Take in what `other` was fed."""
+        self._settle()
+        other._settle()
         services = self._services.merge(other._services)
         known = services != NO_GROUP
         self._make_room()
-        self._of_service[services[known]] += other._of_service[: len(services)][known]
-        self.overflow_connections += other.overflow_connections + int(other._of_service[: len(services)][~known].sum())
+        self._sums[services[known]] += other._sums[: len(services)][known]
+        self.overflow_connections += other.overflow_connections + int(other._sums[: len(services), 0][~known].sum())
+        self._states += other._states
         self._attempts.merge(other._attempts, services)
         self._first_ts_ns = min(self._first_ts_ns, other._first_ts_ns)
         self._connections += other._connections
@@ -83,6 +102,7 @@ class Detection:
 
     def findings(self, end_ts_ns: int) -> list[Finding]:
         """Return every finding, the most severe first; `end_ts_ns` is when the capture ended."""
+        self._settle()
         background = Background(
             first_ts_ns=min(self._first_ts_ns, end_ts_ns),
             end_ts_ns=end_ts_ns,
@@ -90,7 +110,7 @@ class Detection:
             packets=self._packets,
             payload_bytes=self._payload_bytes,
             services=self._services.keys,
-            of_service=self._of_service[: len(self._services)],
+            of_service=self._sums[: len(self._services), 0],
             attempts=self._attempts,
         )
         found = [finding for detector in self._detectors for finding in detector.findings(background)]
@@ -106,21 +126,41 @@ class Detection:
 
     def services(self, most: int = 50) -> list[dict[str, Any]]:
         """Return what each service did, the busiest first: see `ServiceSummary.result`."""
-        return self._summary.result(self._services.keys, most)
+        return self._summary.result(self._services.keys, self._sums, most)
 
-    def _look(self, rows: np.ndarray) -> Batch:
+    def states(self) -> np.ndarray:
+        """Return how many clients' and servers' ends are in each state as their rows end: int64, shape (2, 11)."""
+        return self._states[:, : len(TcpState)].copy()
+
+    def _settle(self) -> None:
+        """Hand the notable rows that wait to the detectors."""
+        if self._waiting:
+            words, services, traits = (np.concatenate([part[k] for part in self._waiting]) for k in range(3))
+            self._waiting = []
+            batch = Batch(words.view(FLOW_DTYPE)[:, 0], services, traits)
+            for detector in self._detectors:
+                detector.feed(batch)
+
+    def _look(self, rows: np.ndarray) -> Page:
         n = len(rows)
-        services, traits, attempts = np.empty(n, np.int64), np.empty(n, np.uint32), np.empty(n, np.uint64)
+        services, traits = np.empty(n, np.int64), np.empty(n, np.uint32)
+        parts: list[tuple[np.ndarray, ...]] = []
         first_ts_ns, last_ts_ns = FAR_NS, -FAR_NS
         done = 0
         while done < n:
+            counted = np.empty((3, n - done), np.uint64)
+            waits = np.empty(n - done + 1, WAIT_DTYPE), np.empty(n - done + 1, WAIT_DTYPE)
             kernel = partial(
-                survey, rows[done:], self._limits_ns, self.options.last_ack_fins_min, self._attempts.feed_step_ns,
-                self._of_service, services[done:], traits[done:], attempts[done:],
+                survey, rows[done:], self._limits, self._attempts.feed_step_ns, self._sums, self._states,
+                services[done:], traits[done:], counted, waits,
             )  # fmt: skip
-            looked, n_attempts, packets, payload_bytes, first, last = self._services.lend(kernel, n - done)
+            looked, written, packets, payload_bytes, first, last = self._services.lend(kernel, n - done)
             self._make_room()
-            self._attempts.add_keys(attempts[done : done + n_attempts])  # which keeps them: no place is used twice
+            attempts, *others = (array[:size] for array, size in zip((*counted, *waits), written, strict=True))
+            self._attempts.add_keys(attempts)
+            for wait in others[2:]:
+                wait["row"] += done
+            parts.append(tuple(others))
             done += looked
             self._packets += packets
             self._payload_bytes += payload_bytes
@@ -129,10 +169,19 @@ class Detection:
         self._first_ts_ns = min(self._first_ts_ns, first_ts_ns)
         if len(self._services) == _MOST_SERVICES:
             self.overflow_connections += int(np.count_nonzero(services == NO_GROUP))
-        return Batch(rows, services, traits, first_ts_ns, last_ts_ns)
+        columns = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        fates, handshakes, client_waits, server_waits = columns
+        return Page(
+            rows, services, traits, fates, handshakes, client_waits, server_waits, first_ts_ns, last_ts_ns
+        )  # fmt: skip
 
     def _make_room(self) -> None:
-        if self._services.room > len(self._of_service):
-            grown = np.zeros(self._services.room, np.int64)
-            grown[: len(self._of_service)] = self._of_service
-            self._of_service = grown
+        if self._services.room > len(self._sums):
+            grown = np.zeros((self._services.room, self._sums.shape[1]), np.int64)
+            grown[: len(self._sums)] = self._sums
+            self._sums = grown
+
+
+def _words(rows: np.ndarray) -> np.ndarray:
+    """Return rows as words: uint64, shape (n, 50). numpy copies rows of fields one field at a time, words at once."""
+    return np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1)

@@ -60,7 +60,10 @@ class DuplicateFrames:
                     "affected_ratio": round(case.count / background.connections, 4),
                     "top_services": self._whole.top_services(background),
                 },
-                caveats=("A host that sends the very same frame again within milliseconds would be taken for a copy.",),
+                caveats=(
+                    "A network that doubles packets on their way, or a host that sends the same frame again within"
+                    " milliseconds, looks the same; a mirror that does it reaches a third or half of the frames.",
+                ),
                 next_steps=(
                     "Capture one interface (tcpdump -i eth0, not any), or one direction of the mirror port",
                     "editcap -D 100 FILE OUT takes most of them out for other tools",

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from conntrack.detect.batch import Background, Batch
+    from conntrack.detect.batch import Background, Batch, Page
 
-__all__ = ["SEVERITIES", "Detector", "Finding", "Severity", "few_lone_ones", "worst_first"]
+__all__ = ["SEVERITIES", "Detector", "EveryRow", "Finding", "Severity", "few_lone_ones", "worst_first"]
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
@@ -75,10 +75,18 @@ class Detector(Protocol):
     kind: str
 
     def feed(self, batch: Batch) -> None:
-        """Take in a batch; each connection is fed exactly once, when it is final."""
+        """Take in a batch; each notable connection is fed exactly once, when it is final."""
 
     def merge(self, other: Self, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours (NO_GROUP: none)."""
 
     def findings(self, background: Background) -> Sequence[Finding]:
         """Return what is wrong, worst first."""
+
+
+@runtime_checkable
+class EveryRow(Protocol):
+    """What counts healthy connections too."""
+
+    def count(self, page: Page) -> None:
+        """Take in a page; each connection is on exactly one, when it is final."""

@@ -108,9 +108,12 @@ class PortScan:
         pairs = np.concatenate([self._pairs, *self._new])
         self._new, self._new_rows = [], 0
         pairs = pairs[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0]
-        pairs = pairs[np.lexsort((pairs["flow_id"], pairs["hash"]))]
         if len(pairs):
-            pairs = pairs[np.concatenate(([True], pairs["hash"][1:] != pairs["hash"][:-1]))]
+            order = np.argsort(pairs["hash"])
+            hashes, ids = pairs["hash"][order], pairs["flow_id"][order]
+            starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))
+            lowest = np.repeat(np.minimum.reduceat(ids, starts), np.diff(starts, append=len(ids)))
+            pairs = pairs[order[ids == lowest]]
         while len(pairs) > _LIMIT:
             self._level += 1
             pairs = pairs[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0]

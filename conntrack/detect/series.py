@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.core.spans import add_spans
-from conntrack.detect.batch import Batch
+from conntrack.core.spans import SPAN_DTYPE
+from conntrack.detect.batch import Page
 from conntrack.detect.breakdown import Breakdown
 from conntrack.detect.columns import FAR_NS, Side, ns_of
 from conntrack.detect.counting import ticks_of
 from conntrack.detect.options import DetectOptions
-from conntrack.detect.spans import COUNTED_STATES, state_spans
+from conntrack.detect.spans import COUNTED_STATES, count_states
 from conntrack.states import NO_TIME_NS, TcpState
 
 __all__ = ["COUNTED_STATES", "StateSeries"]
@@ -29,6 +29,8 @@ _GRID_NS = tuple(10**7 * n for n in (1, 10, 100, 1000, 6000, 60_000, 360_000, 8_
 # Ticks kept at the finest step, and at the others: enough that a level lasts until the step of the result is a multiple
 # of the next one. Timers run on for 127 s past a capture, at the finest step too.
 _MOST_TICKS = (20_000, 14_000)
+_MARGIN_NS = 128 * _SECOND_NS
+_SPANS = 6  # of an end, at most
 _MOST_POINTS = 2000
 _GROUPS_NS = 10**9  # the finest step for services and hosts
 _STEPS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400, 864_000, 8_640_000)
@@ -52,21 +54,27 @@ class StateSeries:
         self._first_ts_ns = FAR_NS
         self._last_ts_ns = NO_TIME_NS
 
-    def feed(self, batch: Batch) -> None:
-        """Take in a batch."""
-        flows = batch.rows
-        if len(flows) == 0:
+    def count(self, page: Page) -> None:
+        """Take in a page."""
+        if len(page.rows) == 0:
             return
-        self._first_ts_ns = min(self._first_ts_ns, batch.first_ts_ns)
-        self._last_ts_ns = max(self._last_ts_ns, batch.last_ts_ns)
+        self._first_ts_ns = min(self._first_ts_ns, page.first_ts_ns)
+        self._last_ts_ns = max(self._last_ts_ns, page.last_ts_ns)
         self._follow_span()
-        step_ns = _GRID_NS[self._level]
-        clients, servers, low, high = state_spans(flows, self._time_wait_ns, step_ns)
-        if low <= high:
-            factor = self._cover(low, high)
-            for changes, spans in zip(np.split(self._changes, len(_SIDES)), (clients, servers), strict=True):
-                add_spans(changes, spans, FAR_NS // step_ns, self._first_tick, factor)
-            self._breakdown.add(batch, clients, servers, step_ns)
+        self._cover(*(-(-ts_ns // _GRID_NS[self._level]) for ts_ns in (page.first_ts_ns, page.last_ts_ns + _MARGIN_NS)))
+        most = _SPANS * len(page.rows)
+        clients, servers = np.empty(most, SPAN_DTYPE), np.empty(most, SPAN_DTYPE)
+        done = 0
+        while done < len(page.rows):
+            step_ns = _GRID_NS[self._level]
+            factor = max(1, _GROUPS_NS // step_ns)
+            counted, n_clients, n_servers, low, high = count_states(
+                page.rows[done:], self._time_wait_ns, step_ns, self._changes, self._first_tick, factor, clients, servers
+            )
+            self._breakdown.add(page, done, clients[:n_clients], servers[:n_servers], factor * step_ns)
+            done += counted
+            if done < len(page.rows):
+                self._cover(low, high)
 
     def merge(self, other: StateSeries, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours."""

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.core.counts import Fate, fates
-from conntrack.detect.batch import Batch
+from conntrack.core.survey import Fate
+from conntrack.detect.batch import Page
 from conntrack.detect.columns import words_endpoint
-from conntrack.detect.counting import NO_GROUP, Tally
+from conntrack.detect.counting import Tally
 from conntrack.states import EndReason, TcpState
 
-__all__ = ["ServiceSummary"]
+__all__ = ["SUMS", "ServiceSummary"]
 
-_SUMS = ("client_payload_bytes", "server_payload_bytes", "client_retransmits", "server_retransmits")
+SUMS = ("client_payload_bytes", "server_payload_bytes", "client_retransmits", "server_retransmits")
+"""What is summed up of each service besides its connections; in the order of core.survey's sums."""
 _QUANTILES = (0.5, 0.95, 0.99)
 _CELL_SHIFT = 20  # a float32 is ordered as its bits are: its exponent and 3 bits of its mantissa split an octave in 8
 
@@ -27,30 +28,24 @@ class ServiceSummary:
     """Counts by service (server's ip:port); incremental and mergeable like a detector."""
 
     def __init__(self) -> None:
-        self._sums = np.zeros((1024, len(_SUMS)), np.int64)
         self._fates = Tally((1,))  # by service and what became of the connection
         self._handshakes = Tally((1,))  # by service and cell of the histogram
 
-    def feed(self, batch: Batch) -> None:
-        """Take in a batch."""
-        self._make_room(int(batch.services.max(initial=-1)) + 1)
-        ends, took = fates(batch.rows, batch.services, self._sums)
-        self._fates.add_keys(ends)
-        self._handshakes.add_keys(took)
+    def count(self, page: Page) -> None:
+        """Take in a page."""
+        self._fates.add_keys(page.fates)
+        self._handshakes.add_keys(page.handshakes)
 
     def merge(self, other: ServiceSummary, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours."""
-        groups = services[: len(other._sums)]
-        self._make_room(int(groups.max(initial=-1)) + 1)
-        known = groups != NO_GROUP
-        self._sums[groups[known]] += other._sums[: len(groups)][known]
         self._fates.merge(other._fates, services)
         self._handshakes.merge(other._handshakes, services)
 
-    def result(self, services: np.ndarray, most: int = 50) -> list[dict[str, Any]]:
+    def result(self, services: np.ndarray, sums: np.ndarray, most: int = 50) -> list[dict[str, Any]]:
         """Return the services with the most connections (then by name), at most `most`, as JSON-able rows.
 
-        `services` are their endpoint words by number (uint64, shape (k, 3)).
+        `services` are their endpoint words by number (uint64, shape (k, 3)), `sums` their connections and SUMS (int64,
+        shape (k or more, 5)).
 
         Each has service, connections, established, refused, reset, unanswered, midstream, open_at_end, payload bytes
         and retransmits of both sides, client_states and server_states (those that occur), and handshake_p50_s,
@@ -58,13 +53,13 @@ class ServiceSummary:
         """
         if len(services) == 0:
             return []
-        totals = self._fates.totals(1, len(services))[0]
+        totals = sums[: len(services), 0]
         least = np.partition(totals, -most)[-most] if len(totals) > most else 0
         named = [(words_endpoint(services[group]), group) for group in np.flatnonzero(totals >= least)]
         ranked = sorted(named, key=lambda item: (-int(totals[item[1]]), item[0]))[:most]
-        return [self._row(name, int(group)) for name, group in ranked]
+        return [self._row(name, int(group), sums[group, 1:]) for name, group in ranked]
 
-    def _row(self, name: str, group: int) -> dict[str, Any]:
+    def _row(self, name: str, group: int, sums: np.ndarray) -> dict[str, Any]:
         fates, _, counts = self._fates.series_of(group)
         ends = (fates >> 8) & 7
 
@@ -80,7 +75,7 @@ class ServiceSummary:
             "unanswered": among((fates & Fate.WAS_UNANSWERED) != 0),
             "midstream": among((fates & Fate.WAS_MIDSTREAM) != 0),
             "open_at_end": among(ends == EndReason.OPEN_AT_END),
-            **dict(zip(_SUMS, self._sums[group].tolist(), strict=True)),
+            **dict(zip(SUMS, sums.tolist(), strict=True)),
             "client_states": {s.name: n for s in TcpState if (n := among((fates & 15) == s))},
             "server_states": {s.name: n for s in TcpState if (n := among((fates >> 4 & 15) == s))},
             **self._quantiles(group),
@@ -98,9 +93,3 @@ class ServiceSummary:
                 value = float(f"{(low + high) / 2e9:.3g}")
             values[f"handshake_p{quantile * 100:.0f}_s"] = value
         return values
-
-    def _make_room(self, services: int) -> None:
-        if services > len(self._sums):
-            grown = np.zeros((max(services, 2 * len(self._sums)), len(_SUMS)), np.int64)
-            grown[: len(self._sums)] = self._sums
-            self._sums = grown

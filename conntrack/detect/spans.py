@@ -7,7 +7,7 @@ import numpy as np
 from conntrack.core import spans
 from conntrack.states import TcpState, mask_of
 
-__all__ = ["COUNTED_STATES", "state_spans", "time_wait_spans"]
+__all__ = ["COUNTED_STATES", "count_states"]
 
 COUNTED_STATES = tuple(state for state in TcpState if state not in (TcpState.CLOSED, TcpState.LISTEN))
 """The states that are counted, in the order of RFC 9293: nobody counts what is not there."""
@@ -29,13 +29,11 @@ _SPAN_STATES = np.array(
 _COUNTED = mask_of(*COUNTED_STATES)
 
 
-def state_spans(flows: np.ndarray, time_wait_ns: int, step_ns: int) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Return (clients, servers, low, high): every state of every end, in ticks of a grid: see the core's."""
-    return spans.state_spans(flows, _SPAN_STATES, _COUNTED, time_wait_ns, step_ns)
-
-
-def time_wait_spans(
-    flows: np.ndarray, time_wait_ns: int
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Return (rows, key, start, end) of clients' ends that were in TIME_WAIT, and of servers': see the core's."""
-    return spans.time_wait_spans(flows, TcpState.TIME_WAIT, time_wait_ns)
+def count_states(
+    flows: np.ndarray, time_wait_ns: int, step_ns: int, changes: np.ndarray, first: int, factor: int,
+    clients: np.ndarray, servers: np.ndarray,
+) -> tuple[int, int, int, int, int]:  # fmt: skip
+    """Add every state of every end to `changes`, and write spans of a coarser grid: see the core's."""
+    return spans.count_states(
+        flows, _SPAN_STATES, _COUNTED, time_wait_ns, step_ns, changes, first, factor, clients, servers
+    )

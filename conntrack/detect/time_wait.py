@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from conntrack.core.keys import endpoint_words, hash_words
-from conntrack.detect.batch import Background, Batch
+from conntrack.core.survey import Trait
+from conntrack.detect.batch import Background, Batch, Page
 from conntrack.detect.columns import Side, ns_of, words_endpoint, words_ip
 from conntrack.detect.counting import KeyIndex, LowestPerGroup
 from conntrack.detect.finding import Finding, Severity, worst_first
 from conntrack.detect.occupancy import Occupancy
 from conntrack.detect.options import DetectOptions
-from conntrack.detect.spans import time_wait_spans
 from conntrack.states import FlowFlag
 
 __all__ = ["TimeWaitBuildup"]
@@ -86,20 +86,23 @@ class _Ends:
         self._flow_ids = LowestPerGroup(_FLOW_IDS)
         self._sampled = np.uint64(max(1, least // (4 * _FLOW_IDS)))
 
-    def feed(self, flows: np.ndarray, rows: np.ndarray, keys: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
-        self.occupancy.add(keys.copy(), starts, ends, _WAIT)
-        ids = flows["flow_id"][rows]
-        shown = np.flatnonzero(hash_words(ids[:, None]) % self._sampled == 0)
+    def count(self, flows: np.ndarray, waits: np.ndarray) -> None:
+        """Take in TIME_WAITs (WAIT_DTYPE) of rows of `flows`."""
+        if not waits.size:
+            return
+        self.occupancy.add(waits["key"].copy(), waits["start"], waits["end"], _WAIT)
+        shown = waits[hash_words(np.ascontiguousarray(waits["flow_id"])[:, None]) % self._sampled == 0]
         if shown.size:
-            words = np.column_stack([keys[shown], self._words(flows, rows[shown])])
-            self._flow_ids.add(self._index.intern(words), ids[shown])
-        reused = np.flatnonzero(flows["flags"] & FlowFlag.REUSED_TIME_WAIT)
-        if reused.size:
-            again, keys = flows[reused], hash_words(self._words(flows, reused))
-            allowed, late = (again["flags"] & FlowFlag.REUSED_BY_RFC6191) != 0, again["client_syns"] > 1
-            for chosen, kind in ((slice(None), _REUSED), (allowed, _REUSED_RFC6191), (late, _REUSED_LATE)):
-                at = again["first_ts_ns"][chosen].astype(np.uint64)
-                self.occupancy.add(keys[chosen], at, at, kind)
+            words = np.column_stack([shown["key"], self._words(flows, shown["row"].copy())])
+            self._flow_ids.add(self._index.intern(words), shown["flow_id"])
+
+    def feed(self, again: np.ndarray) -> None:
+        """Take in connections (FLOW_DTYPE) on a 4-tuple that was in TIME_WAIT."""
+        keys = hash_words(self._words(again, np.arange(len(again))))
+        allowed, late = (again["flags"] & FlowFlag.REUSED_BY_RFC6191) != 0, again["client_syns"] > 1
+        for chosen, kind in ((slice(None), _REUSED), (allowed, _REUSED_RFC6191), (late, _REUSED_LATE)):
+            at = again["first_ts_ns"][chosen].astype(np.uint64)
+            self.occupancy.add(keys[chosen], at, at, kind)
 
     def merge(self, other: _Ends) -> None:
         self.occupancy.merge(other.occupancy)
@@ -140,12 +143,18 @@ class TimeWaitBuildup:
         self._clients = _Ends("client", self._client_level)
         self._servers = _Ends("server", self.options.time_wait_server_min)
 
+    def count(self, page: Page) -> None:
+        """Take in a page."""
+        self._clients.count(page.rows, page.client_waits)
+        self._servers.count(page.rows, page.server_waits)
+
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
-        for ends, spans in zip(
-            (self._clients, self._servers), time_wait_spans(batch.rows, self._time_wait_ns), strict=True
-        ):
-            ends.feed(batch.rows, *spans)
+        reused = np.flatnonzero(batch.traits & np.uint32(Trait.REUSED))
+        if reused.size:
+            again = batch.rows[reused]
+            self._clients.feed(again)
+            self._servers.feed(again)
 
     def merge(self, other: TimeWaitBuildup, services: np.ndarray) -> None:
         """Take in what `other` was fed."""

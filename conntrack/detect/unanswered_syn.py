@@ -62,7 +62,7 @@ class UnansweredSyn:
 
     def findings(self, background: Background) -> list[Finding]:
         """Return the services that answer nobody."""
-        cases = self._cases.with_least(1, len(background.services), background.end_ts_ns)
+        cases = self._cases.with_share(1, self.options.unanswered_ratio_min, background)
         told = [(case, self._finding(case, background)) for case in cases]
         found = of_hosts(told, background, self.options.host_services_max, "unanswered_ratio")
         return worst_first(few_lone_ones(found, self.options.lone_subjects_max))[: self.options.subjects_max]

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from conntrack.report.glossary import EVIDENCE
 from conntrack.times import rfc3339, unix_seconds
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = ".:-=+*#@"
+_RATES = (("_per_s", "a second"), ("_per_min", "a minute"))
 _LONG = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
@@ -118,18 +120,23 @@ def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) 
 
 
 def evidence_text(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
-    """Return the name and the value of a piece of evidence for people; the unit at the end of its name decides."""
-    if key.endswith("_ts_ns") and isinstance(value, int):
-        return words(key.removesuffix("_ts_ns")) + " at", instant(value, epoch=epoch)
-    if key.endswith("_s") and not key.endswith("_per_s") and isinstance(value, (int, float)):
-        return words(key.removesuffix("_s")), duration(round(value * 1e9))
-    if key.endswith("_bytes") and isinstance(value, int):
-        return words(key.removesuffix("_bytes")), bytes_text(value)
+    """Return what a piece of evidence is called (glossary.py), and its value; the end of its key has the unit."""
+    label = EVIDENCE[key].name if key in EVIDENCE else words(key)
+    if isinstance(value, int) and key.endswith("_ts_ns"):
+        return label, instant(value, epoch=epoch)
+    if isinstance(value, int) and key.endswith("_bytes"):
+        return label, bytes_text(value)
+    if isinstance(value, (int, float)):
+        for end, unit in _RATES:
+            if key.endswith(end):
+                return label, f"{value:,} {unit}"
+        if key.endswith("_s"):
+            return label, duration(round(value * 1e9))
     if "ratio" in key.split("_") and isinstance(value, (int, float)):
-        return words(key), f"{value * 100:.3g} %"
+        return label, f"{value * 100:.3g} %"
     if "ratio" in key.split("_") and isinstance(value, dict):
-        return words(key), ", ".join(f"{name} {inner * 100:.3g} %" for name, inner in value.items())
-    return words(key), _plain(value, grouped="port" not in key.split("_"))
+        return label, ", ".join(f"{name} ({inner * 100:.3g} %)" for name, inner in value.items())
+    return label, _plain(value, grouped="port" not in key.split("_"))
 
 
 def words(key: str) -> str:
@@ -146,7 +153,7 @@ def _plain(value: Any, *, grouped: bool = True) -> str:
         case float():
             return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
         case dict():
-            return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+            return ", ".join(f"{key} ({_plain(inner)})" for key, inner in value.items())
         case list() | tuple():
             return ", ".join(_plain(inner, grouped=grouped) for inner in value)
     return str(value).replace("_", " ")

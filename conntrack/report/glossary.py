@@ -145,149 +145,169 @@ SIGNS = {
 """Each sign of chosen.SIGNS. Marks of what to look at first, no findings: on a busy path most of them are normal."""
 
 EVIDENCE = {
-    "abandoned": Term("abandoned", "handshakes that the server answered and the client never completed, nor refused."),
-    "affected_ratio": Term("affected ratio", "share of the connections meanwhile that this happened to."),
+    "abandoned": Term(
+        "never completed", "handshakes that the server answered and the client never completed, nor refused."
+    ),
+    "affected_ratio": Term("share affected", "share of the connections meanwhile that this happened to."),
     "alike_ratio": Term(
-        "alike ratio",
+        "most common SYN fields",
         "the commonest value of each field of those SYNs (TTL, window, ...) and its share of a sample; for isn the "
         "share of the commonest initial sequence number.",
         "SYNs all alike come from one program; honest hosts of one kind are alike too, but never in the initial "
         "sequence number.",
     ),
     "answered_before": Term(
-        "answered before",
+        "answered earlier",
         "attempts that the service had answered earlier in the capture: with some it was there, with none perhaps "
         "never.",
     ),
     "answered_once_ratio": Term(
-        "answered once ratio",
+        "SYN+ACK sent only once",
         "share of the abandoned ones whose SYN+ACK came only once; near 100 % the server answers with SYN cookies.",
     ),
-    "attempts": Term("attempts", "connections that were asked for, with a SYN or answered by a SYN+ACK, in that time."),
+    "attempts": Term(
+        "connection attempts", "connections that were asked for, with a SYN or answered by a SYN+ACK, in that time."
+    ),
     "backlog": Term(
-        "backlog",
+        "assumed backlog",
         "half-open connections that the service can hold: an option, by default what Linux allows at most.",
         "The capture cannot show it; the service may have asked for less.",
     ),
-    "backlog_ratio": Term("backlog ratio", "the half-open peak against that backlog."),
-    "cause": Term("cause", "application leak: it talked and never closed; accept starvation: it never sent a byte."),
+    "backlog_ratio": Term("backlog filled", "the half-open peak against that backlog."),
+    "cause": Term(
+        "likely cause", "application leak: it talked and never closed; accept starvation: it never sent a byte."
+    ),
     "closed_late": Term("closed late", "stayed as long in CLOSE_WAIT and were closed in the end."),
     "completion_ratio": Term(
-        "completion ratio",
+        "attempts that completed",
         "share of the attempts that became connections, in that time.",
         "Low is a flood or a service that is down: the other numbers tell which.",
     ),
-    "connections": Term("connections", "all connections of the capture, to compare with."),
+    "connections": Term("connections in all", "all connections of the capture, to compare with."),
     "copies": Term(
-        "copies", "frames that the capture has a second time, within a few milliseconds; they are counted nowhere else."
+        "copied frames",
+        "frames that the capture has a second time, within a few milliseconds; they are counted nowhere else.",
     ),
-    "copies_ratio": Term("copies ratio", "share of all TCP frames that are such copies."),
+    "copies_ratio": Term("share of all frames", "share of all TCP frames that are such copies."),
     "counted_every_s": Term("counted every", "how fine the count over time is; peaks are right to within it."),
-    "direction": Term("direction", "many ports of one host, or one port on many hosts."),
+    "direction": Term("pattern", "many ports of one host, or one port on many hosts."),
     "distinct_clients": Term(
-        "distinct clients", "addresses that it happened to.", "One address may be many clients behind a proxy or NAT."
+        "different clients", "addresses that it happened to.", "One address may be many clients behind a proxy or NAT."
     ),
-    "distinct_clients_by": Term("distinct clients by", "exact, or how it was estimated."),
-    "distinct_peers": Term("distinct peers", "addresses at the other end."),
+    "distinct_clients_by": Term("different clients, how", "exact, or how it was estimated."),
+    "distinct_peers": Term("different peers", "addresses at the other end."),
     "distinct_sources": Term(
-        "distinct sources",
+        "different sources",
         "addresses that the SYNs came from.",
         "They cost an attacker nothing: forged ones are not hosts.",
     ),
-    "distinct_sources_by": Term("distinct sources by", "exact, or how it was estimated."),
-    "ephemeral_ports": Term("ephemeral ports", "ports that a client has for one service: an option, Linux's default."),
+    "distinct_sources_by": Term("different sources, how", "exact, or how it was estimated."),
+    "ephemeral_ports": Term(
+        "ports to choose from", "ports that a client has for one service: an option, Linux's default."
+    ),
     "failed_meanwhile": Term(
         "failed meanwhile", "other attempts that came to nothing between the first and the last of these."
     ),
-    "fins": Term("fins", "FINs that those ends sent, repetitions included, and nobody acknowledged."),
-    "gap_bytes": Term("gap", "payload that was acknowledged, so that it arrived, but is not in the capture."),
-    "gap_ratio": Term(
-        "gap ratio", "share of all payload that this is.", "It is the capture that lost it, not the network."
+    "fins": Term("FINs without an ACK", "FINs that those ends sent, repetitions included, and nobody acknowledged."),
+    "gap_bytes": Term(
+        "missing payload", "payload that was acknowledged, so that it arrived, but is not in the capture."
     ),
-    "given_up": Term("given up", "targets that answered, and the client ended it with a RST: it only looked."),
-    "growth_per_min": Term("growth per min", "new leaking ends a minute, from the first to the end of the capture."),
-    "half_open_peak": Term("half open peak", "most half-open connections at one instant."),
-    "half_open_peak_ts_ns": Term("half open peak at", "when that was, to within the step of the count."),
+    "gap_ratio": Term(
+        "share of all payload", "share of all payload that this is.", "It is the capture that lost it, not the network."
+    ),
+    "given_up": Term("given up by a RST", "targets that answered, and the client ended it with a RST: it only looked."),
+    "growth_per_min": Term("growth", "new leaking ends a minute, from the first to the end of the capture."),
+    "half_open_peak": Term("half-open at the peak", "most half-open connections at one instant."),
+    "half_open_peak_ts_ns": Term("half-open peak at", "when that was, to within the step of the count."),
     "honest_delayed_or_refused_ratio": Term(
-        "honest delayed or refused ratio",
+        "honest clients harmed",
         "of the clients that went on and got or were refused their connection, how many had to wait or were refused.",
         "It is the harm done; who gave up after one SYN cannot be told from the flood.",
     ),
-    "hosts": Term("hosts", "addresses that were tried."),
+    "hosts": Term("hosts tried", "addresses that were tried."),
     "kernel_memory_bytes": Term("kernel memory", "what the server's kernel holds for the peak: 168 bytes each."),
     "late_meanwhile": Term("late meanwhile", "other attempts that had to repeat something until they were through."),
-    "leaking": Term("leaking", "ends in CLOSE_WAIT as the capture ends, silent there for a minute or more."),
+    "leaking": Term(
+        "still in CLOSE_WAIT", "ends in CLOSE_WAIT as the capture ends, silent there for a minute or more."
+    ),
     "median_age_s": Term("median age", "half of them have been there for longer."),
     "most_tried_host": Term("most tried host", "the address with the most ports tried."),
     "most_tried_ports": Term("most tried ports", "ports, the most tried first."),
-    "never_sent_ratio": Term("never sent ratio", "share of them that never sent a byte: never accepted, it seems."),
+    "never_sent_ratio": Term("never sent a byte", "share of them that never sent a byte: never accepted, it seems."),
     "never_served": Term(
         "never served", "those on which the server never took or sent anything: the client believed to be connected."
     ),
-    "occupancy_ratio": Term("occupancy ratio", "ports in TIME_WAIT at the peak against the ephemeral ports."),
+    "occupancy_ratio": Term("ports in TIME_WAIT", "ports in TIME_WAIT at the peak against the ephemeral ports."),
     "oldest_s": Term("oldest", "the longest time in CLOSE_WAIT at the end of the capture."),
-    "one_sided_ratio": Term("one-sided ratio", "share of the connections that the capture has one direction of."),
-    "only_from_client": Term("only from client", "those of which it has what the client sent."),
-    "only_from_server": Term("only from server", "those of which it has what the server sent."),
+    "one_sided_ratio": Term("share of connections", "share of the connections that the capture has one direction of."),
+    "only_from_client": Term("only the client's side", "those of which it has what the client sent."),
+    "only_from_server": Term("only the server's side", "those of which it has what the server sent."),
     "orphans_max": Term(
-        "orphans max",
+        "assumed orphan limit",
         "sockets without a program that a host keeps: an option, net.ipv4.tcp_max_orphans.",
         "The capture cannot show what it is on that host.",
     ),
-    "orphans_ratio": Term("orphans ratio", "the peak against that number."),
+    "orphans_ratio": Term("orphan limit used", "the peak against that number."),
     "peak_ts_ns": Term("peak at", "when the most were there at once."),
     "ports": Term("ports", "the ports it is about, or how many."),
-    "rate_before_peak_per_s": Term("rate before peak per s", "closes a second in the minute before the peak."),
-    "ratio_of_service": Term("ratio of service", "share of the service's connections that leak."),
-    "refused": Term("refused", "targets that answered with a RST: nobody listens there."),
-    "refused_ratio": Term("refused ratio", "share of the attempts from the first refusal to the last."),
-    "repeated": Term("repeated", "those whose client sent its SYN more than once, as every honest one does."),
-    "reset_by_client": Term("reset by client", "those that the client's RST ended."),
-    "reset_by_server": Term("reset by server", "those that the server's RST ended."),
-    "reset_ratio": Term("reset ratio", "share of the service's connections."),
-    "reused": Term("reused", "connections that took ports still in TIME_WAIT."),
-    "reused_after_retry": Term("reused after retry", "those that had to send their SYN more than once for it."),
-    "reused_by_rfc6191": Term("reused by rfc6191", "those that RFC 6191 allows: a newer timestamp or number."),
-    "service": Term("service", "the service that the ports are used for."),
-    "service_connections": Term("service connections", "all connections of the service in the capture."),
-    "services": Term("services", "ports of the host that this is true of."),
+    "rate_before_peak_per_s": Term("rate before the peak", "closes a second in the minute before the peak."),
+    "ratio_of_service": Term("share of the service", "share of the service's connections that leak."),
+    "refused": Term("refused by a RST", "targets that answered with a RST: nobody listens there."),
+    "refused_ratio": Term("share refused", "share of the attempts from the first refusal to the last."),
+    "repeated": Term(
+        "clients that retried", "those whose client sent its SYN more than once, as every honest one does."
+    ),
+    "reset_by_client": Term("reset by the client", "those that the client's RST ended."),
+    "reset_by_server": Term("reset by the server", "those that the server's RST ended."),
+    "reset_ratio": Term("share of the service", "share of the service's connections."),
+    "reused": Term("ports reused early", "connections that took ports still in TIME_WAIT."),
+    "reused_after_retry": Term("reused after a retry", "those that had to send their SYN more than once for it."),
+    "reused_by_rfc6191": Term("reused as RFC 6191 lets", "those that RFC 6191 allows: a newer timestamp or number."),
+    "service": Term("toward the service", "the service that the ports are used for."),
+    "service_connections": Term("connections in all", "all connections of the service in the capture."),
+    "services": Term("services affected", "ports of the host that this is true of."),
     "shape": Term(
-        "shape",
+        "kind of flood",
         "fast: many SYNs a second; slow: few, and they stay; syn cookies: each answered once and forgotten; all syn: "
         "the server does not answer, or its answers are not in the capture.",
     ),
-    "side": Term("side", "which end of the connections it is about."),
-    "spoke_after_fin": Term("spoke after fin", "ends that still sent data after the peer's FIN."),
-    "stalled_ratio": Term("stalled ratio", "share of the service's connections that stalled."),
-    "sustainable_per_s": Term("sustainable per s", "new connections a second that the ports allow for ever."),
-    "syn_onto_stale": Term("syn onto stale", "new SYNs that met a connection left in CLOSE_WAIT on the same ports."),
-    "syn_rate_peak_per_s": Term("syn rate peak per s", "most attempts in one second."),
+    "side": Term("which end", "which end of the connections it is about."),
+    "spoke_after_fin": Term("sent after peer's FIN", "ends that still sent data after the peer's FIN."),
+    "stalled_ratio": Term("share of the service", "share of the service's connections that stalled."),
+    "sustainable_per_s": Term("rate the ports allow", "new connections a second that the ports allow for ever."),
+    "syn_onto_stale": Term(
+        "SYNs onto stale ones", "new SYNs that met a connection left in CLOSE_WAIT on the same ports."
+    ),
+    "syn_rate_peak_per_s": Term("attempts at the peak", "most attempts in one second."),
     "synack_repeats_after_ack": Term(
-        "synack repeats after ack",
+        "SYN+ACKs after the ACK",
         "SYN+ACKs that the server sent again although the client's ACK had been seen: it dropped that ACK, for its "
         "accept queue was full.",
         "An ACK lost behind the capture point looks the same, one at a time.",
     ),
-    "synack_retransmissions": Term("synack retransmissions", "SYN+ACKs that the server sent again for want of an ACK."),
-    "syns": Term("syns", "SYNs sent in all, repetitions included."),
-    "targets": Term("targets", "different pairs of host and port that were tried in vain."),
-    "targets_by": Term("targets by", "exact, or from which part of them it was estimated."),
-    "top_peers": Term("top peers", "the other ends with the most of them."),
-    "top_services": Term("top services", "the services with the most of it."),
-    "unanswered": Term("unanswered", "SYNs that the server never answered."),
-    "unanswered_once": Term("unanswered once", "those never repeated: no TCP gives up after one SYN."),
+    "synack_retransmissions": Term("SYN+ACKs repeated", "SYN+ACKs that the server sent again for want of an ACK."),
+    "syns": Term("SYNs in all", "SYNs sent in all, repetitions included."),
+    "targets": Term("targets tried", "different pairs of host and port that were tried in vain."),
+    "targets_by": Term("targets tried, how", "exact, or from which part of them it was estimated."),
+    "top_peers": Term("most of them from", "the other ends with the most of them."),
+    "top_services": Term("most of them at", "the services with the most of it."),
+    "unanswered": Term("SYNs unanswered", "SYNs that the server never answered."),
+    "unanswered_once": Term("tried only once", "those never repeated: no TCP gives up after one SYN."),
     "unanswered_ratio": Term(
-        "unanswered ratio", "share of the attempts, from the first without an answer to the last."
+        "share unanswered", "share of the attempts, from the first without an answer to the last."
     ),
     "waited_at_least_s": Term(
         "waited at least", "each of them waited this long or longer for the peer's FIN: an option."
     ),
-    "window_s": Term("window", "length of time in which the most of them came: an option."),
+    "window_s": Term("counted within", "length of time in which the most of them came: an option."),
     "zero_window_segments": Term(
-        "zero window segments",
+        "zero-window segments",
         "segments that said so, probes and their answers included.",
         "A short one is flow control at work; many are a program that does not read.",
     ),
-    "waiting_before": Term("waiting before", "connections never served when the first attempt was turned away."),
+    "waiting_before": Term(
+        "waiting unserved before", "connections never served when the first attempt was turned away."
+    ),
 }
-"""Evidence of findings, by its name in the JSON report (before `_ts_ns` becomes `_ts`)."""
+"""Evidence of findings, by its name in the JSON report (before `_ts_ns` becomes `_ts`). The name of a term is what
+every report for people calls it: short enough for a column of 80, and clear without having read anything else."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flow_rows import T0, T0_NS, at, completed, flow, flows, many
 
-from conntrack.detect.spans import time_wait_spans
+from conntrack.detect import Detection
 from conntrack.detect.time_wait import TimeWaitBuildup
 from conntrack.states import FlowFlag, TcpState
 
@@ -19,8 +19,9 @@ def found(rows, end=END, **options):
 
 
 def spans(row, side):
-    _, _, start, end = time_wait_spans(row, 60 * 10**9)[side == "server"]
-    return [(round(s / 1e9 - T0, 6), round(e / 1e9 - T0, 6)) for s, e in zip(start, end, strict=True)]
+    page = Detection([])._look(row)
+    waits = page.server_waits if side == "server" else page.client_waits
+    return [(round(s / 1e9 - T0, 6), round(e / 1e9 - T0, 6)) for s, e in zip(waits["start"], waits["end"], strict=True)]
 
 
 def test_time_wait_is_at_the_end_that_closes_first():

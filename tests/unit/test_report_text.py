@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conntrack.detect.finding import Finding
+from conntrack.report.format import evidence_text
+from conntrack.report.glossary import EVIDENCE
 from conntrack.report.model import CaptureSummary, ConnectionCounts, Report
 from conntrack.report.text import render_text
 from conntrack.report.verdict import verdict
@@ -188,9 +190,18 @@ def test_evidence_reads_by_the_unit_in_its_name() -> None:
     }
     text = render_text(report(replace(finding("x"), evidence=evidence)))
     assert "unknown" not in text
-    for value in ("2 h", "2.00 MB", "3.12 %", "33.3", "60999", "1,000,000", "yes", "accept starvation"):
+    for value in ("2 h", "2.00 MB", "3.12 %", "33.333 a minute", "60999", "1,000,000", "yes", "accept starvation"):
         assert any(line.endswith(f" {value}") for line in text.splitlines()), value
     assert "peak at" in text and "2025-11-21T12:00:00.000000000Z" in text
+
+
+def test_every_name_of_evidence_fits_beside_its_value() -> None:
+    """A label that is too long stands on a line of its own (`_wrap`), and then nobody sees which value is whose."""
+    for key, term in EVIDENCE.items():
+        label, _ = evidence_text(key, 1, epoch=False)
+        assert label == term.name
+        assert len(label) < 26, key
+        assert "_" not in label.replace("CLOSE_WAIT", "").replace("TIME_WAIT", ""), key
 
 
 def test_services_say_what_is_left_of_them() -> None:
@@ -212,8 +223,8 @@ def test_evidence_tells_no_zeros_and_how_it_was_counted() -> None:
         report(finding("syn_flood", unanswered=0, distinct_sources=70_000, distinct_sources_by="HyperLogLog"))
     )
     assert "unanswered" not in text
-    assert "distinct sources          70,000 (HyperLogLog)\n" in text
-    assert "sources by" not in text
+    assert "different sources         70,000 (HyperLogLog)\n" in text
+    assert "sources, how" not in text
 
 
 def test_every_finding_says_how_sure_it_is() -> None:
