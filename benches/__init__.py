@@ -7,6 +7,7 @@ Run from the root of the repository, with the extensions built (`pip install -e 
     pytest benches/ --benchmark-only --bench-capture F.pcap  the stages that read a file, on that file
     python -m benches.record                                 all of them, written to benches/results/DATE-COMMIT.json
     python -m benches.memory F.pcap                          peak memory of `ctrack report`, for each connection
+    python -m benches.peers F.pcap                           other programs, the floor and we, on one capture
 
 `--bench-connections N` sets the size of the generated traffic (100,000 connections are 1.4 million packets). Times are
 medians; `extra_info` has nanoseconds a packet (or whatever is counted), and end to end also the floor: the least that a

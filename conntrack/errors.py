@@ -29,3 +29,8 @@ class CaptureError(ConntrackError):
         super().__init__(f"{path}: {message}")
         self.path = path
         self.offset = offset
+        self._message = message
+
+    def __reduce__(self) -> tuple[type[CaptureError], tuple[str, int, str]]:
+        """For other processes."""
+        return CaptureError, (self.path, self.offset, self._message)

@@ -7,11 +7,13 @@ short (ulimit -v, strict overcommit) less is reserved, and the tracker copies wh
 from __future__ import annotations
 
 import mmap
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["HUGE_FROM_BYTES", "Reservation"]
+__all__ = ["HUGE_FROM_BYTES", "Reservation", "half_of_memory"]
 
 MAP_NORESERVE = 0x4000
 """From <asm-generic/mman-common.h>; the mmap module has no name for it before Python 3.13."""
@@ -48,6 +50,17 @@ class Reservation:
         length = end * size // mmap.PAGESIZE * mmap.PAGESIZE - first
         if length > 0:
             self._area.madvise(mmap.MADV_DONTNEED, first, length)
+
+
+def half_of_memory() -> int:
+    """Return half of the bytes of memory that there are, of the machine or of a control group that gets less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # cgroups(7): v2, v1
+        try:
+            total = min(total, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return total // 2
 
 
 def _map(count: int, itemsize: int, least: int) -> tuple[mmap.mmap, int]:

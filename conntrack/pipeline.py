@@ -17,14 +17,15 @@ import numpy as np
 from conntrack.capture import open_capture
 from conntrack.core.abi import FLOW_DTYPE
 from conntrack.detect import DETECTORS, Detection, DetectOptions
-from conntrack.explain import SecondLook, find_tuples
 from conntrack.report.chosen import Chosen, put_first
 from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
-from conntrack.states import TcpState
+from conntrack.sharded import ShardedTracker, make_tracker
+from conntrack.states import EndReason, TcpState
 from conntrack.tracker import Tracker
 
 if TYPE_CHECKING:
     from conntrack.capture import Capture, CaptureInfo
+    from conntrack.detect.finding import Finding
 
 __all__ = ["Analysis", "analyze", "flow_batches", "look_again", "read_segments", "track"]
 
@@ -65,24 +66,29 @@ def read_segments(
 
 
 def flow_batches(
-    segment_batches: Iterable[np.ndarray[Any, Any]], tracker: Tracker, *, ordered: bool = True
+    segment_batches: Iterable[np.ndarray[Any, Any]], tracker: Tracker | ShardedTracker, *, ordered: bool = True
 ) -> Iterator[np.ndarray[Any, Any]]:
     """Yield every connection of `segment_batches` once, in batches of FLOW_DTYPE: when it is over, or at the end.
 
     Args:
         segment_batches: SEGMENT_DTYPE, shape (n,) each.
-        tracker: a new one; it is finished after this.
+        tracker: a new one; it is finished and closed after this.
         ordered: the connections that are left at the end come by flow_id (see Tracker.finish).
     """
-    for segments in segment_batches:
-        tracker.process(segments)
-        yield from tracker.retired()
-    yield from tracker.finish(ordered=ordered)
+    try:
+        for segments in segment_batches:
+            tracker.process(segments)
+            yield from tracker.retired()
+        yield from tracker.finish(ordered=ordered)
+    finally:
+        tracker.close()
 
 
 def track(
     *paths: Path,
     profile: str = "linux",
+    threads: int | None = None,
+    max_memory: int | None = None,
     filter: str | None = None,
     reader: Reader = "native",
     display_filter: str | None = None,
@@ -92,6 +98,9 @@ def track(
     Args:
         paths: captures, taken as one in order of time; "-" is standard input.
         profile: whose timers the hosts keep (timeouts.PROFILES).
+        threads: how many work, by default one for each core; the rows are the same, in the same order.
+        max_memory: bytes for the connections alive at one time, by default half of the memory that there is; beyond
+            them those that were idle for longest end as EndReason.EVICTED (upkeep.py).
         filter: only frames that pass this expression of pcap-filter(7) are decoded.
         reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
         display_filter: Wireshark's, for reader "pyshark".
@@ -109,7 +118,7 @@ def track(
         76
     """
     with open_capture(paths, filter=filter, reader=reader, display_filter=display_filter) as capture:
-        yield from flow_batches(capture, Tracker(profile=profile))
+        yield from flow_batches(capture, make_tracker(profile, threads=threads, max_memory=max_memory))
         if capture.info.faults:
             raise capture.info.faults[0]
 
@@ -120,6 +129,8 @@ def analyze(
     options: DetectOptions | None = None,
     keep_flows: bool = True,
     ladders: bool = False,
+    threads: int | None = None,
+    max_memory: int | None = None,
     filter: str | None = None,
     reader: Reader = "native",
     display_filter: str | None = None,
@@ -136,6 +147,9 @@ def analyze(
             connections that are alive at one time.
         ladders: tell some of the connections behind the findings segment by segment, in `report.stories`; the captures
             are read a second time for it, so there are none if one of them is a pipe.
+        threads: how many work, by default one for each core; the report is the same.
+        max_memory: bytes for the connections alive at one time, by default half of the memory that there is; beyond
+            them those that were idle for longest are given up (upkeep.py), and the report says how many.
         filter: only frames that pass this expression of pcap-filter(7) are decoded.
         reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
         display_filter: Wireshark's, for reader "pyshark".
@@ -156,7 +170,8 @@ def analyze(
         return open_capture(paths, filter=filter, reader=reader, display_filter=display_filter)
 
     with reopen() as capture:
-        for flows in flow_batches(capture, Tracker(profile=profile), ordered=keep_flows):
+        tracker = make_tracker(profile, threads=threads, max_memory=max_memory)
+        for flows in flow_batches(capture, tracker, ordered=keep_flows):
             analysis.feed(flows)
             if keep_flows:
                 kept.append(flows.copy())
@@ -182,6 +197,8 @@ def look_again(
     told = list(dict.fromkeys(flow_id for finding in report.findings for flow_id in finding.flow_ids[:LADDERS_EACH]))
     if not behind:
         return report
+    from conntrack.explain import SecondLook, find_tuples  # a report without ladders starts without them
+
     with reopen() as batches:
         tuples = find_tuples(batches, behind)
     look = SecondLook(tuples, told[:MOST_LADDERS], profile=profile)
@@ -204,12 +221,21 @@ class Analysis:
     def __init__(self, options: DetectOptions | None = None, *, choose: bool = False) -> None:
         self._detection = Detection(DETECTORS, options)
         self._chosen = Chosen() if choose else None
+        self._evicted = 0
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
         self._detection.feed(flows)
         if self._chosen is not None:
             self._chosen.feed(flows)
+        self._evicted += int(np.count_nonzero(flows["end_reason"] == EndReason.EVICTED))
+
+    def merge(self, other: Analysis) -> None:
+        """Take in what `other` was fed: other connections, or none; made with the same arguments."""
+        self._detection.merge(other._detection)
+        self._evicted += other._evicted
+        if self._chosen is not None and other._chosen is not None:
+            self._chosen.merge(other._chosen)
 
     def report(
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None
@@ -218,10 +244,13 @@ class Analysis:
         states = self._detection.states()
         client_states, server_states = ({state.name: int(counts[state]) for state in TcpState} for counts in states)
         findings = tuple(self._detection.findings(info.last_ts_ns or 0))
+        total = int(states[0].sum())
+        if self._evicted:
+            findings = tuple(_with_caveat(finding, self._evicted, total) for finding in findings)
         behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
         return Report(
             capture=_summary(info, interrupted),
-            connections=ConnectionCounts(int(states[0].sum()), client_states, server_states),
+            connections=ConnectionCounts(total, client_states, server_states, self._evicted),
             findings=findings,
             series=_series(self._detection.series()),
             group_series=_group_series(self._detection.top_series()),
@@ -229,6 +258,14 @@ class Analysis:
             flows=flows,
             chosen=None if self._chosen is None else put_first(self._chosen.result(), behind),
         )
+
+
+def _with_caveat(finding: Finding, evicted: int, total: int) -> Finding:
+    caveat = (
+        f"{evicted} of {total} connections were given up when they had been idle for longest, to stay within the "
+        "memory budget (--max-memory): what came of them later is not known, or counts as connections of its own."
+    )
+    return replace(finding, caveats=(*finding.caveats, caveat))
 
 
 def _series(result: dict[str, Any]) -> StateSeries | None:

@@ -2,13 +2,14 @@
 
 Time comes from the segments (core/clock.pxd). What a connection is, and when it is forgotten, follows
 from the segments alone, so that any split into batches gives the same rows; and they come out in an order that does not
-depend on the split either: passes over the table (sweeps) happen at fixed counts of segments, the rows of each sorted.
-Knows nothing of files, of what is wrong with a connection, or of output.
+depend on the split either: passes over the table happen at fixed counts of segments, the rows of each sorted (upkeep.py
+says when; sharded.py has several tables at once). Knows nothing of files, of what is wrong with a connection, or of
+output.
 """
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,22 +20,17 @@ from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
 from .core.index import refill
 from .core.step import step, use_lanes
 from .memory import Reservation
-from .states import StateTrait, TcpState
+from .states import EndReason, StateTrait, TcpState
 from .timeouts import NO_TIMEOUT_NS, PROFILES, compile_timeouts
 from .transitions import TRAITS, compile_start, compile_table, compile_traits
+from .upkeep import LOOK_SEGMENTS, ROWS, Upkeep, in_batches
 
-__all__ = ["Tracker"]
+__all__ = ["MOST_BYTES_EACH", "Tracker"]
 
 Array = np.ndarray[Any, Any]
 
 CHUNK_SEGMENTS = 16_384
 """Most segments stepped at a time: each may begin or retire a connection, and there must be room for all of them."""
-SWEEP_SEGMENTS = 65_536
-"""Sweeps happen only at multiples of this many segments, so that they do not depend on batches."""
-SWEEP_NS = 5_000_000_000
-"""... and no more often than this, in time of the capture: a twelfth of the shortest common timer (60 s)."""
-ROWS = 16_384
-"""Rows in a batch that comes out, and in the array that connections retire to."""
 _FARTHEST_NS = 1 << 62
 """Times of segments are below this (core/walk.pyx); looking ahead goes no further, so that differences fit."""
 FIRST_CAPACITY = 1 << 25
@@ -49,11 +45,14 @@ class Tracker:
     Args:
         profile: timers of which kind of host: a key of timeouts.PROFILES.
         timeouts: seconds by state that replace the profile's; None takes the timer away. ESTABLISHED has none.
+        max_memory: bytes for the connections in the table, at least upkeep.LEAST_BUDGET; beyond them those that have
+            been idle for longest are evicted (upkeep.py has the rule). None for no limit.
         validate: check the table against itself after each batch (slow, for tests).
         key: secret of the hash, uint64 of shape (4,); random by default. Results do not depend on it.
         key_tag: the network that a segment was on (its tag: VLAN ids, tunnel id) is part of what makes a connection, so
             that the same addresses and ports on two networks are two. By default it is not: a mirror port or a router
             shows one connection on several.
+        reserve: records of each kind to reserve address space for; with more they are copied.
         lanes: plain segments take a short way (core/lanes.pxd); without, every one is judged by every case, to the same
             result (for tests).
 
@@ -61,7 +60,7 @@ class Tracker:
         segments: how many were processed.
 
     Raises:
-        ValueError: no such profile, or a timer for ESTABLISHED.
+        ValueError: no such profile, a timer for ESTABLISHED, or a limit of memory that is too small.
 
     Example:
         >>> import conntrack
@@ -78,9 +77,11 @@ class Tracker:
         profile: str = "linux",
         *,
         timeouts: Mapping[TcpState, float | None] | None = None,
+        max_memory: int | None = None,
         validate: bool = False,
         key: Array | None = None,
         key_tag: bool = False,
+        reserve: int = FIRST_CAPACITY,
         lanes: bool = True,
     ) -> None:
         if profile not in PROFILES:
@@ -90,6 +91,7 @@ class Tracker:
                 raise ValueError(f"{state.name} has no timer on any host")
         self.segments = 0
         self._validate = validate
+        self._reserve = reserve
         synack_rto_s = None if TcpState.SYN_RECEIVED in (timeouts or {}) else PROFILES[profile].synack_rto_s
         self._invalid = np.zeros((2, 10, 11), dtype=np.uint64)
         self._table = live.LiveTable(
@@ -100,7 +102,7 @@ class Tracker:
             self._invalid,
             round(PROFILES[profile].two_msl_s * 1e9),
             NO_TIMEOUT_NS if synack_rto_s is None else round(synack_rto_s * 1e9),
-            np.frombuffer(secrets.token_bytes(32), dtype=np.uint64) if key is None else key,
+            np.frombuffer(os.urandom(32), dtype=np.uint64) if key is None else key,
             key_tag,
         )
         use_lanes(self._table, lanes)
@@ -114,8 +116,7 @@ class Tracker:
         self._table.set_retired(self._retired)
         self._unsorted: list[Array] = []
         self._ready: list[Array] = []
-        self._swept_ns: int | None = None
-        self._swept_segments = 0
+        self._upkeep = Upkeep(max_memory, MOST_BYTES_EACH)
 
     # --- What there is ------------------------------------------------------------------------------------------------
 
@@ -178,18 +179,19 @@ class Tracker:
             raise RuntimeError("the tracker has been finished")
         begin = 0
         while begin < len(segments):
-            until_sweep = SWEEP_SEGMENTS - self.segments % SWEEP_SEGMENTS
-            end = min(begin + min(CHUNK_SEGMENTS, until_sweep), len(segments))
-            if not self._table.has_room(end - begin):
-                self._make_room(end - begin)
-            step(self._table, segments[begin:end])
-            self.segments += end - begin
-            self._collect()
-            if self.segments % SWEEP_SEGMENTS == 0:
-                self._sweep_if_due()
+            until_look = LOOK_SEGMENTS - self.segments % LOOK_SEGMENTS
+            end = min(begin + min(CHUNK_SEGMENTS, until_look), len(segments))
+            self.step(segments[begin:end])
+            if self.segments % LOOK_SEGMENTS == 0 and self._upkeep.is_due(self.segments, self._table.settled_ns):
+                self._ready.extend(self._upkeep.run_on(self, self.segments, self._table.settled_ns))
             begin = end
         if self._validate:
             sweep.check(self._table)
+
+    @property
+    def evicted(self) -> int:
+        """How many connections were given up to stay within `max_memory`."""
+        return self._upkeep.evicted
 
     def retired(self) -> Iterator[Array]:
         """Yield the connections that are over for good since the last call: FLOW_DTYPE, shape (1..n,), by flow_id."""
@@ -209,21 +211,16 @@ class Tracker:
         """
         self._begin_finish()
         yield from self.retired()
-        flows, _, firsts = self._pools["flows"]
-        done = 0
-        for records, rows in self._expand(self._table.now_ns, ordered):
-            yield rows
-            if not ordered:
-                flows.give_back(done, int(records[-1]))
-                firsts.give_back(done, int(records[-1]))
-                done = int(records[-1])
+        if ordered:
+            yield from (rows for _, rows in self._expand(self._table.now_ns, True))
+        else:
+            yield from self.empty(self._table.now_ns)
 
     def _begin_finish(self) -> None:
         if self._finished:
             raise RuntimeError("the tracker has been finished")
         self._finished = True
-        self._collect()
-        self._sort_retired()
+        self._ready.extend(in_batches(self.take_rows()))
 
     def snapshot(self, now_ns: int | None = None) -> Array:
         """Return the connections in the table as they are at `now_ns`: FLOW_DTYPE, shape (n,), by flow_id.
@@ -290,7 +287,7 @@ class Tracker:
 
     def _grow_pool(self, name: str, dtype: np.dtype[Any], least: int) -> None:
         least = max(least, CHUNK_SEGMENTS + 2)
-        pool = Reservation(max(FIRST_CAPACITY, 2 * least), dtype, least)
+        pool = Reservation(max(self._reserve, 2 * least), dtype, least)
         free = Reservation(len(pool.records), np.dtype(np.uint32), len(pool.records))
         parts = [pool, free]
         if name == "flows":
@@ -300,38 +297,109 @@ class Tracker:
         getattr(self._table, "set_" + name)(*(part.records for part in parts))
         self._pools[name] = parts
 
+    # --- One table of several, or the only one (upkeep.py, sharded.py) ------------------------------------------------
+
+    def step(self, segments: Array) -> None:
+        """Step segments, at most CHUNK_SEGMENTS; upkeep is somebody else's."""
+        if not self._table.has_room(len(segments)):
+            self._make_room(len(segments))
+        step(self._table, segments)
+        self.segments += len(segments)
+        self._collect()
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows take_rows() would return."""
+        return sum(map(len, self._unsorted))
+
+    def take_rows(self) -> list[Array]:
+        """Return the rows of what is over since the last call, unordered: FLOW_DTYPE, shape (1..n,) each."""
+        rows, self._unsorted = self._unsorted, []
+        return rows
+
+    def retire_forgotten(self, settled_ns: int) -> None:
+        """Retire the connections that are forgotten at a time that no segment will be much before."""
+        self._make_room_to_expire()
+        record = 1
+        while record:
+            record = sweep.sweep(self._table, record, settled_ns)
+            self._collect()
+
+    def evict(self, now_ns: int, last_ts_ns: int, flow_id: int) -> int:
+        """Give up the connections that have been idle since before `last_ts_ns`; since then, up to `flow_id`.
+
+        Those that were over (they are kept for a while, for what comes late) end as they ended.
+
+        Returns:
+            How many were not over.
+        """
+        self._make_room_to_expire()
+        evicted = 0
+        record = 1
+        while record:
+            record = sweep.evict(self._table, record, now_ns, last_ts_ns, flow_id)
+            evicted += int(np.count_nonzero(self._collect()["end_reason"] == EndReason.EVICTED))
+        return evicted
+
+    def last_times(self) -> Array:
+        """Return when each connection's last segment was, in no particular order: int64, shape (n,)."""
+        return sweep.last_times(self._table)
+
+    def last_seen_at(self, last_ts_ns: int) -> Array:
+        """Return the flow_ids of those whose last segment was at that time: uint64, shape (n,)."""
+        flows = self.flows
+        origins: Array = flows["origin"][(flows["last_ts_ns"] == last_ts_ns) & (flows["origin"] != 0)]
+        return origins & _FLOW_ID
+
+    @property
+    def bytes_used(self) -> int:
+        """What the connections in the table take, records, index and the work of choosing among them included."""
+        return sum(
+            (used - 1 - free) * _EACH_BYTES[name]
+            for name, (used, free, _) in zip(_POOLS, self._table.used(), strict=True)
+        )
+
+    def empty(self, now_ns: int) -> Iterator[Array]:
+        """Yield the connections in the table as they are at `now_ns`, and give back its memory as they leave it."""
+        flows, _, firsts = self._pools["flows"]
+        done = 0
+        for records, rows in self._expand(now_ns, False):
+            yield rows
+            flows.give_back(done, int(records[-1]))
+            firsts.give_back(done, int(records[-1]))
+            done = int(records[-1])
+
+    def live_by_id(self) -> tuple[Array, Array]:
+        """Return the flow_ids of the connections in the table and the numbers of their records, by flow_id."""
+        records = sweep.live_records(self._table)
+        origins = self._pools["flows"][0].records["origin"][records] & _FLOW_ID
+        order = np.argsort(origins, kind="stable")
+        return origins[order], records[order]
+
+    def put_rows(self, records: Array, now_ns: int, rows: Array, places: Array) -> None:
+        """Write connections by the numbers of their records, as they are at `now_ns`, to `places` of `rows`."""
+        self._make_room(1)
+        sweep.expand_live(self._table, records, now_ns, rows, places)
+
+    def _make_room_to_expire(self) -> None:
+        # Each connection whose timer runs out may take a part of each kind.
+        for (name, dtype), (_, _, capacity) in zip(_POOLS.items(), self._table.used(), strict=True):
+            if capacity < len(self) + 2:
+                self._grow_pool(name, dtype, len(self) + 2)
+
+    def close(self) -> None:
+        """Nothing to let go of, as opposed to ShardedTracker."""
+
     # --- What is over -------------------------------------------------------------------------------------------------
 
-    def _collect(self) -> None:
-        count = self._table.take_retired()
-        if count:
-            self._unsorted.append(self._retired[:count].copy())
-
-    def _sweep_if_due(self) -> None:
-        now_ns = self._table.settled_ns
-        if self._swept_ns is None:
-            self._swept_ns = now_ns
-        since_segments = self.segments - self._swept_segments
-        if abs(now_ns - self._swept_ns) >= SWEEP_NS and since_segments >= self._table.slots_used:
-            self._swept_ns, self._swept_segments = now_ns, self.segments
-            record = 1
-            while record:
-                record = sweep.sweep(self._table, record)
-                self._collect()
-            self._sort_retired()
-
-    def _sort_retired(self) -> None:
-        if self._unsorted:
-            rows = np.concatenate(self._unsorted)
-            self._unsorted.clear()
-            rows = rows[np.argsort(rows["flow_id"], kind="stable")]
-            self._ready.extend(rows[i : i + ROWS] for i in range(0, len(rows), ROWS))
+    def _collect(self) -> Array:
+        rows = self._retired[: self._table.take_retired()].copy()
+        if len(rows):
+            self._unsorted.append(rows)
+        return rows
 
     def _expand(self, now_ns: int, ordered: bool) -> Iterator[tuple[Array, Array]]:
-        records = sweep.live_records(self._table)
-        if ordered:
-            origins = self._pools["flows"][0].records["origin"][records] & np.uint64((1 << 48) - 1)
-            records = records[np.argsort(origins, kind="stable")]
+        records = self.live_by_id()[1] if ordered else sweep.live_records(self._table)
         self._make_room(1)
         for i in range(0, len(records), ROWS):
             part = records[i : i + ROWS]
@@ -346,3 +414,16 @@ _POOLS: dict[str, np.dtype[Any]] = {
     "troubles": live.TROUBLE_DTYPE,
     "pairs": live.PAIR_DTYPE,
 }
+
+_FLOW_ID = np.uint64((1 << 48) - 1)
+"""Of `origin`, whose other bits are the generation."""
+_EACH_BYTES = {
+    # Besides the record its place on the free list; a slot of the index, which may be but 3/8 full; and, while those to
+    # evict are chosen, twice the time of its last segment.
+    "flows": live.LIVE_DTYPE.itemsize + live.FIRST_DTYPE.itemsize + 4 + 22 + 16,
+    "closings": live.CLOSING_DTYPE.itemsize + 4,
+    "troubles": live.TROUBLE_DTYPE.itemsize + 4,
+    "pairs": live.PAIR_DTYPE.itemsize + 4,
+}
+MOST_BYTES_EACH = sum(_EACH_BYTES.values())
+"""What one connection can take."""

@@ -30,10 +30,14 @@ ROOMS = {
     "times": {"states"},
     "derived": {"states", "core"},
     "memory": set(),
+    "version": set(),
     "transitions": {"states"},
     "timeouts": {"states"},
     "core": {"core"},
-    "tracker": {"states", "errors", "transitions", "timeouts", "core", "memory"},
+    "upkeep": set(),
+    "tracker": {"states", "errors", "transitions", "timeouts", "core", "memory", "upkeep"},
+    "crew": set(),
+    "sharded": {"core", "crew", "memory", "tracker", "upkeep"},
     "capture": {"states", "errors", "times", "memory", "core", "capture"},
     "detect": {*WORDS, "timeouts", "core", "tracker", "detect"},
     "export": {*WORDS, "core", "tracker", "detect", "export"},
@@ -42,8 +46,9 @@ ROOMS = {
     "generate": {"states", "errors", "core", "generate"},
     "host": {*WORDS, "core", "detect", "host"},
     "sockets": {"core", "tracker"},
-    "pipeline": {*WORDS, "core", "tracker", "capture", "detect", "explain", "report", "export"},
-    "cluster": {*WORDS, "core", "tracker", "capture", "detect", "pipeline", "cluster"},
+    "pipeline": {*WORDS, "core", "tracker", "sharded", "capture", "detect", "explain", "report", "export"},
+    "bench": {"capture", "generate", "pipeline", "sharded", "tracker"},
+    "cluster": {*WORDS, "memory", "core", "upkeep", "tracker", "capture", "detect", "report", "export", "pipeline"},
 }
 """Which rooms of the package a room may import. What is not listed (cli, the package itself) may import every room;
 nobody imports cli but the entry point."""

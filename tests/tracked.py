@@ -91,3 +91,9 @@ def agreed(rows: NDArray[np.void]) -> list[Row]:
         )
         for row in rows
     )
+
+
+def sorted_bytes(batches: Iterable[np.ndarray]) -> bytes:
+    """All rows of batches of FLOW_DTYPE, sorted by flow_id, as they are."""
+    rows = np.concatenate([np.empty(0, FLOW_DTYPE), *(batch.copy() for batch in batches)])
+    return rows[np.argsort(rows["flow_id"], kind="stable")].tobytes()

@@ -106,6 +106,7 @@ class Capture:
     Attributes:
         info: the account of what was read so far.
         sources: the inputs that are open.
+        starts: time of the first packet of each of `info.files`, None where it is not known.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Capture:
         self._paths = Paths()
         self.info = CaptureInfo([], paths=self._paths)
         self.sources: list[Source] = []
+        self.starts: tuple[int | None, ...] = ()
         self._most = batch_segments
         self._filter = filter
         self._open_reader = open_reader
@@ -158,6 +160,7 @@ class Capture:
     def read_files(self, inputs: Inputs) -> None:
         """Have `inputs` read: files side by side in order of time, as soon as a pipe is among them one by one."""
         openers = [self._opener(name) for name in inputs.names]
+        self.starts = inputs.starts
         if inputs.bytes_total is None:
             self._segments = in_sequence(iter(openers), self._closed)
         else:

@@ -18,7 +18,7 @@ from conntrack.core.memory import FRAGMENTED_DTYPE, JOURNAL_DTYPE, PATH_DTYPE, D
 from conntrack.core.paths import Token
 from conntrack.memory import Reservation
 
-__all__ = ["OTHER_PATHS", "Paths", "path_text"]
+__all__ = ["MOST_PATHS", "OTHER_PATHS", "Paths", "Waiting", "path_text"]
 
 MOST_PATHS = 65_535
 """Paths that are told apart, path 0 (plain frames) included: SEGMENT_DTYPE.path has 16 bits, and the last is taken."""
@@ -56,6 +56,10 @@ _WORDS: dict[Token, tuple[str, int]] = {
 """What each token of a description is in words, and the bytes that follow it."""
 
 
+Waiting = tuple[npt.NDArray[np.intp], npt.NDArray[np.void], int]
+"""IP packets that wait for pieces: their places in the table, their records, and how many came before."""
+
+
 class Paths(Sequence[str]):
     """The outer paths of a capture's segments: `paths[segment["path"]]`, as text.
 
@@ -71,7 +75,7 @@ class Paths(Sequence[str]):
         # Reserved, and taken page by page: np.zeros of this size costs a millisecond or ten, a reservation 10 us.
         self._records: npt.NDArray[np.void] = _reserve(MOST_PATHS, PATH_DTYPE)
         self._fragmented: npt.NDArray[np.void] = _reserve(MOST_FRAGMENTED, FRAGMENTED_DTYPE)
-        slots = _reserve(SLOTS, np.dtype(np.uint32))
+        self._slots = slots = _reserve(SLOTS, np.dtype(np.uint32))
         self._journal: npt.NDArray[np.void] = np.zeros(1, JOURNAL_DTYPE)
         self._journal["paths"] = 1
         self.memory = DecodeMemory(self._fragmented, self._records, slots, self._journal)
@@ -86,6 +90,49 @@ class Paths(Sequence[str]):
         """IP packets of which pieces came, but never all: what TCP they held is not known."""
         waiting = np.count_nonzero(self._fragmented["arrival"]) if self._journal["arrivals"][0] else 0
         return int(self._journal["evicted"][0] + self._journal["expired"][0]) + int(waiting)
+
+    @property
+    def met_fragments(self) -> bool:
+        """Whether any IP packet came in pieces."""
+        return bool(self._journal["arrivals"][0])
+
+    @property
+    def lost(self) -> int:
+        """IP packets that were waited for until there was no room, or they were too old."""
+        return int(self._journal["evicted"][0] + self._journal["expired"][0])
+
+    @property
+    def trails(self) -> list[bytes]:
+        """The descriptions of the paths in use by number (core/paths.pxd), that of plain frames first: empty."""
+        used = self._records[: len(self)]
+        return [trail.tobytes()[:size] for trail, size in zip(used["trail"], used["trail_bytes"], strict=True)]
+
+    def waiting(self) -> Waiting | None:
+        """Return the IP packets that wait for pieces, None if there are none: what `resume` takes."""
+        if not self.met_fragments:
+            return None
+        places = np.flatnonzero(self._fragmented["arrival"])
+        return (places, self._fragmented[places], int(self._journal["arrivals"][0])) if len(places) else None
+
+    def resume(self, waiting: Waiting | None) -> None:
+        """Go on with IP packets that wait for pieces; `self` is new."""
+        if waiting is not None:
+            places, packets, arrivals = waiting
+            self._fragmented[places] = packets
+            self._journal["arrivals"] = arrivals
+
+    def load(self, trails: Sequence[bytes]) -> None:
+        """Have the paths of `trails` numbered already, as they are there; `self` is new."""
+        for number, trail in enumerate(trails[1:], 1):
+            record = self._records[number]
+            record["trail"][: len(trail)] = np.frombuffer(trail, np.uint8)
+            record["trail_bytes"] = len(trail)
+            record["hash"] = hashed = path_hash(trail)
+            slot = hashed % SLOTS
+            while self._slots[slot]:
+                slot = (slot + 1) % SLOTS
+            self._slots[slot] = number
+            self._journal["paths"] = number + 1
 
     def __len__(self) -> int:
         return int(self._journal["paths"][0])
@@ -112,6 +159,14 @@ class Paths(Sequence[str]):
 
 def _reserve(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return Reservation(count, dtype, least=count).records
+
+
+def path_hash(trail: bytes) -> int:
+    """Return the hash of a path's description (core/paths.pyx: FNV-1a, folded)."""
+    value = 2166136261
+    for byte in trail:
+        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
+    return value ^ value >> 15
 
 
 def path_text(trail: bytes) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+import numpy.typing as npt
 
 from conntrack.capture.batch import Batch
 from conntrack.capture.interfaces import Interface
@@ -45,47 +46,34 @@ AIX_LINK_TYPES = {6: 1, 9: 6, 15: 10, 24: 0}
 
 
 class PcapReader:
-    """Reads one classic pcap file from a stream that is at its first byte.
+    """Reads one classic pcap file from a stream that is at its first byte, or at a record.
+
+    Args:
+        stream: the file's bytes.
+        batch: what will be filled.
+        layout: how records are laid out (PCAP_LAYOUT_DTYPE, shape (1,)), where the stream is past the file header.
+
+    Attributes:
+        layout: as above; found in the file header if it was not given.
 
     Raises:
         InputError: a version that does not exist, or the filter cannot be made for the link type.
         CaptureError: the file header is cut short.
     """
 
-    def __init__(self, stream: Stream, batch: Batch) -> None:
-        magic = stream.peek(4)
-        order = "<" if int.from_bytes(magic, "little") in PCAP_MAGICS else ">"
-        number = struct.unpack(order + "I", magic)[0]
-        fraction_ns, file_header_bytes, header_bytes = PCAP_MAGICS[number]
-        head = stream.peek(file_header_bytes)
-        if len(head) < file_header_bytes:
-            raise stream.damage(f"cut short in the file header ({len(head)} of {file_header_bytes} bytes", 0)
-        major, minor, _, _, snap_bytes, link = struct.unpack_from(order + "HHiIII", head, 4)
-        # libpcap reads 2.0 to 2.4, and 543.0, which HP DG/UX wrote for 2.4.
-        if (major, minor) != (543, 0) and (major != 2 or minor > 4):
-            raise InputError(f"{stream.path}: pcap of version {major}.{minor}, which does not exist; record it again")
-        link_type = link & 0xFFFF
-        if number == PCAP_MAGIC and (major, minor) == (2, 2) and link in AIX_LINK_TYPES:
-            link_type, fraction_ns = AIX_LINK_TYPES[link], 1
-        stream.skip(file_header_bytes)
-        most_captured = min(max(snap_bytes, STANDARD_SNAP_BYTES), MOST_SNAP_BYTES)
-        if number in DIALECTS and (major, minor) == (2, 4):  # the dialects are all of this version
-            header_bytes = _header_bytes(stream, order, DIALECTS[number], most_captured)
-        # Before 2.3 the length on the wire came first; writers of 2.3 did either (libpcap, sf-pcap.c).
-        lengths_order = 1 if major == 543 or minor < 3 else 2 if minor == 3 else 0
-        # Bit 26 says that bits 28 to 31 hold the length of the frame check sequence, in units of two bytes.
-        fcs_bytes = (link >> 28) * 2 if link >> 26 & 1 else 0
-        fields = (order == ">", header_bytes, fraction_ns, lengths_order, link_type, fcs_bytes, most_captured, 0)
-        layout = np.array([fields], PCAP_LAYOUT_DTYPE)
-        self.needed = header_bytes
-        self._header_bytes = header_bytes
-        self._walker = PcapWalker(layout, batch.segments, batch.tally, batch.counts, batch.paths.memory)
+    def __init__(self, stream: Stream, batch: Batch, layout: npt.NDArray[np.void] | None = None) -> None:
+        self._interface: Interface | None = None
+        if layout is None:
+            layout, self._interface = _file_header(stream)
+        self.layout = layout
+        link_type = int(self.layout["link_type"][0])
+        self.needed = self._header_bytes = int(self.layout["header_bytes"][0])
+        self._walker = PcapWalker(self.layout, batch.segments, batch.tally, batch.counts, batch.paths.memory)
         if batch.filter:
             batch.filter.check(link_type, stream.path)
             self._walker.use_filter(batch.filter)
         self._stream = stream
         self._frames_before = batch.frames
-        self._interface = Interface(link_type, snap_bytes, "1 ns" if fraction_ns == 1 else "1 us")
 
     def walk(self, batch: Batch) -> bool:
         """Fill `batch` from what the stream holds; see `Reader.walk`."""
@@ -111,8 +99,36 @@ class PcapReader:
         raise self._stream.damage(f"cut short in {where} ({have} of {whole} bytes", used)
 
     def interfaces(self) -> list[Interface]:
-        """Return the one interface that the file header describes."""
-        return [self._interface]
+        """Return the one interface that the file header describes; none without that header."""
+        return [] if self._interface is None else [self._interface]
+
+
+def _file_header(stream: Stream) -> tuple[npt.NDArray[np.void], Interface]:
+    magic = stream.peek(4)
+    order = "<" if int.from_bytes(magic, "little") in PCAP_MAGICS else ">"
+    number = struct.unpack(order + "I", magic)[0]
+    fraction_ns, file_header_bytes, header_bytes = PCAP_MAGICS[number]
+    head = stream.peek(file_header_bytes)
+    if len(head) < file_header_bytes:
+        raise stream.damage(f"cut short in the file header ({len(head)} of {file_header_bytes} bytes", 0)
+    major, minor, _, _, snap_bytes, link = struct.unpack_from(order + "HHiIII", head, 4)
+    # libpcap reads 2.0 to 2.4, and 543.0, which HP DG/UX wrote for 2.4.
+    if (major, minor) != (543, 0) and (major != 2 or minor > 4):
+        raise InputError(f"{stream.path}: pcap of version {major}.{minor}, which does not exist; record it again")
+    link_type = link & 0xFFFF
+    if number == PCAP_MAGIC and (major, minor) == (2, 2) and link in AIX_LINK_TYPES:
+        link_type, fraction_ns = AIX_LINK_TYPES[link], 1
+    stream.skip(file_header_bytes)
+    most_captured = min(max(snap_bytes, STANDARD_SNAP_BYTES), MOST_SNAP_BYTES)
+    if number in DIALECTS and (major, minor) == (2, 4):  # the dialects are all of this version
+        header_bytes = _header_bytes(stream, order, DIALECTS[number], most_captured)
+    # Before 2.3 the length on the wire came first; writers of 2.3 did either (libpcap, sf-pcap.c).
+    lengths_order = 1 if major == 543 or minor < 3 else 2 if minor == 3 else 0
+    # Bit 26 says that bits 28 to 31 hold the length of the frame check sequence, in units of two bytes.
+    fcs_bytes = (link >> 28) * 2 if link >> 26 & 1 else 0
+    fields = (order == ">", header_bytes, fraction_ns, lengths_order, link_type, fcs_bytes, most_captured, 0)
+    interface = Interface(link_type, snap_bytes, "1 ns" if fraction_ns == 1 else "1 us")
+    return np.array([fields], PCAP_LAYOUT_DTYPE), interface
 
 
 def _header_bytes(stream: Stream, order: str, lengths: tuple[int, ...], most_captured: int) -> int:

@@ -24,7 +24,7 @@ from conntrack.core.walk import Stop
 from conntrack.core.walk_pcapng import MOST_SECTION_INTERFACES, PcapngWalker
 from conntrack.errors import CaptureError
 
-__all__ = ["PcapngReader"]
+__all__ = ["PcapngReader", "Section"]
 
 MOST_OPTIONS = 64
 """Of one block that are looked at for words."""
@@ -40,10 +40,20 @@ INTERFACE_FILTER = 11
 INTERFACE_OS = 12
 
 
-class PcapngReader:
-    """Reads one pcapng file from a stream that is at its first byte."""
+Section = tuple[bool, npt.NDArray[np.void]]
+"""What packets of a section need of it: whether it is big-endian, and its interfaces (INTERFACE_DTYPE)."""
 
-    def __init__(self, stream: Stream, batch: Batch) -> None:
+
+class PcapngReader:
+    """Reads one pcapng file from a stream that is at its first byte, or at a block.
+
+    Args:
+        stream: the file's bytes.
+        batch: what will be filled.
+        section: what was read of the section before, where the stream is in the middle of one.
+    """
+
+    def __init__(self, stream: Stream, batch: Batch, section: Section | None = None) -> None:
         self.needed = 12
         self._stream = stream
         self._walker = PcapngWalker(batch.segments, batch.tally, batch.counts, batch.paths.memory)
@@ -51,7 +61,16 @@ class PcapngReader:
             self._walker.use_filter(batch.filter)
         self._frames_before = batch.frames
         self._described: npt.NDArray[np.void] = np.zeros(8, INTERFACE_DTYPE)
-        self._walker.use_interfaces(self._described, MOST_DESCRIBED)
+        if section is None:
+            self._walker.use_interfaces(self._described, MOST_DESCRIBED)
+        else:
+            big_endian, interfaces = section
+            if batch.filter:
+                for link_type in set(interfaces["link_type"].tolist()):
+                    batch.filter.check(link_type, stream.path)
+            n = len(interfaces)
+            self._described = np.concatenate([interfaces, np.zeros(n + 8, INTERFACE_DTYPE)])
+            self._walker.go_on(big_endian, self._described, n, MOST_DESCRIBED)
         self._words: list[tuple[dict[int, str], dict[int, str]]] = []  # of the section, of the interface
         self._section: dict[int, str] = {}
 
@@ -59,6 +78,11 @@ class PcapngReader:
     def comments(self) -> int:
         """Comments on packets seen so far."""
         return self._walker.comments
+
+    @property
+    def section(self) -> Section:
+        """The section that reading is in, as far as it was read."""
+        return self._walker.big_endian, self._walker.section_interfaces
 
     def walk(self, batch: Batch) -> bool:
         """Fill `batch` from what the stream holds; see `Reader.walk`.

@@ -15,14 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from conntrack.capture.batch import Batch, Reader
-from conntrack.capture.compressed import Decompressed, codec_of
-from conntrack.capture.foreign import Converted, find_editcap
 from conntrack.capture.kinds import HEAD_BYTES, MAGIC_BYTES, foreign_name, kind_of, not_a_capture
-from conntrack.capture.pcap import PcapReader
-from conntrack.capture.pcapng import PcapngReader
-from conntrack.capture.snoop import SnoopReader
 from conntrack.capture.stream import STANDARD_INPUT, Stream
-from conntrack.capture.tcpdump_text import TcpdumpTextReader, is_tcpdump_text
 from conntrack.core.order import Window
 from conntrack.errors import CaptureError, InputError
 
@@ -51,28 +45,48 @@ def open_reader(stream: Stream, batch: Batch) -> Reader:
     Raises:
         InputError: it is no capture, or the library or program that reads it is not installed.
     """
+    # Each reader is imported when there is something for it: a small capture is read in less time than they take.
     head = stream.peek(MAGIC_BYTES)
-    codec = codec_of(head) if kind_of(head) is None else None
-    if codec is not None:
-        stream.exchange(Decompressed(stream.path, stream.source, stream.peek(stream.available), codec))
+    how = ""
+    if kind_of(head) is None:
+        how = _decompress(stream, head)
         head = stream.peek(MAGIC_BYTES)
     if kind_of(head) is None:
+        from conntrack.capture.tcpdump_text import TcpdumpTextReader, is_tcpdump_text
+
         if is_tcpdump_text(_first_lines(stream)):
-            stream.format = f"tcpdump's text{f' in {codec.name}' if codec else ''}"
+            stream.format = f"tcpdump's text{how}"
             return TcpdumpTextReader(stream, batch)
         head = stream.peek(HEAD_BYTES)
-        _convert(stream, head, batch.notes.append)
+        if _convert(stream, head, batch.notes.append):
+            how = " through editcap"
     kind = kind_of(stream.peek(MAGIC_BYTES))
-    through = " through editcap" if isinstance(stream.source, Converted) else ""
-    stream.format = f"{kind}{f' in {codec.name}' if codec and not through else ''}{through}"
+    stream.format = f"{kind}{how}"
     match kind:
         case "pcap":
+            from conntrack.capture.pcap import PcapReader
+
             return PcapReader(stream, batch)
         case "pcapng":
+            from conntrack.capture.pcapng import PcapngReader
+
             return PcapngReader(stream, batch)
         case "snoop":
+            from conntrack.capture.snoop import SnoopReader
+
             return SnoopReader(stream, batch)
     raise not_a_capture(stream.path, head)
+
+
+def _decompress(stream: Stream, head: bytes) -> str:
+    # Have what `head` begins decompressed, if it is compressed; return that in words.
+    from conntrack.capture.compressed import Decompressed, codec_of
+
+    codec = codec_of(head)
+    if codec is None:
+        return ""
+    stream.exchange(Decompressed(stream.path, stream.source, stream.peek(stream.available), codec))
+    return f" in {codec.name}"
 
 
 def _first_lines(stream: Stream) -> bytes:
@@ -83,15 +97,17 @@ def _first_lines(stream: Stream) -> bytes:
             return head
 
 
-def _convert(stream: Stream, head: bytes, note: Callable[[str], None]) -> None:
+def _convert(stream: Stream, head: bytes, note: Callable[[str], None]) -> bool:
     # Have editcap read what we do not, if it can; else leave things as they are, or raise InputError.
+    from conntrack.capture.foreign import Converted, find_editcap
+
     name, editcap, path = foreign_name(head), find_editcap(), stream.path
     if name is None or editcap is None:
-        return
+        return False
     unknown = name.startswith("binary")
     if path == STANDARD_INPUT or not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
         if unknown:
-            return
+            return False
         raise InputError(f"{path}: {name}, which is converted from a file only; write it to a file first")
     before = stream.source
     stream.exchange(Converted(path, name, editcap))
@@ -103,6 +119,7 @@ def _convert(stream: Stream, head: bytes, note: Callable[[str], None]) -> None:
             raise not_a_capture(path, head) from None
         raise
     note(f"{path}: {'in a format that only Wireshark knows' if unknown else name}; read through editcap")
+    return True
 
 
 class Slot:

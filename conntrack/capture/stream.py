@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from conntrack.errors import CaptureError, InputError
 
-__all__ = ["BUFFER_BYTES", "STANDARD_INPUT", "Bytes", "Stream", "input_size"]
+__all__ = ["BUFFER_BYTES", "STANDARD_INPUT", "Bytes", "Stream", "cannot_open", "input_size"]
 
 STANDARD_INPUT = "-"
 BUFFER_BYTES = 1 << 20
@@ -37,7 +37,7 @@ def input_size(path: str) -> int | None:
     try:
         status = os.stat(path)  # noqa: PTH116  (a path may be undecodable bytes, and is never taken apart)
     except OSError as error:
-        raise _cannot_open(path, error) from error
+        raise cannot_open(path, error) from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path}: is a directory; give -r to read the captures in it, or name them")
     if not stat.S_ISREG(status.st_mode):
@@ -84,7 +84,7 @@ class _File:
                 0 if path == STANDARD_INPUT else path, "rb", buffering=0, closefd=path != STANDARD_INPUT
             )
         except OSError as error:
-            raise _cannot_open(path, error) from error
+            raise cannot_open(path, error) from error
         if self._file.isatty():
             self.close()
             raise InputError(f"{path}: is a terminal; pipe a capture into it (tcpdump -w - | ctrack -)")
@@ -210,7 +210,8 @@ class Stream:
         return CaptureError(self.path, self.offset, f"{what}, offset {self.offset}); {packets} used")
 
 
-def _cannot_open(path: str, error: OSError) -> InputError:
+def cannot_open(path: str, error: OSError) -> InputError:
+    """Return the error for a file that the system does not open."""
     match error:
         case FileNotFoundError():
             return InputError(f"{path}: no such file; check the name")

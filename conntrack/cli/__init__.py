@@ -18,10 +18,11 @@ from click.shell_completion import CompletionItem
 
 from conntrack.cli.errors import ExitCode, Settings, debug_option, guarded
 from conntrack.cli.examples import examples
+from conntrack.version import VERSION
 
 __all__ = ["main"]
 
-COMMANDS = ("report", "flows", "sockets", "explain", "info", "states", "generate")
+COMMANDS = ("report", "flows", "sockets", "explain", "info", "states", "generate", "bench")
 _DEFAULT = "report"
 _COMPLETION = "_CTRACK_COMPLETE"
 
@@ -85,13 +86,7 @@ class _Commands(click.Group):
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        number = version("tcp-conntrack")
-    except PackageNotFoundError:
-        number = "(not installed)"
-    click.echo(f"ctrack {number}")
+    click.echo(f"ctrack {VERSION}")
     ctx.exit()
 
 

@@ -34,6 +34,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ctrack info big.pcap --format json", "the same for a script"),
     ),
     "states": (("ctrack states --format markdown", "the table of both halves of the machine"),),
+    "bench": (("ctrack bench --connections 2000 --format json", "a quick look; without the option it is steadier"),),
     "generate": (
         ("ctrack generate flood.pcap --scenario syn-flood --truth flood.json", "a flood, and what is true of it"),
         ("ctrack generate - --scenario healthy | ctrack -", "try a report without a capture of your own"),

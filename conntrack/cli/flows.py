@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +12,12 @@ from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     captures_argument,
-    check_profile,
     epoch_option,
     open_reading,
-    profile_option,
     truncated_option,
 )
+from conntrack.cli.sharing import finish_shared, is_shared, open_shared, sharing_options
+from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.export import BINARY, FLOW_FORMATS, FLOW_SUFFIXES, make_exporter
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ __all__ = ["command"]
     help="Only connections for which all hold: column op value, joined by 'and'; op is one of = != < <= > >= ~ "
     '(contains). E.g. "server_state=CLOSE_WAIT and server_port=443", "client_ip=10.0.0.0/8, duration_s>60".',
 )
-@profile_option
+@tracking_options
+@sharing_options
 @epoch_option
 @truncated_option
 @debug_option
@@ -62,6 +63,8 @@ def command(
     addresses: Addresses,
     where: str | None,
     profile: str,
+    threads: int | None,
+    max_memory: int | None,
     epoch: bool,
     allow_truncated: bool,
 ) -> int:
@@ -72,24 +75,31 @@ def command(
     chosen = choose_format(format_, output_path, FLOW_SUFFIXES, terminal="table", piped="tsv")
 
     from conntrack.export.where import parse_where
-    from conntrack.pipeline import flow_batches
-    from conntrack.tracker import Tracker
 
-    check_profile(profile)
     wanted = parse_where(where) if where is not None else None
-    with open_reading(captures, output_path) as reading:
+
+    def write(flow_batches: Iterable[np.ndarray[Any, Any]]) -> None:
         with Output(output_path, captures) as output:
             if chosen in BINARY and output.is_terminal:
                 raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")
             exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses)
             output.write(exporter.header())
             output.flush()
-            for flows in flow_batches(reading, Tracker(profile=profile)):
+            for flows in flow_batches:
                 for part in _parts(flows):
                     rows = part if wanted is None else part[wanted.mask(part)]
                     output.write(exporter.rows(rows))
                 output.flush()
             output.write(exporter.finish())
+
+    if is_shared():
+        with open_shared(captures, profile) as run:
+            write(run.flows())
+        return finish_shared(run.info, allow_truncated=allow_truncated)
+    tracking = Tracking(profile, threads, max_memory)
+    with open_reading(captures, output_path) as reading:
+        write(tracking.follow(reading, ordered=True))
+        tracking.say_evicted()
         return reading.finish(allow_truncated=allow_truncated)
 
 

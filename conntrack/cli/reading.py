@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Reading",
+    "asked_part",
     "captures_argument",
     "check_profile",
     "epoch_option",
@@ -235,6 +236,15 @@ class Reading:
         self._noted = len(notes)
 
 
+def asked_part() -> dict[str, Any]:
+    """Return what of the captures the options ask for: arguments of open_capture."""
+    part: dict[str, Any] = dict(click.get_current_context().meta.get(_PART, {}))
+    from_ns, to_ns = part.get("from_ns"), part.get("to_ns")
+    if from_ns is not None and to_ns is not None and from_ns > to_ns:
+        raise click.UsageError("--from is after --to")
+    return part
+
+
 @contextmanager
 def open_reading(captures: tuple[str, ...], output_path: str | None, *, again: bool = False) -> Iterator[Reading]:
     """Open what captures_argument asks for; Ctrl-C stops the reading, not the command, until this is left.
@@ -243,10 +253,7 @@ def open_reading(captures: tuple[str, ...], output_path: str | None, *, again: b
     """
     from conntrack.capture import open_capture
 
-    part: dict[str, Any] = click.get_current_context().meta.get(_PART, {})
-    from_ns, to_ns = part.get("from_ns"), part.get("to_ns")
-    if from_ns is not None and to_ns is not None and from_ns > to_ns:
-        raise click.UsageError("--from is after --to")
+    part = asked_part()
     interrupt = _Interrupt()
     own_signals = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, interrupt) if own_signals else None

@@ -17,12 +17,12 @@ from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
     Reading,
     captures_argument,
-    check_profile,
     epoch_option,
     open_reading,
-    profile_option,
     truncated_option,
 )
+from conntrack.cli.sharing import finish_shared, is_shared, open_shared, sharing_options
+from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
 
@@ -52,7 +52,8 @@ _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, whic
     multiple=True,
     help="Set a threshold of the detectors, e.g. syn_backlog=128; may be repeated.",
 )
-@profile_option
+@tracking_options
+@sharing_options
 @epoch_option
 @truncated_option
 @debug_option
@@ -63,6 +64,8 @@ def command(
     fail_on: str | None,
     thresholds: tuple[str, ...],
     profile: str,
+    threads: int | None,
+    max_memory: int | None,
     epoch: bool,
     allow_truncated: bool,
 ) -> int:
@@ -78,14 +81,15 @@ def command(
     if chosen == "html" and output_path in (None, "-") and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError("--format html: standard output is a terminal; give -o report.html")
 
-    from conntrack.pipeline import Analysis, flow_batches
-    from conntrack.tracker import Tracker
+    from conntrack.pipeline import Analysis
 
-    check_profile(profile)
+    if is_shared():
+        return _shared(captures, chosen, output_path, fail_on, _options(thresholds), profile, epoch, allow_truncated)
+    tracking = Tracking(profile, threads, max_memory)
     analysis = Analysis(_options(thresholds), choose=chosen == "html")
     with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
-            for flows in flow_batches(reading, Tracker(profile=profile), ordered=False):
+            for flows in tracking.follow(reading, ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False
@@ -95,9 +99,31 @@ def command(
         code = reading.finish(allow_truncated=allow_truncated)
     if stopped:
         return ExitCode.INTERRUPTED
-    if code == ExitCode.DONE and fail_on is not None and _worst(report) >= _SEVERITIES.index(fail_on):
+    return _failed_on(report, fail_on, code)
+
+
+def _failed_on(report: Report, level: str | None, code: ExitCode) -> ExitCode:
+    if code == ExitCode.DONE and level is not None and _worst(report) >= _SEVERITIES.index(level):
         return ExitCode.FINDINGS
     return code
+
+
+def _shared(
+    captures: tuple[str, ...],
+    chosen: str,
+    output_path: str | None,
+    fail_on: str | None,
+    options: DetectOptions,
+    profile: str,
+    epoch: bool,
+    allow_truncated: bool,
+) -> ExitCode:
+    """The command when its work is shared by workers; a page has no ladders then."""
+    with Output(output_path, captures) as output:
+        with open_shared(captures, profile) as run:
+            report = run.analysis(options, choose=chosen == "html").report(run.info)
+        output.write_text(_render(report, chosen, output, epoch=epoch))
+    return _failed_on(report, fail_on, finish_shared(run.info, allow_truncated=allow_truncated))
 
 
 def _with_ladders(

@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 
 from .abi cimport FlowRecord
 from .ends cimport End, client_end, is_in_time_wait, server_end
-from .expand cimport END_REFUSED, END_RESET, OPEN_AT_END
+from .expand cimport END_EVICTED, END_REFUSED, END_RESET, OPEN_AT_END
 from .grid cimport FAR, Grid, grid_of, tally_key
 from .keys cimport hash_of, words_of
 from .live cimport (
@@ -145,6 +145,12 @@ cdef inline uint32_t _traits(const FlowRecord* row, uint64_t begun, const Limits
     if not row.server_payload_bytes and row.client_payload_bytes and established != FAR:
         if row.end_reason == OPEN_AT_END and server_fin == FAR and not row.client_retransmits:
             traits |= UNSERVED
+    if row.end_reason == END_EVICTED:
+        # Given up for want of memory: what had not come until then is no fault of anybody. A handshake that was begun
+        # and not completed counts as such, for else a flood that fills the memory would not show.
+        traits &= ~<uint32_t>(LINGERED | FIN_IGNORED | UNANSWERED)
+        if max(client_fin, server_fin) == FAR:
+            traits &= ~<uint32_t>HALF_CLOSED
     return traits
 
 

@@ -1,5 +1,5 @@
-"""Passes over all live records: retire those that are forgotten, expand all, list the ends that are open at an instant,
-check that everything fits together.
+"""Passes over all live records: retire those that are forgotten, evict the idle, expand all, list the ends that are
+open at an instant, check that everything fits together.
 
 When to sweep is the tracker's business; that a connection is forgotten depends on the times of segments alone
 (life.is_forgotten), never on when somebody looks.
@@ -12,11 +12,11 @@ from libc.string cimport memcmp, memcpy, memset
 
 from .abi cimport FlowRecord, SocketRecord
 from .clock cimport LEAP_NS, own_time, settled_ns
-from .expand cimport OPEN_AT_END, expand, put_ip
+from .expand cimport END_EVICTED, OPEN_AT_END, expand, put_ip
 from .index cimport home, index_remove, prefetch
 from .life cimport (
-    MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, may_expire, release_parts, since_ts, states_of,
-    trait,
+    MARK_EVIDENCE_SHIFT, OVER, PASSIVE, expire, give_back, is_forgotten, is_over, may_expire, release_parts, since_ts,
+    states_of, trait,
 )
 from .live cimport MARK_V6, Closing, LiveFlow, LiveTable, Tables
 from .step cimport hash_of
@@ -24,28 +24,78 @@ from .step cimport hash_of
 from .abi import FLOW_DTYPE, SOCKET_DTYPE
 
 
-cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room) noexcept nogil:
+cdef void _retire(Tables* t, LiveFlow* f, uint32_t record, int end_reason) noexcept nogil:
+    expand(t, f, end_reason, &t.retired[t.retired_count])
+    t.retired_count += 1
+    index_remove(t.slots, t.slot_bits, hash_of(t, f), record)
+    t.slots_used -= 1
+    release_parts(t, f)
+    memset(f, 0, sizeof(LiveFlow))
+    give_back(&t.flow_pool, t.free_flows, record)
+
+
+cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room, int64_t now_ns) noexcept nogil:
+    # What comes late still finds the connection, and in the state that it would be in without a sweep.
     cdef LiveFlow* f
-    cdef int64_t now_ns = settled_ns(t)
+    now_ns -= LEAP_NS
     while record < t.flow_pool.used and room > 0:
         f = &t.flows[record]
         if f.origin:
             expire(t, f, now_ns)
-            if is_forgotten(t, f, now_ns - LEAP_NS):     # what comes late finds it still
-                expand(t, f, OPEN_AT_END, &t.retired[t.retired_count])
-                t.retired_count += 1
+            if is_forgotten(t, f, now_ns):
+                _retire(t, f, record, OPEN_AT_END)
                 room -= 1
-                index_remove(t.slots, t.slot_bits, hash_of(t, f), record)
-                t.slots_used -= 1
-                release_parts(t, f)
-                memset(f, 0, sizeof(LiveFlow))
-                give_back(&t.flow_pool, t.free_flows, record)
         record += 1
     return record if record < t.flow_pool.used else 0
 
 
-def sweep(LiveTable table not None, uint32_t start=1):
+def sweep(LiveTable table not None, uint32_t start=1, now_ns=None):
     """Retire forgotten connections into the retired array, from record `start` on.
+
+    Args:
+        table: the live connections.
+        start: a record number.
+        now_ns: the time that no segment will be much before; that of the table's own segments by default.
+
+    Returns:
+        0 when all records were visited, else the record to go on with once the retired array has been emptied.
+    """
+    cdef Tables* t = &table.c
+    cdef Py_ssize_t room = len(table._kept[10]) - t.retired_count
+    cdef int64_t now = settled_ns(t) if now_ns is None else now_ns
+    with nogil:
+        start = _sweep(t, start if start else 1, room, now)
+    return start
+
+
+cdef inline bint _is_idle(const LiveFlow* f, int64_t last_ts_ns, uint64_t flow_id) noexcept nogil:
+    if f.last_ts_ns != last_ts_ns:
+        return f.last_ts_ns < last_ts_ns
+    return f.origin & ((<uint64_t>1 << 48) - 1) <= flow_id
+
+
+cdef uint32_t _evict(
+    Tables* t, uint32_t record, Py_ssize_t room, int64_t now_ns, int64_t last_ts_ns, uint64_t flow_id
+) noexcept nogil:
+    cdef LiveFlow* f
+    while record < t.flow_pool.used and room > 0:
+        f = &t.flows[record]
+        if f.origin and _is_idle(f, last_ts_ns, flow_id):
+            expire(t, f, own_time(f, now_ns))
+            _retire(t, f, record, OPEN_AT_END if is_over(t, f) else END_EVICTED)
+            room -= 1
+        record += 1
+    return record if record < t.flow_pool.used else 0
+
+
+def evict(LiveTable table not None, uint32_t start, int64_t now_ns, int64_t last_ts_ns, uint64_t flow_id):
+    """Retire the connections that have been idle for longest into the retired array, from record `start` on.
+
+    Args:
+        table: the live connections; one Closing and one Trouble of it are free.
+        start: a record number.
+        now_ns: the time it is.
+        last_ts_ns, flow_id: those go whose last segment was before, or then and whose number is at most this.
 
     Returns:
         0 when all records were visited, else the record to go on with once the retired array has been emptied.
@@ -53,8 +103,23 @@ def sweep(LiveTable table not None, uint32_t start=1):
     cdef Tables* t = &table.c
     cdef Py_ssize_t room = len(table._kept[10]) - t.retired_count
     with nogil:
-        start = _sweep(t, start if start else 1, room)
+        start = _evict(t, start if start else 1, room, now_ns, last_ts_ns, flow_id)
     return start
+
+
+def last_times(LiveTable table not None):
+    """Return when the last segment of each live connection was, in no stated order: int64, shape (live,)."""
+    cdef Tables* t = &table.c
+    times = np.empty(t.slots_used, dtype=np.int64)
+    cdef int64_t[::1] out = times
+    cdef uint32_t record
+    cdef Py_ssize_t n = 0
+    with nogil:
+        for record in range(1, t.flow_pool.used):
+            if t.flows[record].origin and n < out.shape[0]:
+                out[n] = t.flows[record].last_ts_ns
+                n += 1
+    return times
 
 
 cdef struct Before:             # a record as it was before somebody looked ahead
@@ -112,8 +177,16 @@ def live_records(LiveTable table not None):
     return numbers
 
 
-def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t now_ns, out):
+def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t now_ns, out, places=None):
     """Write the live `records` as they are at `now_ns` to `out` (FLOW_DTYPE, as long). Changes nothing.
+
+    Args:
+        table: the live connections.
+        records: their numbers.
+        now_ns: the time it is.
+        out: where they go.
+        places: uint32, as long as `records`: the row that each goes to, of any number of them; one after the other by
+            default.
 
     Raises:
         TypeError, ValueError: `out` does not fit, a record does not exist, or there is no free Closing to work with.
@@ -123,13 +196,16 @@ def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t n
     cdef FlowRecord[::1] rows = out
     cdef Tables* t = &table.c
     cdef Py_ssize_t i
-    if rows.shape[0] != records.shape[0]:
-        raise ValueError(f"{records.shape[0]} records do not go into {rows.shape[0]} rows")
+    cdef const uint32_t[::1] where = np.arange(rows.shape[0], dtype=np.uint32) if places is None else places
+    if where.shape[0] != records.shape[0]:
+        raise ValueError(f"{records.shape[0]} records do not go into {where.shape[0]} rows")
     if not _has_room_to_look_ahead(t):
         raise ValueError("no room: the tracker must grow its arrays first")
     for i in range(records.shape[0]):
         if not 0 < records[i] < t.flow_pool.used or not t.flows[records[i]].origin:
             raise ValueError(f"record {records[i]} is not alive")
+        if where[i] >= rows.shape[0]:
+            raise ValueError(f"there is no row {where[i]}")
     with nogil:
         for i in range(records.shape[0]):
             if i + 2 * AHEAD < records.shape[0]:
@@ -137,7 +213,7 @@ def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t n
                 prefetch(<const char*>&t.flows[records[i + 2 * AHEAD]] + 64, 0)
             if i + AHEAD < records.shape[0]:
                 prefetch(&t.closings[t.flows[records[i + AHEAD]].closing], 0)
-            _expand_at(t, &t.flows[records[i]], now_ns, &rows[i])
+            _expand_at(t, &t.flows[records[i]], now_ns, &rows[where[i]])
 
 
 cdef struct Host:               # whose sockets are asked for

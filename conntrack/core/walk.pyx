@@ -26,17 +26,6 @@ cdef enum:
     SNOOP_RECORD = 24           # bytes before the frame
 
 
-cdef struct PcapLayout:         # how the records of one classic pcap file are laid out
-    uint32_t big_endian
-    uint32_t header_bytes       # of a record: 16, or 24 in Kuznetzov's variant
-    uint32_t fraction_ns        # the unit of the second time field: 1000 or 1
-    uint32_t lengths_order      # 0 captured first; 1 wire first (before 2.3); 2 either, the smaller is captured (2.3)
-    uint32_t link_type
-    uint32_t fcs_bytes          # at the end of each frame
-    uint32_t most_captured      # a longer record is impossible
-    uint32_t pad
-
-
 cdef Tally _tally
 cdef PcapLayout _layout
 TALLY_DTYPE = np.asarray(<Tally[:1]> &_tally).dtype

@@ -48,6 +48,8 @@ from conntrack.core.walk cimport (
     program_of,
 )
 
+import numpy as np
+
 from conntrack.core.blocks import INTERFACE_DTYPE
 
 cdef enum:
@@ -291,6 +293,23 @@ cdef class PcapngWalker(_Walker):
     @property
     def n_kept(self):
         return min(self.section.first + self.section.interfaces, self.section.kept)
+
+    @property
+    def section_interfaces(self):
+        # Those of this section, as far as it was read: a copy.
+        return np.array(self.interfaces[self.section.first:self.section.first + self.section.interfaces])
+
+    def go_on(self, bint big_endian, interfaces not None, uint64_t n, uint64_t kept):
+        # In the middle of a section, of which the first `n` of `interfaces` were read elsewhere.
+        cdef uint64_t number
+        self.section.first = self.section.interfaces = 0
+        self.use_interfaces(interfaces, kept)
+        if n >= self.section.room:
+            raise ValueError(f"{n} interfaces in an array of {self.section.room}")
+        for number in range(n):
+            self.interfaces[number].program = program_of(&self.filter, self.interfaces[number].link_type)
+        self.section.interfaces = n
+        self.big = big_endian
 
     def walk(self, const uint8_t[::1] data not None, uint64_t position, uint64_t end, uint64_t row, bint told=False):
         cdef Walk walk = self.begin(position, end, data.shape[0], row)

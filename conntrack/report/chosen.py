@@ -81,6 +81,13 @@ class Chosen:
             if kind:
                 self._feed_kind(kind, flows, signs == kind)
 
+    def merge(self, other: Chosen) -> None:
+        """Take in what `other` was fed: what it kept has all that could be chosen of the whole."""
+        for kind, flows in other._kinds.items():
+            self._feed_kind(kind, flows, np.ones(len(flows), bool))
+        for flows in other._longest:
+            self._feed_longest(flows)
+
     def _feed_longest(self, flows: Rows) -> None:
         if self._least is not None:
             duration, flow_id = self._least

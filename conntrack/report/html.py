@@ -223,6 +223,7 @@ class _Page:
             "skipped": [(words(reason), number) for reason, number in skipped],
             "skipped_total": sum(capture.skipped.values()),
             "inversions": capture.time_inversions,
+            "evicted": self._report.connections.evicted,
             "faults": capture.faults,
             "interrupted": capture.interrupted,
         }

@@ -36,6 +36,7 @@ def render_json(report: Report, *, epoch: bool = False) -> str:
         "capture": writer.capture(report.capture),
         "connections": {
             "total": report.connections.total,
+            "evicted": report.connections.evicted,
             "client_states": report.connections.client_states,
             "server_states": report.connections.server_states,
         },

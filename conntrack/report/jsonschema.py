@@ -85,7 +85,12 @@ def render_schema() -> str:
                 "schema": {"const": SCHEMA},
                 "capture": _object(_capture()),
                 "connections": _object(
-                    {"total": _INTEGER, "client_states": _all_states(), "server_states": _all_states()}
+                    {
+                        "total": _INTEGER,
+                        "evicted": _INTEGER,
+                        "client_states": _all_states(),
+                        "server_states": _all_states(),
+                    }
                 ),
                 "findings": {"type": "array", "items": {"$ref": "#/$defs/finding"}},
                 "services": {"type": "array", "maxItems": 50, "items": _object(_service())},

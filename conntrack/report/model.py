@@ -49,11 +49,18 @@ class CaptureSummary:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionCounts:
-    """How many connections there were, and in which state each end was last seen; all 11 states, zeros included."""
+    """How many connections there were, and in which state each end was last seen; all 11 states, zeros included.
+
+    Attributes:
+        total: how many there were.
+        client_states, server_states: state to number of ends.
+        evicted: those of them that were given up to stay within the memory budget, in the state they had then.
+    """
 
     total: int
     client_states: dict[str, int]
     server_states: dict[str, int]
+    evicted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

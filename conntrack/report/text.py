@@ -108,6 +108,13 @@ class _Page:
 
     def _connections(self, connections: ConnectionCounts) -> None:
         self._heading(f"Connections: {count(connections.total)}")
+        if connections.evicted:
+            self._wrap(
+                f"{count(connections.evicted)} of them were given up to stay within the memory budget (--max-memory), "
+                "those that had been idle for longest, in the state that they had then.",
+                indent=2,
+                style="warning",
+            )
         if connections.total:
             self._add(f"  {'state at the end':18}{'clients':>13}{'servers':>13}")
         for state, clients in connections.client_states.items():

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from frames import eth_ipv4_tcp, pcap_bytes, write_pcap, write_pcapng
 
-from conntrack.capture import compressed, follow, foreign, open_capture, source
+from conntrack.capture import compressed, follow, foreign, open_capture
 from conntrack.errors import InputError
 
 if sys.version_info >= (3, 14):
@@ -195,7 +195,7 @@ class TestConverted:
 
     def test_without_editcap_the_package_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = self.made(tmp_path, "netmon2")
-        monkeypatch.setattr(source, "find_editcap", lambda: None)
+        monkeypatch.setattr(foreign, "find_editcap", lambda: None)
         with pytest.raises(InputError, match=r"a Network Monitor 2 capture, .* install the package wireshark-common"):
             read(path)
 
@@ -217,7 +217,7 @@ class TestConverted:
         def never(*_: object) -> None:
             raise AssertionError("editcap was run")
 
-        monkeypatch.setattr(source.Converted, "__init__", never)
+        monkeypatch.setattr(foreign.Converted, "__init__", never)
         for data in (b"words\n", b"<html>", b"PK\x03\x04zip", b"\x7fELF\x02", b"\x89PNG\r\n", b"%PDF-1.7 \xff"):
             path = tmp_path / "a.pcap"
             path.write_bytes(data)

@@ -1,0 +1,140 @@
+"""Segments set aside in parts: sorted by connection, packed, compressed, handed on block by block; and read back.
+
+Owns the form of a block (core/pack.pyx packs, LZ4 compresses) and the buffers it is filled in. Where blocks go is for
+whoever makes the `Buckets`: one file here (spill.py), a file for each chunk of a capture on a cluster (exchange.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from conntrack.core.abi import SEGMENT_DTYPE
+from conntrack.core.pack import SLACK_BYTES, Packer
+from conntrack.core.shards import scatter
+from conntrack.memory import Reservation
+from conntrack.tracker import Tracker
+from conntrack.upkeep import SWEEP_NS, in_batches
+
+__all__ = ["BLOCK_SEGMENTS", "Buckets", "Unpacker", "follow_part", "gathered"]
+
+Rows = np.ndarray[Any, Any]
+
+BLOCK_SEGMENTS = 1024
+"""In a block at most. 256 buckets of them are 25 MB, and a block packs to about 45 kB."""
+_STEP_SEGMENTS = 16_384
+_RESERVE = 1 << 20  # connections: a part has few
+
+
+class Buckets:
+    """Sorts segments into buckets by connection; each block that is full is packed and handed on.
+
+    Args:
+        count: of buckets.
+        key: of core.shards, uint64, shape (4,): the same wherever parts of one capture are sorted.
+        put: takes a block of a bucket: its number, the bytes, and how many segments they hold.
+
+    Attributes:
+        segments: taken in so far.
+        packed_bytes: of blocks handed on, before compression.
+        bytes: of blocks handed on.
+    """
+
+    def __init__(self, count: int, key: np.ndarray[Any, Any], put: Callable[[int, bytes, int], None]) -> None:
+        from lz4.block import compress
+
+        self._compress = compress
+        self._key = key
+        self._put = put
+        room = Reservation(count * BLOCK_SEGMENTS, SEGMENT_DTYPE, count * BLOCK_SEGMENTS, huge_from_bytes=0)
+        self._parts: Rows = room.records.reshape(count, BLOCK_SEGMENTS)
+        self._filled = np.zeros(count, np.uint32)
+        self._packer = Packer(BLOCK_SEGMENTS)
+        self.segments = 0
+        self.packed_bytes = 0
+        self.bytes = 0
+
+    def add(self, segments: Rows) -> None:
+        """Take in segments (SEGMENT_DTYPE, shape (n,)); those of one connection come out in the same order."""
+        begin = 0
+        while begin < len(segments):
+            taken, full = scatter(segments[begin:], self._parts, self._filled, self._key)
+            begin += taken
+            if full < len(self._filled):
+                self._hand_on(full)
+        self.segments += len(segments)
+
+    def flush(self) -> None:
+        """Hand on what is left, in order of the buckets."""
+        for bucket in np.flatnonzero(self._filled).tolist():
+            self._hand_on(bucket)
+
+    def _hand_on(self, bucket: int) -> None:
+        count = int(self._filled[bucket])
+        packed = self._packer.pack(self._parts[bucket, :count])
+        block = self._compress(packed.data, mode="fast", acceleration=2)
+        self.packed_bytes += len(packed) - SLACK_BYTES
+        self.bytes += len(block)
+        self._filled[bucket] = 0
+        self._put(bucket, block, count)
+
+
+class Unpacker:
+    """Turns blocks into segments again."""
+
+    def __init__(self) -> None:
+        from lz4.block import decompress
+
+        self._decompress = decompress
+        self._packer = Packer(BLOCK_SEGMENTS)
+
+    def unpack(self, block: bytes, segments: Rows) -> int:
+        """Write the segments of a block to the start of `segments` (SEGMENT_DTYPE); return how many they are.
+
+        Raises:
+            ValueError: it is no block, or there is no room.
+        """
+        return self._packer.unpack(np.frombuffer(self._decompress(block), np.uint8), segments)
+
+
+def follow_part(blocks: Iterable[tuple[Rows, int]], end_ns: int, *, profile: str = "linux") -> Iterator[Rows]:
+    """Yield the connections of one bucket, each once: FLOW_DTYPE, shape (1..n,).
+
+    Args:
+        blocks: its segments in order (SEGMENT_DTYPE, shape (n,)), each with Clock.settled_ns at that point of the
+            capture.
+        end_ns: Clock.now_ns at the end of the capture.
+        profile: whose timers the hosts keep.
+    """
+    tracker = Tracker(profile=profile, reserve=_RESERVE)
+    swept_ns, since = None, 0
+    for segments, settled_ns in blocks:
+        tracker.step(segments)
+        since += len(segments)
+        swept_ns = settled_ns if swept_ns is None else swept_ns
+        if abs(settled_ns - swept_ns) >= SWEEP_NS and since >= len(tracker):
+            tracker.retire_forgotten(settled_ns)
+            swept_ns, since = settled_ns, 0
+        yield from in_batches(tracker.take_rows())
+    yield from tracker.empty(end_ns)
+
+
+def gathered(blocks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[Rows, int]]:
+    """Yield the segments of blocks, several at a time: SEGMENT_DTYPE, valid until the next, and the last one's time.
+
+    Args:
+        blocks: each with Clock.settled_ns.
+    """
+    unpacker = Unpacker()
+    rows: Rows = np.empty(_STEP_SEGMENTS, SEGMENT_DTYPE)
+    filled = 0
+    settled_ns = 0
+    for block, settled_ns in blocks:
+        filled += unpacker.unpack(block, rows[filled:])
+        if filled > _STEP_SEGMENTS - BLOCK_SEGMENTS:
+            yield rows[:filled], settled_ns
+            filled = 0
+    if filled:
+        yield rows[:filled], settled_ns

@@ -1,0 +1,110 @@
+"""The same on a Dask cluster on loopback: 1 and 4 workers, and workers that are killed in the middle of the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+from tracked import sorted_bytes
+
+from conntrack.capture import open_capture
+from conntrack.cli import main
+from conntrack.cluster.crew import dask_crew
+from conntrack.cluster.run import open_run
+from conntrack.errors import InputError
+from conntrack.generate import generate
+from conntrack.pipeline import flow_batches
+from conntrack.tracker import Tracker
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # distributed's own, at the end of clusters and of killed workers
+
+
+@contextmanager
+def local(workers: int) -> Iterator[LocalCluster]:
+    with LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        host="127.0.0.1",
+        silence_logs=60,
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dask") / "mixed.pcap"
+    with path.open("wb") as out:
+        generate(out, scenario="mixed", connections=2500)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(capture: Path) -> bytes:
+    with open_capture([capture]) as batches:
+        return sorted_bytes(flow_batches(batches, Tracker()))
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    (tmp_path / "room").mkdir()
+    return tmp_path / "room"
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_same_connections(capture: Path, expected: bytes, room: Path, workers: int) -> None:
+    with local(workers) as cluster:
+        crew = dask_crew(cluster.scheduler_address)
+        assert crew.workers == workers
+        with open_run([str(capture)], crew, directory=str(room), chunk_bytes=300_000) as run:
+            assert run.shuffle.again == 0
+            assert sorted_bytes(run.flows()) == expected
+    assert list(room.iterdir()) == []
+
+
+def test_workers_that_are_killed(capture: Path, expected: bytes, room: Path) -> None:
+    killed: list[int] = []
+    with local(2) as cluster, Client(cluster.scheduler_address, set_as_default=False) as client:
+
+        def kill() -> None:
+            while len(killed) < 2:
+                if any(room.rglob("*.tmp")):  # a task is at work
+                    pids = [pid for pid in client.run(os.getpid, on_error="ignore").values() if pid not in killed]
+                    if len(pids) == 2:
+                        os.kill(pids[0], signal.SIGKILL)
+                        killed.append(pids[0])
+                time.sleep(0.01)
+
+        killer = threading.Thread(target=kill, daemon=True)
+        killer.start()
+        crew = dask_crew(cluster.scheduler_address)
+        with open_run([str(capture)], crew, directory=str(room), chunk_bytes=60_000) as run:
+            rows = sorted_bytes(run.flows())
+        killer.join(timeout=30)
+    assert len(killed) == 2
+    assert rows == expected
+    assert list(room.iterdir()) == []
+
+
+def test_the_command(capture: Path, room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--format", "json", str(capture)]) == 0
+    plain = capsys.readouterr().out
+    with local(2) as cluster:
+        arguments = ["--cluster", cluster.scheduler_address, "--spill", str(room), str(capture)]
+        assert main(["report", "--format", "json", *arguments]) == 0
+        assert capsys.readouterr().out == plain
+    assert main(["report", "--cluster", "tcp://127.0.0.1:1", str(capture)]) == 2
+    assert "give --spill a directory" in capsys.readouterr().err
+
+
+def test_a_scheduler_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        dask_crew("tcp://127.0.0.1:1")

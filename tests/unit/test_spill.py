@@ -1,0 +1,124 @@
+"""Connections set aside on disk: the rows are those of one pass in memory, and nothing stays behind."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tracked import sorted_bytes
+
+from conntrack.capture import open_capture
+from conntrack.cluster.spill import spilled_flows
+from conntrack.errors import ConntrackError
+from conntrack.generate import SCENARIOS, generate, segments
+from conntrack.pipeline import Analysis, analyze, flow_batches
+from conntrack.report.json import render_json
+from conntrack.tracker import Tracker
+
+
+def in_memory(batches: Iterable[np.ndarray]) -> bytes:
+    return sorted_bytes(flow_batches(batches, Tracker()))
+
+
+def hold(batches: list[np.ndarray], directory: Path, buckets: int = 7) -> None:
+    assert sorted_bytes(spilled_flows(batches, str(directory), buckets=buckets)) == in_memory(batches)
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("ip_version", [4, 6])
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+def test_the_connections_are_those_of_one_pass(tmp_path: Path, scenario: str, ip_version: int) -> None:
+    hold([part.copy() for part in segments(scenario=scenario, connections=3000, ip_version=ip_version)], tmp_path)
+
+
+@pytest.mark.parametrize("buckets", [1, 2, 64])
+def test_sweeps_change_nothing(tmp_path: Path, buckets: int) -> None:
+    """Long enough for connections to retire on the way, in memory and in each bucket."""
+    batches = [part.copy() for part in segments(scenario="time-wait-client", connections=60_000)]
+    tracker = Tracker()
+    for batch in batches:
+        tracker.process(batch)
+    assert sum(len(rows) for rows in tracker.retired()) > 1000
+    hold(batches, tmp_path, buckets)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_in_any_order_of_time(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Segments that come late, and lone times of the far future, which the clock takes back."""
+    rows = np.concatenate(list(segments(scenario="mixed", connections=150)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    rows = rows[np.argsort(np.arange(len(rows)) + rng.normal(0, data.draw(st.sampled_from([0, 5, 200])), len(rows)))]
+    strange = rng.integers(0, len(rows), data.draw(st.integers(0, 5)))
+    rows["ts_ns"][strange] += rng.choice([-(10**18), 10**12, 10**18], len(strange))
+    cuts = np.sort(rng.integers(0, len(rows), 5))
+    hold([part for part in np.split(rows, cuts) if len(part)], tmp_path_factory.mktemp("spill"), 5)
+
+
+def test_the_report_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    with path.open("wb") as out:
+        generate(out, scenario="mixed", connections=5000)
+    analysis = Analysis()
+    with open_capture([path]) as capture:
+        for flows in spilled_flows(capture, str(tmp_path)):
+            analysis.feed(flows)
+        report = analysis.report(capture.info)
+    assert render_json(report) == render_json(analyze(path, keep_flows=False))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.pcap"]
+
+
+def test_every_shared_capture(shared: Path, tmp_path: Path) -> None:
+    paths = [path for path in sorted((shared / "captures").rglob("*.pcap*")) if path.is_file()]
+    for path in paths:
+        with open_capture([path]) as capture:
+            batches = [batch.copy() for batch in capture]
+        hold(batches, tmp_path, 3)
+    assert len(paths) > 200
+
+
+def test_no_segments_at_all(tmp_path: Path) -> None:
+    assert list(spilled_flows([], str(tmp_path))) == []
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConntrackError, match=r"none: no such file or directory; give --spill"):
+        list(spilled_flows([], str(tmp_path / "none")))
+
+
+def test_no_room_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    """Files may have 200 kB, as with ulimit -f: to the program it is as a disk that fills."""
+    capture, room = tmp_path / "a.pcap", tmp_path / "room"
+    room.mkdir()
+    with capture.open("wb") as out:
+        generate(out, scenario="mixed", connections=5000)
+    done = subprocess.run(
+        [sys.executable, "-m", "conntrack", "report", "--spill", str(room), str(capture)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"ctrack: {room}: no room for more, ")
+    assert done.stderr.endswith("; give --spill a directory with more\n") and done.stderr.count("\n") == 1
+    assert list(room.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["report", "flows"])
+def test_the_command(root: Path, tmp_path: Path, command: str) -> None:
+    outputs = []
+    for spill in ([], ["--spill", str(tmp_path)]):
+        done = subprocess.run(
+            [sys.executable, "-m", "conntrack", command, *spill, "tests/captures/incident.pcap"],
+            capture_output=True, text=True, cwd=root, check=True,
+        )  # fmt: skip
+        outputs.append(sorted(done.stdout.splitlines()))
+    assert outputs[0] == outputs[1]
