@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from conntrack.capture.remote import RemoteFile, is_remote
 from conntrack.capture.stream import cannot_open
 from conntrack.errors import CaptureError
 
@@ -54,7 +55,7 @@ def open_random(path: str) -> RandomFile:
     Raises:
         InputError: it cannot be opened.
     """
-    return _LocalFile(path)
+    return RemoteFile(path) if is_remote(path) else _LocalFile(path)
 
 
 def read_at(path: str, file: RandomFile, offset: int, size: int) -> npt.NDArray[np.uint8]:

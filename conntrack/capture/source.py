@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from conntrack.capture.batch import Batch, Reader
 from conntrack.capture.kinds import HEAD_BYTES, MAGIC_BYTES, foreign_name, kind_of, not_a_capture
+from conntrack.capture.remote import is_remote
 from conntrack.capture.stream import STANDARD_INPUT, Stream
 from conntrack.core.order import Window
 from conntrack.errors import CaptureError, InputError
@@ -105,7 +106,7 @@ def _convert(stream: Stream, head: bytes, note: Callable[[str], None]) -> bool:
     if name is None or editcap is None:
         return False
     unknown = name.startswith("binary")
-    if path == STANDARD_INPUT or not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+    if path == STANDARD_INPUT or is_remote(path) or not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
         if unknown:
             return False
         raise InputError(f"{path}: {name}, which is converted from a file only; write it to a file first")

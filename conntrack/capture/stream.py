@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from conntrack.capture.remote import RemoteFile, RemoteStream, is_remote
 from conntrack.errors import CaptureError, InputError
 
 __all__ = ["BUFFER_BYTES", "STANDARD_INPUT", "Bytes", "Stream", "cannot_open", "input_size"]
@@ -34,6 +35,8 @@ def input_size(path: str) -> int | None:
     """
     if path == STANDARD_INPUT:
         return None
+    if is_remote(path):
+        return RemoteFile(path).size
     try:
         status = os.stat(path)  # noqa: PTH116  (a path may be undecodable bytes, and is never taken apart)
     except OSError as error:
@@ -128,7 +131,7 @@ class Stream:
 
     def __init__(self, path: str, data: npt.NDArray[np.uint8] | None = None, source: Bytes | None = None) -> None:
         self.path = path
-        self.source = _File(path) if source is None else source
+        self.source: Bytes = source or (RemoteStream(path) if is_remote(path) else _File(path))
         self.data: npt.NDArray[np.uint8] = np.empty(BUFFER_BYTES, np.uint8) if data is None else data
         self.position = 0
         self.end = 0

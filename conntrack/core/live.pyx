@@ -147,7 +147,7 @@ cdef class LiveTable:
         return count
 
     def has_room(self, uint32_t n):
-        """Whether `n` segments can be stepped: as many records of each pool, index slots (3/4 of them), retired rows."""
+        """Whether `n` segments can be stepped: with records of each pool, index slots (3/4 full), retired rows."""
         cdef Tables* t = &self.c
         return (
             has(&t.flow_pool, n) and has(&t.closing_pool, n) and has(&t.trouble_pool, n) and has(&t.pair_pool, n)

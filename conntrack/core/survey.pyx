@@ -63,7 +63,7 @@ cdef struct Limits:
 
 
 cdef struct Wait:        # an end in TIME_WAIT
-    uint64_t key         # what hash_words says of the words of the service; at the client's end with those of the client
+    uint64_t key         # what hash_words says of the service's words; at the client's end with those of the client
     uint64_t start
     uint64_t end
     uint64_t flow_id
