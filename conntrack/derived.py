@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.core.sha1 import sha1_rows
+from conntrack.core.community_id import community_ids
 from conntrack.states import NO_TIME_NS
 
 __all__ = ["ZEEK_CONN_STATES", "community_id", "handshake_rtt_client_ns", "handshake_rtt_server_ns", "zeek_conn_state"]
@@ -20,9 +20,6 @@ ZEEK_CONN_STATES = (
     "S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "OTH",
 )  # fmt: skip
 """The 13 values, in the order in which Zeek documents them."""
-
-_BASE64 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8)
-_TCP = 6  # IANA protocol number
 
 
 def zeek_conn_state(flows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -88,38 +85,7 @@ def _elapsed(
 def community_id(flows: np.ndarray[Any, Any], *, seed: int = 0) -> np.ndarray[Any, Any]:
     """Return the Community ID v1 of each connection of `flows` (FLOW_DTYPE, shape (n,)): dtype S30, shape (n,).
 
-    "1:" and the base64 of SHA-1 over seed, both addresses, protocol, a zero and both ports in network order, the
-    smaller endpoint first, so that both directions give the same.
+    "1:" and the base64 of SHA-1 over seed (0 to 65,535), both addresses, protocol, a zero and both ports in network
+    order, the smaller endpoint first, so that both directions give the same.
     """
-    client_ip = np.ascontiguousarray(flows["client_ip"])
-    server_ip = np.ascontiguousarray(flows["server_ip"])
-    client_port, server_port = flows["client_port"], flows["server_port"]
-    client_words, server_words = client_ip.view(">u8"), server_ip.view(">u8")
-    ordered = client_port <= server_port
-    for word in (1, 0):  # the less significant half first: the greater one overrules it
-        ours, theirs = client_words[:, word], server_words[:, word]
-        ordered = (ours < theirs) | ((ours == theirs) & ordered)
-    low_ip = np.where(ordered[:, None], client_ip, server_ip)
-    high_ip = np.where(ordered[:, None], server_ip, client_ip)
-    ports = np.empty((len(flows), 2), ">u2")
-    ports[:, 0] = np.where(ordered, client_port, server_port)
-    ports[:, 1] = np.where(ordered, server_port, client_port)
-
-    digests = np.zeros((len(flows), 21), np.uint8)  # 20 and one zero: seven groups of three
-    for version, first in ((4, 12), (6, 0)):  # IPv4 is hashed as its own 4 bytes
-        rows = np.flatnonzero(flows["ip_version"] == version)
-        if not len(rows):
-            continue
-        head = np.tile(np.frombuffer(seed.to_bytes(2, "big"), np.uint8), (len(rows), 1))
-        protocol = np.tile(np.array([_TCP, 0], np.uint8), (len(rows), 1))
-        message = np.hstack((head, low_ip[rows, first:], high_ip[rows, first:], protocol, ports[rows].view(np.uint8)))
-        digests[rows, :20] = sha1_rows(message)
-    text = np.empty((len(flows), 30), np.uint8)
-    text[:, :2] = np.frombuffer(b"1:", np.uint8)
-    first_byte, second_byte, third_byte = digests[:, 0::3], digests[:, 1::3], digests[:, 2::3]
-    text[:, 2::4] = _BASE64[first_byte >> 2]
-    text[:, 3::4] = _BASE64[(first_byte & 3) << 4 | second_byte >> 4]
-    text[:, 4::4] = _BASE64[(second_byte & 15) << 2 | third_byte >> 6]
-    text[:, 5::4] = _BASE64[third_byte & 63]
-    text[:, 29] = ord("=")  # RFC 4648 section 4: 20 bytes leave one byte of padding
-    return text.view("S30").reshape(-1)
+    return community_ids(flows, seed)

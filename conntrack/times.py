@@ -1,7 +1,7 @@
 """Instants as text and back: RFC 3339 in UTC with nanoseconds, or unix seconds. Exact integers throughout.
 
 Owns the two spellings that the output promises and the one parser of TIME arguments. Knows no flow and no report; whole
-columns of times are written by export/cells.py. Read RFC 3339 section 5.6.
+columns of times are written by core/lines.pyx. Read RFC 3339 section 5.6.
 """
 
 from __future__ import annotations

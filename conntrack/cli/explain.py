@@ -86,7 +86,7 @@ def command(
 
     four = None if between is None else _four_tuple(between)
     if flow_id is not None:
-        with open_reading(captures) as reading:
+        with open_reading(captures, output_path) as reading:
             batches = iter(reading)
             four, batch = _find(batches, flow_id)
             if reading.interrupted:
@@ -102,7 +102,7 @@ def command(
                     story.notes.append("Read from a pipe: what was on these ports before is not known.")
                 return _write(stories, reading, captures, chosen, output_path, epoch, allow_truncated)
     assert four is not None
-    with open_reading(captures) as reading:
+    with open_reading(captures, output_path) as reading:
         teller = StoryTeller(four, profile=profile, fold=chosen == "text" and not all_, only=flow_id)
         stories = _told(teller, _follow(reading, teller, four), flow_id)
         if not stories and not reading.interrupted:
@@ -173,9 +173,9 @@ def _write(
 
     with Output(output_path, captures) as output:
         if format_ == "json":
-            from conntrack.export.ndjson import Ndjson
+            from conntrack.export import make_exporter
 
-            exporter = Ndjson(epoch=epoch)
+            exporter = make_exporter("ndjson", epoch=epoch)
             rows = [json.loads(exporter.rows(story.row)) for story in stories if story.row is not None]
             output.write_text(render_ladder_json(stories, rows, files=captures, epoch=epoch))
         else:

@@ -87,10 +87,12 @@ def command(
                 raise click.UsageError(f"--format {chosen}: is no text; give -o FILE, or pipe it on")
             exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses, paths=paths)
             output.write(exporter.header())
+            output.flush()
             for flows in flow_batches:
                 for part in _parts(flows):
                     rows = part if wanted is None else part[wanted.mask(part)]
                     output.write(exporter.rows(rows))
+                output.flush()
             output.write(exporter.finish())
 
     if is_shared():
@@ -98,7 +100,7 @@ def command(
             write(run.flows(), run.info.paths)
         return finish_shared(run.info, allow_truncated=allow_truncated)
     tracking = Tracking(profile, threads, max_memory)
-    with open_reading(captures) as reading:
+    with open_reading(captures, output_path) as reading:
         write(tracking.follow(reading, ordered=True), reading.capture.info.paths)
         tracking.say_evicted()
         return reading.finish(allow_truncated=allow_truncated)

@@ -50,7 +50,7 @@ def command(
     from conntrack.capture.silence import Silences
 
     silences = Silences()
-    with open_reading(captures) as reading:
+    with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
             for segments in reading:
                 silences.feed(segments)

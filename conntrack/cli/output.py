@@ -6,6 +6,7 @@ The only place that writes data. Notes and errors go to standard error (errors.p
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ import click
 from conntrack.cli.errors import STANDARD_OUTPUT
 from conntrack.errors import ConntrackError, InputError
 
-__all__ = ["Output", "OutputError", "choose_format", "output_option"]
+__all__ = ["Output", "OutputError", "choose_format", "nobody_reads", "output_option"]
 
 output_option = click.option(
     "-o",
@@ -46,6 +47,18 @@ def choose_format(
     if suffix not in suffixes:
         raise OutputError(f"{output_path}: no format for '{suffix}'; use {', '.join(suffixes)}, or give --format")
     return suffixes[suffix]
+
+
+def nobody_reads(path: str | None) -> bool:
+    """Return whether data goes to standard output (`path` None or "-"), and whoever read it has gone, as head does."""
+    if path not in (None, "-") or sys.stdout is None:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):  # no file behind it: nothing can be known
+        return False
 
 
 class Output:
@@ -120,6 +133,10 @@ class Output:
             raise
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._name) from None
+
+    def flush(self) -> None:
+        """Hand on what was written so far: a reader that has seen enough can then say so."""
+        self.stream.flush()
 
     def write_text(self, text: str) -> None:
         """Write `text` in the output's encoding; what it cannot show is written as an escape."""

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from conntrack.cli.errors import ExitCode, say
+from conntrack.cli.output import nobody_reads
 from conntrack.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -167,12 +168,25 @@ class _Interrupt:
 
 
 class Reading:
-    """Batches of segments of an open capture, until its end or Ctrl-C."""
+    """Batches of segments of an open capture, until its end or Ctrl-C.
 
-    def __init__(self, capture: Capture, interrupt: _Interrupt, progress: Progress, *, again: bool = False) -> None:
+    Raises:
+        BrokenPipeError: nobody reads any more what would be written.
+    """
+
+    def __init__(
+        self,
+        capture: Capture,
+        interrupt: _Interrupt,
+        progress: Progress,
+        *,
+        output_path: str | None,
+        again: bool = False,
+    ) -> None:
         self.capture = capture
         self._interrupt = interrupt
         self._progress = progress
+        self._output_path = output_path
         self._again = again
         self._noted = 0
 
@@ -195,6 +209,8 @@ class Reading:
             finally:
                 self._interrupt.waiting = False
             self._say_notes()
+            if nobody_reads(self._output_path):
+                raise BrokenPipeError
             yield segments
             info = self.capture.info
             self._progress.update(info.bytes, info.bytes_total, info.packets)
@@ -230,10 +246,10 @@ def asked_part() -> dict[str, Any]:
 
 
 @contextmanager
-def open_reading(captures: tuple[str, ...], *, again: bool = False) -> Iterator[Reading]:
+def open_reading(captures: tuple[str, ...], output_path: str | None, *, again: bool = False) -> Iterator[Reading]:
     """Open what captures_argument asks for; Ctrl-C stops the reading, not the command, until this is left.
 
-    What is read `again` was spoken of the first time.
+    Data goes to `output_path`. What is read `again` was spoken of the first time.
     """
     from conntrack.capture import open_capture
 
@@ -244,7 +260,7 @@ def open_reading(captures: tuple[str, ...], *, again: bool = False) -> Iterator[
     progress = Progress()
     try:
         with open_capture(captures, **part) as capture:
-            yield Reading(capture, interrupt, progress, again=again)
+            yield Reading(capture, interrupt, progress, output_path=output_path, again=again)
     finally:
         progress.close()
         if own_signals:

@@ -80,14 +80,14 @@ def command(
         return _shared(captures, chosen, output_path, fail_on, options, profile, epoch, allow_truncated)
     tracking = Tracking(profile, threads, max_memory)
     analysis = Analysis(options, choose=chosen == "html")
-    with open_reading(captures) as reading:
+    with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
             for flows in tracking.follow(reading, ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False
             if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:
-                report, stopped = _with_ladders(report, captures, profile)
+                report, stopped = _with_ladders(report, captures, output_path, profile)
             output.write_text(render(report, chosen, output, epoch=epoch))
         code = reading.finish(allow_truncated=allow_truncated)
     if stopped:
@@ -119,7 +119,9 @@ def _shared(
     return _failed_on(report, fail_on, finish_shared(run.info, allow_truncated=allow_truncated))
 
 
-def _with_ladders(report: Report, captures: tuple[str, ...], profile: str) -> tuple[Report, bool]:
+def _with_ladders(
+    report: Report, captures: tuple[str, ...], output_path: str | None, profile: str
+) -> tuple[Report, bool]:
     """Return the report with the stories behind its findings, and whether Ctrl-C ended the reading for them.
 
     Then, and where the captures cannot be read again, the report is what it was.
@@ -130,7 +132,7 @@ def _with_ladders(report: Report, captures: tuple[str, ...], profile: str) -> tu
 
     @contextmanager
     def reopen() -> Iterator[Reading]:
-        with open_reading(captures, again=True) as reading:
+        with open_reading(captures, output_path, again=True) as reading:
             readings.append(reading)
             yield reading
 

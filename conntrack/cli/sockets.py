@@ -106,7 +106,7 @@ def command(
     from conntrack.tracker import Tracker
 
     wanted = parse_where(where, SOCKET_COLUMNS) if where is not None else None
-    with open_reading(captures) as reading:
+    with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
             view = _View(output, chosen, of="sockets", host=host, epoch=epoch)
             for at_ns, rows in _answers(reading, Tracker(profile=profile), times, address, epoch=epoch):

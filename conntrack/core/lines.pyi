@@ -6,20 +6,24 @@ import numpy as np
 _Array = np.ndarray[Any, Any]
 
 INTEGER: int
+COUNT: int
 TIME: int
-EPOCH: int
+SECONDS: int
+MICROSECONDS: int
 WORD: int
 ADDRESS: int
+TEXT: int
+FLAGS: int
 
 class Lines:
     def __init__(
         self,
-        dtype: np.dtype[Any],
-        fields: Sequence[tuple[bytes, int, str, Sequence[str]]],
+        fields: Sequence[tuple[bytes, int, Sequence[str]]],
         end: bytes,
         *,
         json: bool = False,
+        nothing: bytes = b"",
     ) -> None: ...
     @property
     def most_bytes(self) -> int: ...
-    def write(self, rows: _Array, out: _Array) -> int: ...
+    def write(self, columns: Sequence[_Array], versions: _Array, out: _Array, ends: _Array | None = None) -> int: ...

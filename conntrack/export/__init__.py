@@ -79,18 +79,10 @@ def make_exporter(
         raise ValueError(f"no rows of '{of}'")
     columns = schemas[of]
     match name:
-        case "tsv" | "csv" | "ndjson" if of == "sockets":
-            from conntrack.export.socket_lines import SocketLines
+        case "tsv" | "csv" | "ndjson":
+            from conntrack.export.lines import RowLines
 
-            return SocketLines(name, epoch=epoch)
-        case "tsv" | "csv":
-            from conntrack.export.csv import Delimited
-
-            return Delimited("\t" if name == "tsv" else ",", epoch=epoch, columns=columns)
-        case "ndjson":
-            from conntrack.export.ndjson import Ndjson
-
-            return Ndjson(epoch=epoch, columns=columns)
+            return RowLines(name, columns=columns, epoch=epoch)
         case "table":
             from conntrack.export.table import Table
 

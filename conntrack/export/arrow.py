@@ -21,7 +21,6 @@ import numpy as np
 
 from conntrack.core.abi import FLOW_DTYPE, SOCKET_DTYPE
 from conntrack.export.capsule import schema_capsule, stream_capsule
-from conntrack.export.cells import Cells, Matrix
 from conntrack.export.columns import (
     COLUMNS,
     HOST_SOCKET_COLUMNS,
@@ -31,6 +30,7 @@ from conntrack.export.columns import (
     Kind,
     flow_columns,
 )
+from conntrack.export.lines import octets
 from conntrack.states import NO_TIME_NS
 
 __all__ = ["Addresses", "Array", "ArrowTable", "Field", "record_batch", "schema", "to_arrow"]
@@ -41,6 +41,10 @@ Addresses = Literal["text", "binary"]
 BATCH_ROWS = 65_536
 """Rows of a record batch: 30 MB of columns. No 32-bit offset of a text column can run over."""
 
+_TURNED_ROWS = 1_024
+"""Half a megabyte of rows: a column after the other takes its values from the cache."""
+
+_NUMBERS = (Kind.INTEGER, Kind.COUNT, Kind.WORD, Kind.TIME, Kind.SECONDS)
 _INTEGERS = {1: "C", 2: "S", 4: "I", 8: "L"}  # format by itemsize
 _NS = 1e9
 
@@ -177,8 +181,22 @@ def schema(columns: Sequence[Column], addresses: Addresses) -> Field:
 
 def record_batch(rows: Values, columns: Sequence[Column], addresses: Addresses) -> Array:
     """Return `rows` (the columns' dtype, shape (n,)) as one record batch; shares no memory with them."""
-    children = tuple(_array(column, rows, addresses) for column in columns)
+    numbers = _turned(rows, [column for column in columns if column.kind in _NUMBERS])
+    children = tuple(
+        _numbers(column, numbers.pop(0)) if column.kind in _NUMBERS else _array(column, rows, addresses)
+        for column in columns
+    )
     return Array(len(rows), (None,), children=children)
+
+
+def _turned(rows: Values, columns: Sequence[Column]) -> list[Values]:
+    """Return the values of `columns`, contiguous; a few rows at a time, which stay in the cache for all of them."""
+    turned = [np.empty(len(rows), column.values(rows[:0]).dtype) for column in columns]
+    for at in range(0, len(rows), _TURNED_ROWS):
+        some = rows[at : at + _TURNED_ROWS]
+        for values, column in zip(turned, columns, strict=True):
+            values[at : at + _TURNED_ROWS] = column.values(some)
+    return turned
 
 
 def _metadata(pairs: dict[str, str]) -> bytes:
@@ -212,35 +230,33 @@ def _field(column: Column, addresses: Addresses) -> Field:
 _NO_ROWS = (np.empty(0, SOCKET_DTYPE), np.empty(0, FLOW_DTYPE))
 
 
+def _numbers(column: Column, values: Values) -> Array:
+    """Return a column that is numbers in Arrow too."""
+    n = len(values)
+    if column.kind is Kind.WORD:
+        return Array(n, (None, values.view(np.int8)), dictionary=_words(column.words))
+    if column.kind is Kind.INTEGER:
+        return Array(n, (None, values))
+    known = values >= 0 if column.kind is Kind.COUNT else values != NO_TIME_NS
+    nulls = n - int(np.count_nonzero(known))
+    if column.kind is Kind.SECONDS:
+        values = values / _NS
+    return Array(n, (np.packbits(known, bitorder="little") if nulls else None, values), null_count=nulls)
+
+
 def _array(column: Column, rows: Values, addresses: Addresses) -> Array:
     n = len(rows)
-    match column.kind:
-        case Kind.INTEGER:
-            return Array(n, (None, np.ascontiguousarray(column.values(rows))))
-        case Kind.TIME | Kind.SECONDS | Kind.COUNT:
-            values = np.ascontiguousarray(column.values(rows))
-            known = values >= 0 if column.kind is Kind.COUNT else values != NO_TIME_NS
-            nulls = n - int(np.count_nonzero(known))
-            if column.kind is Kind.SECONDS:
-                values = values / _NS
-            return Array(n, (np.packbits(known, bitorder="little") if nulls else None, values), null_count=nulls)
-        case Kind.WORD:
-            indices = np.ascontiguousarray(column.values(rows)).view(np.int8)
-            return Array(n, (None, indices), dictionary=_words(column.words))
-        case Kind.ADDRESS if addresses == "binary":
-            return Array(n, (None, np.ascontiguousarray(column.values(rows)).reshape(-1)))
-        case Kind.ADDRESS | Kind.TEXT:
-            return _text(Cells().write(column, rows))
-        case Kind.FLAGS:
-            return _flags(column.words, column.values(rows))
+    if column.kind is Kind.FLAGS:
+        return _flags(column.words, column.values(rows))
+    if column.kind is Kind.ADDRESS and addresses == "binary":
+        return Array(n, (None, np.ascontiguousarray(column.values(rows)).reshape(-1)))
+    return _text(column, rows)
 
 
-def _text(cells: Matrix) -> Array:
-    """Return one string a row of `cells` (see cells.Matrix)."""
-    used = cells != 0
-    offsets = np.zeros(len(cells) + 1, np.int32)
-    np.cumsum(used.sum(axis=1), out=offsets[1:])
-    return Array(len(cells), (None, offsets, cells[used]))
+def _text(column: Column, rows: Values) -> Array:
+    """Return one string a row."""
+    written, ends = octets(column, rows)
+    return Array(len(rows), (None, np.concatenate((_ZERO, ends)), written))
 
 
 def _words(words: Sequence[str]) -> Array:
@@ -250,11 +266,19 @@ def _words(words: Sequence[str]) -> Array:
 
 
 def _flags(words: Sequence[str], values: Values) -> Array:
-    """Return a list of strings a row: the words of the bits that are set."""
-    bits = (values[:, None] >> np.arange(len(words), dtype=values.dtype)) & 1
+    """Return a list of strings a row: the words of the bits that are set, which are few."""
+    some = np.flatnonzero(values)
+    bits = (values[some, None] >> np.arange(len(words), dtype=values.dtype)) & 1
     which = np.nonzero(bits)[1]
     offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(bits.sum(axis=1), out=offsets[1:])
-    spelled = np.array([word.encode() for word in words])[which]
-    cells = spelled.view(np.uint8).reshape(len(which), spelled.dtype.itemsize)
-    return Array(len(values), (None, offsets), children=(_text(cells),))
+    offsets[some + 1] = bits.sum(axis=1)
+    np.cumsum(offsets, out=offsets)
+    spelled = np.array([word.encode() for word in words])
+    lengths = np.char.str_len(spelled).astype(np.int32)[which]
+    ends = np.cumsum(lengths, dtype=np.int32)
+    octets = spelled.view(np.uint8).reshape(len(words), -1)[which]
+    text = Array(len(which), (None, np.concatenate((_ZERO, ends)), octets[octets != 0]))
+    return Array(len(values), (None, offsets), children=(text,))
+
+
+_ZERO = np.zeros(1, np.int32)

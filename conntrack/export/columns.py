@@ -2,7 +2,7 @@
 FLOW_DTYPE, `sockets` from SOCKET_DTYPE, and from HOST_SOCKET_DTYPE (conntrack/host/) without a capture.
 
 The only lists of columns: exporters, filters, the terminal table and the README's table are made from them. Knows no
-output format (cells.py writes the kinds). A column is added at the end of its group and never renamed.
+output format (lines.py writes the kinds). A column is added at the end of its group and never renamed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def _field(name: str) -> Callable[[Values], Values]:
 
 
 def _history(flows: Values) -> Values:
-    return np.ascontiguousarray(flows["history"]).view("S32").reshape(-1)
+    letters: Values = flows["history"].view("S32")[:, 0]
+    return letters
 
 
 def _schema(rows: Values) -> Values:

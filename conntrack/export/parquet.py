@@ -1,11 +1,15 @@
 """Parquet and Arrow IPC (Feather) files, by pyarrow, a batch at a time.
 
-Owns how pyarrow is driven, and nothing of the columns: arrow.py makes them. Without pyarrow it says what to install.
+Owns how pyarrow is driven, and nothing of the columns: arrow.py makes them. pyarrow encodes and compresses one group of
+rows in a thread of its own (without the GIL) while the next is turned into columns; never more than these two are in
+memory. Without pyarrow it says what to install.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
@@ -50,6 +54,8 @@ class ArrowFile:
         self._sink = _Sink()
         self._waiting: list[Any] = []
         self._rows = 0
+        self._thread = ThreadPoolExecutor(1, "pyarrow")
+        self._writing: Future[None] | None = None
         layout = self._import([]).schema
         if name == "parquet":
             parquet = import_module("pyarrow.parquet")
@@ -81,6 +87,8 @@ class ArrowFile:
         """Return the rest of the file, its footer included."""
         if self._waiting:
             self._write()
+        self._settle()
+        self._thread.shutdown()
         self._writer.close()
         return self._sink.take()
 
@@ -92,7 +100,14 @@ class ArrowFile:
         table = self._pyarrow.concat_tables(self._waiting)
         self._waiting.clear()
         self._rows = 0
-        self._writer.write_table(table)
+        self._settle()
+        self._writing = self._thread.submit(self._writer.write_table, table)
+
+    def _settle(self) -> None:
+        """Wait until the group before is written; what pyarrow raised is raised here."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
 
 
 class _Sink:
@@ -101,7 +116,7 @@ class _Sink:
     closed = False
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: deque[bytes] = deque()
         self._size = 0
 
     def write(self, data: Any) -> int:
@@ -129,7 +144,8 @@ class _Sink:
         pass
 
     def take(self) -> bytes:
-        """Return what was written since the last time."""
-        taken = b"".join(self._parts)
-        self._parts.clear()
-        return taken
+        """Return what was written since the last time; another thread may be writing more."""
+        taken = []
+        while self._parts:
+            taken.append(self._parts.popleft())
+        return b"".join(taken)

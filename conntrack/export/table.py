@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.export.cells import texts
 from conntrack.export.columns import COLUMNS, HOST_SOCKET_COLUMNS, Column, flow_columns
+from conntrack.export.lines import texts
 from conntrack.states import NO_TIME_NS
 from conntrack.times import rfc3339, unix_seconds
 

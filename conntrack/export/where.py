@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from conntrack.errors import ConntrackError
-from conntrack.export.cells import texts
 from conntrack.export.columns import COLUMNS, Column, Kind
+from conntrack.export.lines import texts
 from conntrack.states import NO_TIME_NS
 from conntrack.times import parse_duration, parse_time
 

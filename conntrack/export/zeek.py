@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.export.cells import Cells, Matrix, digits, join, seconds
+from conntrack.core.lines import COUNT, MICROSECONDS, TEXT, Lines
 from conntrack.export.columns import COLUMNS
+from conntrack.export.lines import kind_of
+from conntrack.states import NO_TIME_NS
 
 __all__ = ["ConnLog"]
 
@@ -24,39 +26,52 @@ Values = np.ndarray[Any, Any]
 _CHUNK = 4_096
 _BY_NAME = {column.name: column for column in COLUMNS}
 _UID_LETTERS = np.frombuffer(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", np.uint8)
+_UNSET = "-"
 
-_FIELDS = (
-    ("ts", "time"),
-    ("uid", "string"),
-    ("id.orig_h", "addr"),
-    ("id.orig_p", "port"),
-    ("id.resp_h", "addr"),
-    ("id.resp_p", "port"),
-    ("proto", "enum"),
-    ("service", "string"),
-    ("duration", "interval"),
-    ("orig_bytes", "count"),
-    ("resp_bytes", "count"),
-    ("conn_state", "string"),
-    ("local_orig", "bool"),
-    ("local_resp", "bool"),
-    ("missed_bytes", "count"),
-    ("history", "string"),
-    ("orig_pkts", "count"),
-    ("orig_ip_bytes", "count"),
-    ("resp_pkts", "count"),
-    ("resp_ip_bytes", "count"),
-    ("tunnel_parents", "set[string]"),
-    ("community_id", "string"),
+_FIELDS: tuple[tuple[str, str, str | int], ...] = (  # Zeek's name and type; our column, or the kind of what is made
+    ("ts", "time", MICROSECONDS),
+    ("uid", "string", TEXT),
+    ("id.orig_h", "addr", "client_ip"),
+    ("id.orig_p", "port", "client_port"),
+    ("id.resp_h", "addr", "server_ip"),
+    ("id.resp_p", "port", "server_port"),
+    ("proto", "enum", "= tcp"),
+    ("service", "string", "= -"),
+    ("duration", "interval", MICROSECONDS),
+    ("orig_bytes", "count", COUNT),
+    ("resp_bytes", "count", COUNT),
+    ("conn_state", "string", "zeek_conn_state"),
+    ("local_orig", "bool", "= -"),
+    ("local_resp", "bool", "= -"),
+    ("missed_bytes", "count", COUNT),
+    ("history", "string", "zeek_history"),
+    ("orig_pkts", "count", "client_packets"),
+    ("orig_ip_bytes", "count", "= -"),
+    ("resp_pkts", "count", "server_packets"),
+    ("resp_ip_bytes", "count", "= -"),
+    ("tunnel_parents", "set[string]", "= -"),
+    ("community_id", "string", "community_id"),
 )
-_UNSET = b"-"
 
 
 class ConnLog:
     """Writes connections (FLOW_DTYPE) as one conn.log in Zeek's TSV."""
 
     def __init__(self) -> None:
-        self._cells = Cells(epoch=True)
+        fields: list[tuple[bytes, int, tuple[str, ...]]] = []
+        self._sources: list[str] = []  # our column, or Zeek's field, of each value
+        before = ""
+        for name, _, source in _FIELDS:
+            if isinstance(source, str) and source.startswith("= "):  # the same in every row
+                before += source.removeprefix("= ") + "\t"
+                continue
+            column = _BY_NAME[source] if isinstance(source, str) else None
+            kind = kind_of(column) if column is not None else int(source)
+            fields.append((before.encode(), kind, column.words if column is not None else ()))
+            self._sources.append(name if column is None else column.name)
+            before = "\t"
+        self._lines = Lines(fields, b"\n", nothing=_UNSET.encode())
+        self._page = np.empty(_CHUNK * self._lines.most_bytes, np.uint8)
 
     def header(self) -> bytes:
         """Return the lines that say how to read the rest."""
@@ -66,68 +81,37 @@ class ConnLog:
             "#empty_field\t(empty)",
             "#unset_field\t-",
             "#path\tconn",
-            "#fields\t" + "\t".join(name for name, _ in _FIELDS),
-            "#types\t" + "\t".join(kind for _, kind in _FIELDS),
+            "#fields\t" + "\t".join(name for name, _, _ in _FIELDS),
+            "#types\t" + "\t".join(kind for _, kind, _ in _FIELDS),
         ]
         return "".join(f"{line}\n" for line in lines).encode()
 
     def rows(self, flows: Values) -> bytes:
         """Return one line for each of `flows` (FLOW_DTYPE, shape (n,))."""
-        return b"".join(self._lines(flows[at : at + _CHUNK]) for at in range(0, len(flows), _CHUNK))
+        return b"".join(self._write(flows[at : at + _CHUNK]) for at in range(0, len(flows), _CHUNK))
 
     def finish(self) -> bytes:
         """Return nothing: there is no last line (see above)."""
         return b""
 
-    def _lines(self, flows: Values) -> bytes:
+    def _write(self, flows: Values) -> bytes:
         elapsed = flows["last_ts_ns"] - flows["first_ts_ns"]
         timed = elapsed > 0  # of one instant Zeek knows no duration, and then no bytes either
         covered = {end: flows[f"{end}_unique_bytes"] + flows[f"{end}_gap_bytes"] for end in ("client", "server")}
-        missed = flows["client_gap_bytes"] + flows["server_gap_bytes"]
-        by_field: dict[str, Matrix | bytes] = {
-            "ts": _microseconds(flows["first_ts_ns"]),
+        made = {
+            "ts": flows["first_ts_ns"],
             "uid": _uids(flows),
-            "id.orig_h": self._column("client_ip", flows),
-            "id.orig_p": self._column("client_port", flows),
-            "id.resp_h": self._column("server_ip", flows),
-            "id.resp_p": self._column("server_port", flows),
-            "proto": b"tcp",
-            "duration": _unless(timed, _microseconds(elapsed)),
-            "orig_bytes": _unless(timed, digits(covered["client"])),
-            "resp_bytes": _unless(timed, digits(covered["server"])),
-            "conn_state": self._column("zeek_conn_state", flows),
-            "missed_bytes": digits(missed),
-            "history": _unless(flows["history"][:, 0] != 0, self._column("zeek_history", flows)),
-            "orig_pkts": self._column("client_packets", flows),
-            "resp_pkts": self._column("server_packets", flows),
-            "community_id": self._column("community_id", flows),
+            "duration": np.where(timed, elapsed, NO_TIME_NS),
+            "orig_bytes": np.where(timed, covered["client"].view(np.int64), -1),
+            "resp_bytes": np.where(timed, covered["server"].view(np.int64), -1),
+            "missed_bytes": (flows["client_gap_bytes"] + flows["server_gap_bytes"]).view(np.int64),
         }
-        parts: list[Matrix | bytes] = []
-        for name, _ in _FIELDS:
-            parts += [by_field.get(name, _UNSET), b"\t"]
-        parts[-1] = b"\n"
-        return join(parts, len(flows))
-
-    def _column(self, name: str, flows: Values) -> Matrix:
-        return self._cells.write(_BY_NAME[name], flows)
+        columns = [made[name] if name in made else _BY_NAME[name].values(flows) for name in self._sources]
+        return self._page[: self._lines.write(columns, flows["ip_version"], self._page)].tobytes()
 
 
-def _microseconds(values_ns: Values) -> Matrix:
-    """Return int64 nanoseconds as seconds with the six decimals that Zeek writes."""
-    return seconds(values_ns)[:, :-3]
-
-
-def _unless(known: Values, cells: Matrix) -> Matrix:
-    """Return `cells` where `known`, else Zeek's mark of an unset field."""
-    if not cells.shape[1]:
-        cells = np.zeros((len(cells), 1), np.uint8)
-    cells[~known] = 0
-    cells[~known, 0] = _UNSET[0]
-    return cells
-
-
-def _uids(flows: Values) -> Matrix:
-    """Return identifiers of Zeek's shape, "C" and 17 letters: flow_id and first_ts_ns, mixed (splitmix64)."""
+def _uids(flows: Values) -> Values:
+    """Return identifiers of Zeek's shape, "C" and 17 letters (uint8, shape (n, 18)): number and time, by splitmix64."""
     state = flows["flow_id"] ^ flows["first_ts_ns"].view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     cells = np.empty((len(flows), 18), np.uint8)
     cells[:, 0] = ord("C")

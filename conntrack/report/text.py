@@ -2,6 +2,9 @@
 
 Plain text that fits its width and needs no colour; colour, where it is asked for, repeats what the words say. Knows the
 shape of a Report and no detector: what each kind of finding is called is in verdict.py.
+
+Drawn here and not by rich, which draws what moves (cli/progress.py): the same bytes must stand in a terminal, a file
+and a test; a page is drawn in milliseconds, and rich takes 0.1 s to be imported.
 """
 
 from __future__ import annotations

@@ -36,6 +36,13 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"packets", "bytes", "connections", "bytes_a_connection", "peak_bytes", "load_1m"} <= set(document)
 
 
+def test_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bench.json"
+    assert main(["bench", "--connections", "1000", "--threads", "1", "--format", "json", "-o", str(out)]) == 0
+    assert json.loads(out.read_text())["schema"] == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--connections", "1000", "--threads", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -101,6 +101,10 @@ def test_the_command(capture: Path, room: Path, tmp_path: Path, capsys: pytest.C
         arguments = ["--cluster", cluster.scheduler_address, "--spill", str(room), str(capture)]
         assert main(["report", "--format", "json", *arguments]) == 0
         assert capsys.readouterr().out == plain
+        assert main(["flows", "--format", "csv", *arguments]) == 0
+        shared = capsys.readouterr().out.splitlines()
+    assert main(["flows", "--format", "csv", str(capture)]) == 0
+    assert sorted(shared) == sorted(capsys.readouterr().out.splitlines())
     assert main(["report", "--cluster", "tcp://127.0.0.1:1", str(capture)]) == 2
     assert "give --spill a directory" in capsys.readouterr().err
 

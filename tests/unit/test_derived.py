@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
+import struct
 from typing import Any
 
 import numpy as np
@@ -66,6 +69,25 @@ def test_community_id_of_a_mixed_batch_keeps_rows_apart() -> None:
     assert ids[0] == ids[2] != ids[1]
     assert [community_id(rows[at : at + 1])[0] for at in range(3)] == ids.tolist()
     assert community_id(rows[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 65_535])
+def test_community_id_is_what_hashlib_says(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = np.zeros(301, FLOW_DTYPE)
+    rows["client_ip"], rows["server_ip"] = random.integers(0, 256, (2, 301, 16))
+    rows["server_ip"][::9] = rows["client_ip"][::9]
+    rows["client_port"], rows["server_port"] = random.integers(0, 2**16, (2, 301))
+    rows["ip_version"] = random.choice([4, 6], 301)
+    expected = []
+    for row in rows:
+        first = 12 if row["ip_version"] == 4 else 0
+        ends = sorted((bytes(row[f"{end}_ip"]), int(row[f"{end}_port"])) for end in ("client", "server"))
+        message = struct.pack(">H", seed) + b"".join(address[first:] for address, _ in ends) + b"\x06\x00"
+        digest = hashlib.sha1(message + struct.pack(">HH", ends[0][1], ends[1][1])).digest()
+        expected.append(b"1:" + base64.b64encode(digest))
+    assert community_id(rows, seed=seed).tolist() == expected
+    assert community_id(rows[7::3], seed=seed).tolist() == expected[7::3]
 
 
 SYN = {"client_syns": 1, "client_packets": 1}

@@ -21,8 +21,8 @@ from conntrack.core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
 from conntrack.errors import InputError
 from conntrack.export import BINARY, make_exporter
 from conntrack.export.arrow import BATCH_ROWS, to_arrow
-from conntrack.export.cells import texts
 from conntrack.export.columns import COLUMNS, SOCKET_COLUMNS, Column, Kind
+from conntrack.export.lines import texts
 from conntrack.states import NO_TIME_NS, TcpState
 
 READERS = {

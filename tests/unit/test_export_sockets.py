@@ -1,4 +1,4 @@
-"""Sockets as lines, against the plain way of writing each value; and what the compiled lines refuse."""
+"""Sockets as lines, against the plain way of writing each value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from conntrack.addresses import ip_text
 from conntrack.core.abi import SOCKET_DTYPE
-from conntrack.core.lines import INTEGER, TIME, WORD, Lines
 from conntrack.export import make_exporter
 from conntrack.export.columns import SCHEMA_VERSION, SOCKET_COLUMNS
 from conntrack.states import NO_TIME_NS, Evidence, TcpState
@@ -91,33 +90,3 @@ def test_more_rows_than_are_written_at_a_time() -> None:
     exporter = make_exporter("tsv", of="sockets")
     lines = exporter.rows(rows[::3]).decode("ascii").splitlines()
     assert [int(line.rsplit("\t", 2)[1]) for line in lines] == list(range(0, 10_000, 3))
-
-
-def test_a_value_that_has_no_word_is_left_empty() -> None:
-    lines = Lines(SOCKET_DTYPE, [(b"", WORD, "state", ("A", "B"))], b";")
-    rows = np.zeros(3, SOCKET_DTYPE)
-    rows["state"] = [1, 2, 255]
-    out = np.zeros(3 * lines.most_bytes, np.uint8)
-    assert out[: lines.write(rows, out)].tobytes() == b"B;;;"
-
-
-def test_what_does_not_fit_is_refused() -> None:
-    fields = [(b"", TIME, "at_ts_ns", ())]
-    lines = Lines(SOCKET_DTYPE, fields, b"\n")
-    rows = np.zeros(4, SOCKET_DTYPE)
-    with pytest.raises(ValueError, match="4 rows of up to"):
-        lines.write(rows, np.zeros(4 * lines.most_bytes - 1, np.uint8))
-    with pytest.raises(ValueError, match="4 rows of up to"):
-        lines.write(np.zeros(8, SOCKET_DTYPE)[::2], np.zeros(10_000, np.uint8))
-    with pytest.raises(TypeError, match="expected"):
-        lines.write(np.zeros(4, np.int64), np.zeros(10_000, np.uint8))
-    with pytest.raises(ValueError, match="more than there is room for"):
-        Lines(SOCKET_DTYPE, fields * 33, b"\n")
-    for wrong in (
-        (b"", TIME, "state", ()),
-        (b"", INTEGER, "local_ip", ()),
-        (b"", WORD, "state", ("x" * 32,)),
-        (b"x" * 65, INTEGER, "flow_id", ()),
-    ):
-        with pytest.raises(ValueError, match="does not fit"):
-            Lines(SOCKET_DTYPE, [wrong], b"\n")
