@@ -1,6 +1,6 @@
 """conntrack.capture.live: how dumpcap is run, what its failures mean, and that what is kept is what was read.
 
-A dumpcap of our own stands in for the real one; the real one is met in tests/kernel/test_live.py.
+A dumpcap of our own stands in for the real one; the real one is met in tests/kernel/test_live_capture.py.
 """
 
 from __future__ import annotations
