@@ -216,23 +216,33 @@ class Analysis:
     Args:
         options: thresholds of the detectors.
         choose: keep the connections that are worth showing one by one (report.chosen), 10 MB at most.
+
+    Attributes:
+        detection: what the detectors were fed.
     """
 
     def __init__(self, options: DetectOptions | None = None, *, choose: bool = False) -> None:
-        self._detection = Detection(DETECTORS, options)
+        self.detection = Detection(DETECTORS, options)
         self._chosen = Chosen() if choose else None
         self._evicted = 0
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
-        self._detection.feed(flows)
-        if self._chosen is not None:
-            self._chosen.feed(flows)
+        self.detection.feed(flows)
+        self.choose_from(flows)
         self._evicted += int(np.count_nonzero(flows["end_reason"] == EndReason.EVICTED))
 
+    def choose_from(self, flows: np.ndarray[Any, Any]) -> None:
+        """Keep those of `flows` that are worth showing one by one; they are fed elsewhere and merged."""
+        if self._chosen is not None:
+            self._chosen.feed(flows)
+
     def merge(self, other: Analysis) -> None:
-        """Take in what `other` was fed: other connections, or none; made with the same arguments."""
-        self._detection.merge(other._detection)
+        """Take in what `other` was fed: other connections, or none; made with the same options.
+
+        Connections to show are those of both, where both keep them; `choose_from` takes them where one does not.
+        """
+        self.detection.merge(other.detection)
         self._evicted += other._evicted
         if self._chosen is not None and other._chosen is not None:
             self._chosen.merge(other._chosen)
@@ -241,9 +251,9 @@ class Analysis:
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None
     ) -> Report:
         """Return what was found; `info` is the account of the capture, `flows` what is to be kept with it."""
-        states = self._detection.states()
+        states = self.detection.states()
         client_states, server_states = ({state.name: int(counts[state]) for state in TcpState} for counts in states)
-        findings = tuple(self._detection.findings(info.last_ts_ns or 0))
+        findings = tuple(self.detection.findings(info.last_ts_ns or 0))
         total = int(states[0].sum())
         if self._evicted:
             findings = tuple(_with_caveat(finding, self._evicted, total) for finding in findings)
@@ -252,9 +262,9 @@ class Analysis:
             capture=_summary(info, interrupted),
             connections=ConnectionCounts(total, client_states, server_states, self._evicted),
             findings=findings,
-            series=_series(self._detection.series()),
-            group_series=_group_series(self._detection.top_series()),
-            services=tuple(self._detection.services()),
+            series=_series(self.detection.series()),
+            group_series=_group_series(self.detection.top_series()),
+            services=tuple(self.detection.services()),
             flows=flows,
             chosen=None if self._chosen is None else put_first(self._chosen.result(), behind),
         )

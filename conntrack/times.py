@@ -12,13 +12,23 @@ from decimal import Decimal, InvalidOperation
 
 from conntrack.states import NO_TIME_NS
 
-__all__ = ["RFC3339_PATTERN", "parse_duration", "parse_time", "rfc3339", "time_of_day", "unix_seconds"]
+__all__ = [
+    "RFC3339_PATTERN",
+    "parse_duration",
+    "parse_length",
+    "parse_time",
+    "rfc3339",
+    "time_of_day",
+    "unix_seconds",
+]
 
 RFC3339_PATTERN = r"^-?\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$"
 """What `rfc3339` writes, as a regular expression of ECMA-262 (which JSON Schema takes)."""
 _NS = 1_000_000_000
 _ISO = re.compile(r"(?P<seconds>.*?:\d\d)(?:[.,](?P<fraction>\d{1,9})\d*)?(?P<zone>Z|[+-]\d\d:?\d\d)?", re.IGNORECASE)
 _CLOCK = re.compile(r"[0-2]?\d:\d\d(?::\d\d(?:[.,]\d+)?)?", re.ASCII)
+_UNITS_NS = {"ms": _NS // 1000, "s": _NS, "m": 60 * _NS, "min": 60 * _NS, "h": 3600 * _NS}
+_LENGTH = re.compile(rf"(?P<number>[0-9.]+) ?(?P<unit>{'|'.join(_UNITS_NS)})?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -39,8 +49,24 @@ def unix_seconds(ns: int) -> str:
 
 def parse_duration(text: str) -> int:
     """Return the nanoseconds in `text` seconds ("1.5"); ValueError if it is no finite number within 292 years."""
+    return _nanoseconds(text, text, _NS)
+
+
+def parse_length(text: str) -> int:
+    """Return the nanoseconds in `text`, seconds or a number with its unit: "1.5", "250ms", "60s", "5min", "2h".
+
+    Raises:
+        ValueError: it is no finite number of any of these, from 0 to 292 years.
+    """
+    length = _LENGTH.fullmatch(text)
+    if length is None:
+        raise ValueError(f"'{text}' is not a length of time; write 60s, 5min or 2h")
+    return _nanoseconds(text, length["number"], _UNITS_NS[length["unit"] or "s"])
+
+
+def _nanoseconds(text: str, number: str, unit_ns: int) -> int:
     try:
-        ns = int(Decimal(text) * _NS)
+        ns = int(Decimal(number) * unit_ns)
     except (InvalidOperation, OverflowError, ValueError):
         raise ValueError(f"'{text}' is not a number of seconds") from None
     if not NO_TIME_NS < ns < -NO_TIME_NS:

@@ -231,14 +231,27 @@ class Tracker:
         Raises:
             ValueError: `now_ns` is in the past.
         """
+        parts = list(self.snapshot_batches(now_ns, ordered=True))
+        if len(parts) == 1:  # joining rows this wide costs more than making one
+            return parts[0]
+        return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *parts])
+
+    def snapshot_batches(self, now_ns: int | None = None, *, ordered: bool = False) -> Iterator[Array]:
+        """Yield the same in batches of at most ROWS, so that no more than one is in memory at a time.
+
+        Args:
+            now_ns: as in `snapshot`.
+            ordered: by flow_id (needs 16 bytes for each); else in no particular order.
+
+        Raises:
+            ValueError: `now_ns` is in the past.
+        """
         if now_ns is None:
             now_ns = self._table.now_ns
         elif self.segments and now_ns < self._table.now_ns:
             raise ValueError(f"{now_ns} is before the last segment, at {self._table.now_ns}")
-        parts = [rows for _, rows in self._expand(now_ns, True)]
-        if len(parts) == 1:  # joining rows this wide costs more than making one
-            return parts[0]
-        return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *parts])
+        for _, rows in self._expand(now_ns, ordered):
+            yield rows
 
     def sockets(self, at_ns: int | None = None, *, host: tuple[bytes, int] | None = None) -> Array:
         """Return the ends that are in a state other than CLOSED and LISTEN at `at_ns`: SOCKET_DTYPE, shape (n,).

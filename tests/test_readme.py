@@ -80,3 +80,14 @@ def test_ci_runs_the_readmes_test_command(readme: str, root: Path) -> None:
     assert found
     assert shlex.split(found[1])[-2:] == ["-m", "pytest"]
     assert "test-command" in (root / ".ci" / "run").read_text()
+
+
+def test_the_example_of_compare(
+    readme: str, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a terminal, where it is a table."""
+    monkeypatch.chdir(root)
+    found = re.search(r"```\n\$ ctrack (compare .*)\n((?:.*\n)*?)```", readme)
+    assert found
+    assert main([*shlex.split(found[1]), "--format", "table"]) == 0
+    assert capsys.readouterr().out == found[2]

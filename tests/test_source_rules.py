@@ -49,6 +49,9 @@ ROOMS = {
     "pipeline": {*WORDS, "core", "tracker", "sharded", "capture", "detect", "explain", "report", "export"},
     "bench": {"capture", "generate", "pipeline", "sharded", "tracker"},
     "cluster": {*WORDS, "memory", "core", "upkeep", "tracker", "capture", "detect", "report", "export", "pipeline"},
+    "compare": {*WORDS, "core", "tracker", "host", "compare"},
+    "live": {*WORDS, "core", "memory", "tracker", "capture", "detect", "report", "pipeline", "live"},
+    "metrics": {"errors"},
 }
 """Which rooms of the package a room may import. What is not listed (cli, the package itself) may import every room;
 nobody imports cli but the entry point."""

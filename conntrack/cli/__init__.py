@@ -22,7 +22,9 @@ from conntrack.version import VERSION
 
 __all__ = ["main"]
 
-COMMANDS = ("report", "flows", "sockets", "explain", "info", "states", "generate", "bench")
+COMMANDS = (
+    "report", "flows", "sockets", "host", "explain", "info", "compare", "live", "states", "generate", "bench",
+)  # fmt: skip
 _DEFAULT = "report"
 _COMPLETION = "_CTRACK_COMPLETE"
 

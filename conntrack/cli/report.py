@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +20,7 @@ from conntrack.cli.reading import (
     truncated_option,
 )
 from conntrack.cli.sharing import finish_shared, is_shared, open_shared, sharing_options
+from conntrack.cli.thresholds import fail_on_option, set_thresholds, threshold_option, worst_of
 from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
@@ -30,9 +29,7 @@ if TYPE_CHECKING:
     from conntrack.detect.options import DetectOptions
     from conntrack.report.model import Report
 
-__all__ = ["command"]
-
-_SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, which needs numpy; a test compares them
+__all__ = ["command", "render"]
 
 
 @click.command("report", short_help="Findings, then counts by state, services and time.", epilog=examples("report"))
@@ -44,14 +41,8 @@ _SEVERITIES = ("info", "warning", "critical")  # detect.finding.SEVERITIES, whic
     help="Text for people (default), one JSON document (schema 1), or one HTML page that needs nothing else.",
 )
 @output_option
-@click.option("--fail-on", type=click.Choice(_SEVERITIES), help="Exit with 1 if a finding is at least this bad.")
-@click.option(
-    "--threshold",
-    "thresholds",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="Set a threshold of the detectors, e.g. syn_backlog=128; may be repeated.",
-)
+@fail_on_option
+@threshold_option("syn_backlog=128")
 @tracking_options
 @sharing_options
 @epoch_option
@@ -81,12 +72,14 @@ def command(
     if chosen == "html" and output_path in (None, "-") and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError("--format html: standard output is a terminal; give -o report.html")
 
+    from conntrack.detect.options import DetectOptions
     from conntrack.pipeline import Analysis
 
+    options = set_thresholds(DetectOptions, thresholds)
     if is_shared():
-        return _shared(captures, chosen, output_path, fail_on, _options(thresholds), profile, epoch, allow_truncated)
+        return _shared(captures, chosen, output_path, fail_on, options, profile, epoch, allow_truncated)
     tracking = Tracking(profile, threads, max_memory)
-    analysis = Analysis(_options(thresholds), choose=chosen == "html")
+    analysis = Analysis(options, choose=chosen == "html")
     with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
             for flows in tracking.follow(reading, ordered=False):
@@ -95,7 +88,7 @@ def command(
             stopped = False
             if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:
                 report, stopped = _with_ladders(report, captures, output_path, profile)
-            output.write_text(_render(report, chosen, output, epoch=epoch))
+            output.write_text(render(report, chosen, output, epoch=epoch))
         code = reading.finish(allow_truncated=allow_truncated)
     if stopped:
         return ExitCode.INTERRUPTED
@@ -103,7 +96,7 @@ def command(
 
 
 def _failed_on(report: Report, level: str | None, code: ExitCode) -> ExitCode:
-    if code == ExitCode.DONE and level is not None and _worst(report) >= _SEVERITIES.index(level):
+    if code == ExitCode.DONE and level is not None and worst_of(report.findings, level):
         return ExitCode.FINDINGS
     return code
 
@@ -122,7 +115,7 @@ def _shared(
     with Output(output_path, captures) as output:
         with open_shared(captures, profile) as run:
             report = run.analysis(options, choose=chosen == "html").report(run.info)
-        output.write_text(_render(report, chosen, output, epoch=epoch))
+        output.write_text(render(report, chosen, output, epoch=epoch))
     return _failed_on(report, fail_on, finish_shared(run.info, allow_truncated=allow_truncated))
 
 
@@ -154,7 +147,8 @@ def _with_ladders(
     return told, False
 
 
-def _render(report: Report, format_: str, output: Output, *, epoch: bool) -> str:
+def render(report: Report, format_: str, output: Output, *, epoch: bool) -> str:
+    """Return `report` as `format_` for `output`."""
     if format_ == "json":
         from conntrack.report.json import render_json
 
@@ -164,26 +158,3 @@ def _render(report: Report, format_: str, output: Output, *, epoch: bool) -> str
     from conntrack.report.text import render_text
 
     return render_text(report, width=output.width, color=output.color, ascii_only=not output.shows("▁█"), epoch=epoch)
-
-
-def _worst(report: Report) -> int:
-    return max((_SEVERITIES.index(finding.severity) for finding in report.findings), default=-1)
-
-
-def _options(thresholds: tuple[str, ...]) -> DetectOptions:
-    """Return the detectors' options with `thresholds` set; every field of DetectOptions can be."""
-    from conntrack.detect.options import DetectOptions
-
-    kinds: dict[str, Any] = {field.name: field.type for field in fields(DetectOptions)}
-    values: dict[str, Any] = {}
-    for given in thresholds:
-        name, _, value = given.partition("=")
-        if name not in kinds:
-            close = get_close_matches(name, kinds, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(kinds)}"
-            raise click.UsageError(f"--threshold: no '{name}'; {hint}")
-        try:
-            values[name] = int(value) if kinds[name] == "int" else float(value)
-        except ValueError:
-            raise click.UsageError(f"--threshold: {name} takes a number, not '{value}'") from None
-    return DetectOptions(**values)

@@ -91,7 +91,6 @@ def command(
     from conntrack.addresses import parse_ip
     from conntrack.export.columns import HOST_SOCKET_COLUMNS, SOCKET_COLUMNS
     from conntrack.export.where import parse_where
-    from conntrack.tracker import Tracker
 
     check_profile(profile)
     for text in times:
@@ -104,6 +103,8 @@ def command(
         needs_no_capture("times", "profile", "allow_truncated")
         wanted = parse_where(where, HOST_SOCKET_COLUMNS) if where is not None else None
         return _now(chosen, output_path, host, address, wanted, epoch=epoch)
+    from conntrack.tracker import Tracker
+
     wanted = parse_where(where, SOCKET_COLUMNS) if where is not None else None
     with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conntrack.sharded import ShardedTracker
     from conntrack.tracker import Tracker
 
-__all__ = ["Tracking", "spill_directory", "tracking_options"]
+__all__ = ["Tracking", "check_memory", "memory_option", "spill_directory", "tracking_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -38,6 +38,23 @@ def _size(ctx: click.Context, option: click.Parameter, value: str | None) -> int
     if found is None:
         raise click.UsageError(f"{option.opts[0]}: '{value}' is no size; give 512M, 4G or none", ctx)
     return int(float(found[1]) * _UNITS[found[2]])
+
+
+memory_option = click.option(
+    "--max-memory",
+    callback=_size,
+    metavar="SIZE",
+    help="For the connections alive at one time (512M, 4G, none); half of the memory there is by default. "
+    "Beyond it those idle for longest are given up, and counted.",
+)
+
+
+def check_memory(max_memory: int | None) -> None:
+    """Raise a usage error if --max-memory is too small."""
+    from conntrack.upkeep import LEAST_BUDGET
+
+    if max_memory is not None and max_memory < LEAST_BUDGET:
+        raise click.UsageError(f"--max-memory: at least {LEAST_BUDGET >> 20}M")
 
 
 def _remember_spill(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
@@ -66,10 +83,8 @@ class Tracking:
     def begin(self) -> Tracker | ShardedTracker:
         """Return a new tracker."""
         from conntrack.sharded import MOST_THREADS, make_tracker
-        from conntrack.upkeep import LEAST_BUDGET
 
-        if self._max_memory is not None and self._max_memory < LEAST_BUDGET:
-            raise click.UsageError(f"--max-memory: at least {LEAST_BUDGET >> 20}M")
+        check_memory(self._max_memory)
         if self._threads is not None and self._threads > MOST_THREADS:
             raise click.UsageError(f"--threads: at most {MOST_THREADS}")
         self._tracker = make_tracker(self.profile, threads=self._threads, max_memory=self._max_memory)
@@ -111,13 +126,7 @@ def tracking_options(command: _Command) -> _Command:
                 metavar="N",
                 help="How many threads work; one for each core by default. The result is the same.",
             ),
-            click.option(
-                "--max-memory",
-                callback=_size,
-                metavar="SIZE",
-                help="For the connections alive at one time (512M, 4G, none); half of the memory there is by default. "
-                "Beyond it those idle for longest are given up, and counted.",
-            ),
+            memory_option,
             click.option(
                 "--spill",
                 metavar="DIRECTORY",

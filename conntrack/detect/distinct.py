@@ -160,9 +160,13 @@ def _estimate(sketch: Any) -> float:
 
 
 def _merged(mine: Any, other: Any) -> Any:
-    if mine is None or isinstance(other, int) or isinstance(mine, int):
-        return other if mine is None else mine
+    if isinstance(mine, int) or (isinstance(other, int) and mine is not None):
+        return mine
+    if isinstance(other, int):
+        return other
     library = _hll()
+    if mine is None:  # a copy: both are fed on
+        return library.hll_sketch.deserialize(other.serialize_compact())
     union = library.hll_union(_SKETCH_BITS)
     union.update(mine)
     union.update(other)

@@ -30,9 +30,9 @@ class DetectOptions:
         syn_half_open_min: abandoned handshakes alive at once that are worth a look when most attempts are abandoned:
             64, half of the smallest usual backlog of 128 (somaxconn before Linux 5.4), which 2 SYN/s fill; Cisco CBAC
             alarms at 50 for a host and 500 in all.
-        syn_completion_ratio_max: a service where a larger share of the attempts completes is busy, not flooded: 0.9
-            (ours; a busy service abandons a hundredth or so, and 2 forged SYN/s, which fill a backlog of 128, hide
-            behind 5 honest ones at 0.7).
+        syn_completion_ratio_max: a service where a larger share of the attempts completes is busy, not flooded: 0.97
+            (ours; a busy service abandons a hundredth or so, which is a third of it, loss abandons none, because both
+            ends repeat; and 2 forged SYN/s, which fill a backlog of 128, hide behind 38 honest ones at 0.95).
         syn_window_s, syn_window_syns, syn_sources_min: SYNs never answered, from so many sources within so long: 200 in
             5 s from 50 (the rule of NetScope, which tells a flood from a scan so).
         syn_tries_per_source_max: SYNs never answered for each source, up to which the sources are taken for forged: 3
@@ -101,7 +101,7 @@ class DetectOptions:
     syn_backlog: int = 4096
     syn_backlog_warning_ratio: float = 0.5
     syn_half_open_min: int = 64
-    syn_completion_ratio_max: float = 0.9
+    syn_completion_ratio_max: float = 0.97
     syn_window_s: float = 5.0
     syn_window_syns: int = 200
     syn_sources_min: int = 50

@@ -36,6 +36,9 @@ _PAIR = np.dtype(
 )
 _REFUSED, _UNANSWERED, _GIVEN_UP, _REPEATED = 1, 2, 4, 8
 _LIMIT = 300_000
+_LEAST_KEPT = 8
+"""Pairs of a host, where only a share is kept, from which on they tell anything: forged addresses that come once each
+leave one, and that one would stand for as many targets as the share is small."""
 _FLOW_IDS = 100
 _PORTS_NAMED = 10
 
@@ -93,7 +96,7 @@ class PortScan:
         order = np.argsort(hosts)
         starts = np.flatnonzero(np.diff(hosts[order], prepend=~hosts[order[:1]]))
         counts = np.diff(starts, append=len(order))
-        many = counts >= self.options.scan_targets_min / 2**self._level
+        many = counts >= self._least
         parts = (order[start : start + count] for start, count in zip(starts[many], counts[many], strict=True))
         return worst_first(self._finding(pairs[np.sort(part)]) for part in parts)[: self.options.subjects_max]
 
@@ -119,9 +122,15 @@ class PortScan:
             pairs = pairs[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0]
         self._pairs = pairs
 
+    @property
+    def _least(self) -> float:
+        """How many pairs that were kept of a host make a finding."""
+        least = self.options.scan_targets_min
+        return max(least / 2**self._level, _LEAST_KEPT) if self._level else least
+
     def _finding(self, pairs: np.ndarray) -> Finding | None:
         options = self.options
-        least = options.scan_targets_min / 2**self._level
+        least = self._least
         if len(pairs) < least:
             return None
         addresses, by_address = np.unique(pairs["target"], axis=0, return_counts=True)

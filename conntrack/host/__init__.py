@@ -2,83 +2,32 @@
 
 Reads only, needs no privilege for the most part, and says what is missing without. The table is that of the caller's
 network namespace. Linux only.
+
+    from conntrack import host
+
+    rows = host.sockets(with_owners=True)               # numpy, HOST_SOCKET_DTYPE
+    watch = host.Watch()
+    watch.feed(host.look())                             # again later, for growth and counters
+    for finding in watch.findings(): ...
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-
-from conntrack.errors import InputError
-from conntrack.host import netlink, owners, procfs
+from conntrack.host.looks import Look, look
 from conntrack.host.messages import HOST_SOCKET_DTYPE
+from conntrack.host.options import HostOptions
+from conntrack.host.snapshot import read_snapshot
+from conntrack.host.table import Sockets, read_sockets, sockets
+from conntrack.host.watch import Watch
 
-__all__ = ["HOST_SOCKET_DTYPE", "Sockets", "read_sockets", "sockets"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sockets:
-    """The socket table at one moment.
-
-    Attributes:
-        rows: HOST_SOCKET_DTYPE, shape (n,).
-        source: "netlink", or "procfs", which knows less (procfs.py).
-        notes: what could not be read and what would help, one sentence each.
-        owners_note: which processes could not be looked into, and who could; "" where all were.
-    """
-
-    rows: np.ndarray[Any, Any]
-    source: str
-    notes: tuple[str, ...] = ()
-    owners_note: str = ""
-
-
-def sockets(*, with_owners: bool = False) -> np.ndarray[Any, Any]:
-    """Return this machine's TCP sockets, IPv4 and IPv6, in all states (LISTEN included), as `ss -tan` lists them.
-
-    Args:
-        with_owners: find the process and the unit of each as well, where permitted; takes about 2 us for every open
-            file of every process.
-
-    Returns:
-        HOST_SOCKET_DTYPE, shape (n,), in the kernel's order. The first fields are those of SOCKET_DTYPE.
-
-    Raises:
-        InputError: neither netlink nor /proc gives the table.
-    """
-    return read_sockets(with_owners=with_owners).rows
-
-
-def read_sockets(*, with_owners: bool = False) -> Sockets:
-    """Return the same, with where it comes from and what is missing. Arguments and errors as for `sockets`."""
-    notes = []
-    source = "netlink"
-    try:
-        rows = netlink.dump()
-    except OSError as refused:
-        source = "procfs"
-        why = (refused.strerror or str(refused)).lower()
-        try:
-            rows = procfs.read()
-        except OSError as error:
-            raise InputError(
-                f"this host's sockets: netlink: {why}; {error.filename or procfs.NET}: "
-                f"{(error.strerror or str(error)).lower()}; this needs Linux with /proc"
-            ) from None
-        notes.append(
-            f"the kernel's sock_diag is not available ({why}): read from /proc/net/tcp, without ages, retransmissions "
-            "and the limits of accept queues; 'modprobe tcp_diag' as root may help"
-        )
-    owners_note = ""
-    if with_owners:
-        missing = owners.fill(rows)
-        if missing.unnamed and missing.unreadable:
-            who = "as root it would be" if os.geteuid() else "not even as root here, without CAP_SYS_PTRACE"
-            owners_note = (
-                f"the process of {missing.unnamed:,} of {len(rows):,} sockets is not known, for the descriptors of "
-                f"{missing.unreadable:,} processes cannot be read; {who}"
-            )
-    return Sockets(rows, source, tuple(notes), owners_note)
+__all__ = [
+    "HOST_SOCKET_DTYPE",
+    "HostOptions",
+    "Look",
+    "Sockets",
+    "Watch",
+    "look",
+    "read_snapshot",
+    "read_sockets",
+    "sockets",
+]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Owners", "fill", "unit_of"]
+__all__ = ["Owners", "descriptors", "fill", "unit_of"]
 
 Rows = np.ndarray[Any, Any]
 
@@ -67,6 +67,17 @@ def fill(rows: Rows) -> Owners:
     return Owners(unreadable, int(((rows["inode"] != 0) & (rows["pid"] < 0)).sum()))
 
 
+def descriptors(pid: int) -> tuple[int, int] | None:
+    """Return how many files a process has open, and how many it may (RLIMIT_NOFILE); None where we may not know."""
+    try:
+        limits = Path(_PROC, str(pid), "limits").read_text()
+        used = sum(1 for _ in Path(_PROC, str(pid), "fd").iterdir())
+    except OSError:
+        return None
+    found = re.search(r"^Max open files\s+(\d+)", limits, re.MULTILINE)
+    return (used, int(found[1])) if found else None
+
+
 def unit_of(cgroup: str) -> str:
     """Return the systemd unit or the container that a cgroup's path names; "" for neither.
 
@@ -85,7 +96,7 @@ def _holders(wanted: set[int]) -> tuple[dict[int, int], int]:
     found: dict[int, int] = {}
     unreadable = 0
     for pid in sorted(int(path.name) for path in Path(_PROC).iterdir() if path.name.isdecimal()):
-        if not wanted:
+        if len(found) == len(wanted):
             break
         try:
             for inode in _sockets_of(pid):

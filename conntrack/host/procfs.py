@@ -6,7 +6,7 @@ read while it changes: a socket may be missing or come twice. What is no line of
 
 from __future__ import annotations
 
-import struct
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +29,7 @@ _USER_HZ = 100
 """Ticks a second in which /proc tells timers: USER_HZ, the same everywhere but on Alpha (asm-generic/param.h)."""
 _NS_PER_TICK = 10**9 // _USER_HZ
 _MAPPED = bytes(10) + b"\xff\xff"
+_ENDPOINT, _ENDPOINT6 = 13, 37  # octets of "0100007F:1F90", and of the same with four words
 
 
 def read() -> Rows:
@@ -87,7 +88,7 @@ def _lines(table: bytes, at_ts_ns: int) -> Iterator[_Line]:
     for line in table.splitlines()[1:]:
         try:
             socket_ = _line(line.split(), at_ts_ns)
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, OverflowError):
             continue
         if socket_ is not None:
             yield socket_
@@ -97,14 +98,14 @@ def _line(words: list[bytes], at_ts_ns: int) -> _Line | None:
     """Read `sl local remote st tx:rx tr:when retrnsmt uid timeout inode ...`; None for a state that is none."""
     local_ip, local_port = _endpoint(words[1])
     remote_ip, remote_port = _endpoint(words[2])
-    version = 4 if len(words[1]) == 13 else 6
+    version = 4 if len(words[1]) == _ENDPOINT else 6
     if version == 6 and local_ip.startswith(_MAPPED) and (remote_ip.startswith(_MAPPED) or not any(remote_ip)):
         remote_ip, version = _MAPPED + remote_ip[12:], 4  # a socket for both families: on the wire it is IPv4
     state = KERNEL_STATES.get(int(words[3], 16))
     if state is None:
         return None
-    sent, received = (int(number, 16) for number in words[4].split(b":"))
-    timer, ticks = (int(number, 16) for number in words[5].split(b":"))
+    sent, received = _pair(words[4])
+    timer, ticks = _pair(words[5])
     timer_ns = _u32(ticks) * _NS_PER_TICK if 0 < timer < len(TIMERS) else NO_TIME_NS
     lingers = state is TcpState.TIME_WAIT and 0 <= timer_ns <= TIME_WAIT_S * 10**9
     return _Line(
@@ -125,6 +126,11 @@ def _line(words: list[bytes], at_ts_ns: int) -> _Line | None:
     )
 
 
+def _pair(word: bytes) -> tuple[int, int]:
+    one, other = word.split(b":")
+    return int(one, 16), int(other, 16)
+
+
 def _u32(number: int) -> int:
     if not 0 <= number < 2**32:
         raise ValueError(number)
@@ -133,9 +139,9 @@ def _u32(number: int) -> int:
 
 def _endpoint(word: bytes) -> tuple[bytes, int]:
     """Return the 16 octets and the port of "0100007F:1F90": 32-bit words as this machine stores them, the port not."""
-    address, port = word.split(b":")
-    raw = bytes.fromhex(address.decode("ascii"))
-    if len(raw) not in (4, 16) or len(port) != 4:
+    if len(word) == _ENDPOINT:
+        return _MAPPED + int(word[:8], 16).to_bytes(4, sys.byteorder), _u32(int(word[9:], 16))
+    if len(word) != _ENDPOINT6:
         raise ValueError(word)
-    words = struct.pack(f"={len(raw) // 4}I", *struct.unpack(f">{len(raw) // 4}I", raw))
-    return (words if len(raw) == 16 else _MAPPED + words), int(port, 16)
+    words = (int(word[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, 32, 8))
+    return b"".join(words), _u32(int(word[33:], 16))

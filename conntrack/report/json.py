@@ -15,7 +15,7 @@ from conntrack.report.format import path_text
 from conntrack.report.model import CaptureSummary, GroupSeries, Report, StateSeries
 from conntrack.times import rfc3339
 
-__all__ = ["SCHEMA", "render_json"]
+__all__ = ["SCHEMA", "finding_as_json", "render_json"]
 
 SCHEMA = 1
 
@@ -46,6 +46,11 @@ def render_json(report: Report, *, epoch: bool = False) -> str:
     }
     text = json.dumps(document, indent=2, allow_nan=False)
     return _NUMBERS.sub(_on_one_line, text) + "\n"
+
+
+def finding_as_json(finding: Finding, *, epoch: bool = False) -> dict[str, Any]:
+    """Return a finding as it stands in the document."""
+    return _Writer(epoch).finding(finding)
 
 
 def _on_one_line(numbers: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from conntrack.detect.finding import SEVERITIES, Finding
 from conntrack.report.format import bytes_text, clock, count, duration, percent
 from conntrack.report.model import Report
 
-__all__ = ["verdict"]
+__all__ = ["sentence", "verdict"]
 
 
 def verdict(report: Report, *, epoch: bool = False) -> str:
@@ -35,15 +35,20 @@ def _outcome(report: Report, epoch: bool) -> str:
     capture = report.capture
     if report.findings:
         worst = report.findings[0]
-        sentence = _SENTENCES.get(worst.kind, _any_kind)(worst, epoch)
+        told = sentence(worst, epoch=epoch)
         if worst.severity != "info":
-            return f"{sentence[:1].upper()}{sentence[1:]}"
-        return f"Nothing alarming in {count(report.connections.total, 'connection')}. Worth knowing: {sentence}"
+            return f"{told[:1].upper()}{told[1:]}"
+        return f"Nothing alarming in {count(report.connections.total, 'connection')}. Worth knowing: {told}"
     if not capture.packets:
         return "No packets in this capture."
     if not report.connections.total:
         return f"No TCP connections in this capture ({count(capture.packets, 'packet')})."
     return f"No fault found in {count(report.connections.total, 'connection')}."
+
+
+def sentence(finding: Finding, *, epoch: bool = False) -> str:
+    """Return what is wrong in one sentence, which begins with the subject."""
+    return _SENTENCES.get(finding.kind, _any_kind)(finding, epoch)
 
 
 def _syn_flood(finding: Finding, epoch: bool) -> str:
@@ -79,7 +84,9 @@ def _close_wait_leak(finding: Finding, epoch: bool) -> str:
         left = count(leaking, "connection")
         return f"{finding.subject} seems not to accept: {left} in CLOSE_WAIT that it never sent a byte on{age}."
     end = "client " if evidence.get("side") == "client" else ""
-    return f"{end}{finding.subject} leaks CLOSE_WAIT: {count(leaking, 'connection')} that it never closes{age}."
+    process = next(iter(evidence.get("processes", ())), "")
+    who = f"{end}{finding.subject} ({process})" if process else f"{end}{finding.subject}"
+    return f"{who} leaks CLOSE_WAIT: {count(leaking, 'connection')} that it never closes{age}."
 
 
 def _time_wait_buildup(finding: Finding, epoch: bool) -> str:
@@ -95,6 +102,11 @@ def _time_wait_buildup(finding: Finding, epoch: bool) -> str:
 
 
 def _accept_queue_overflow(finding: Finding, epoch: bool) -> str:
+    waiting, backlog = finding.evidence.get("accept_queue"), finding.evidence.get("backlog")
+    if waiting is not None and backlog is not None:
+        dropped = finding.evidence.get("dropped")
+        lost = f", {count(dropped)} dropped meanwhile" if dropped else ""
+        return f"{finding.subject} accepts too slowly: {count(waiting)} of {count(backlog)} wait to be accepted{lost}."
     never = finding.evidence.get("never_served")
     served = f", {count(never)} of them never served" if never else ""
     turned_away = count(finding.count, "handshake")
@@ -162,6 +174,24 @@ def _duplicate_frames(finding: Finding, epoch: bool) -> str:
     return f"the capture has frames twice{share}, in {count(finding.count, 'connection')}."
 
 
+def _time_wait_table_full(finding: Finding, epoch: bool) -> str:
+    limit = finding.evidence.get("limit")
+    of = "" if limit is None else f" of {count(limit)}"
+    return f"{finding.subject} has {count(finding.count)}{of} sockets in TIME_WAIT that the kernel keeps."
+
+
+def _retransmissions(finding: Finding, epoch: bool) -> str:
+    ratio = finding.evidence.get("retransmit_ratio")
+    share = "much" if ratio is None else percent(ratio)
+    return f"{finding.subject} sends {share} of its segments again."
+
+
+def _conntrack_table_full(finding: Finding, epoch: bool) -> str:
+    limit = finding.evidence.get("limit")
+    of = "" if limit is None else f" of {count(limit)} entries"
+    return f"{finding.subject} runs out of room in nf_conntrack: {count(finding.count)}{of}."
+
+
 def _any_kind(finding: Finding, epoch: bool) -> str:
     kind = finding.kind.replace("_", " ")
     return f"{finding.subject}: {kind}, {count(finding.count, 'connection')}, {count(finding.peak)} at the peak."
@@ -182,4 +212,7 @@ _SENTENCES: dict[str, Callable[[Finding, bool], str]] = {
     "one_sided_capture": _one_sided_capture,
     "capture_loss": _capture_loss,
     "duplicate_frames": _duplicate_frames,
+    "time_wait_table_full": _time_wait_table_full,
+    "retransmissions": _retransmissions,
+    "conntrack_table_full": _conntrack_table_full,
 }

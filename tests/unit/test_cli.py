@@ -411,13 +411,6 @@ def test_both_commands_and_the_module_are_the_same() -> None:
     assert [line.split(" = ")[0] for line in scripts] == ["ctrack", "tcp-conntrack"]
 
 
-def test_severities_of_fail_on_are_those_of_findings() -> None:
-    from conntrack.cli.report import _SEVERITIES
-    from conntrack.detect.finding import SEVERITIES
-
-    assert _SEVERITIES == SEVERITIES
-
-
 class TestFilter:
     def test_frames_that_do_not_pass_are_counted(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = tmp_path / "leak.pcap"

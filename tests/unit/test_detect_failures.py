@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flow_rows import at, completed, flow, flows, half_open, many, refused, unanswered
 
-from conntrack.detect import AcceptQueueOverflow, ConnectionRefused, PortScan, UnansweredSyn
+from conntrack.detect import AcceptQueueOverflow, ConnectionRefused, PortScan, UnansweredSyn, port_scan
 from conntrack.states import EndReason, FlowFlag, TcpState
 
 END = at(600)
@@ -178,3 +178,10 @@ def test_past_the_limit_of_pairs_a_scan_is_estimated_the_same_in_any_split(monke
     for part in parts[1:]:
         parts[0].merge(part)
     assert [told for told in parts[0].findings(END) if told.kind == "port_scan"] == [finding]
+
+
+def test_forged_addresses_that_come_once_are_no_scanners_however_small_the_sample(monkeypatch):
+    """A sample of every 64th made each address that was in it, once, stand for 64 targets."""
+    monkeypatch.setattr(port_scan, "_LIMIT", 200)
+    rows = many(half_open(), np.arange(20_000) / 1000, client_ips=np.arange(20_000) + 0x0B000000)
+    assert detected.found(port_scan.PortScan, rows, at(100)) == []

@@ -236,3 +236,11 @@ def test_scattered_failures_of_a_big_service_are_silent():
 def test_nothing_fed_is_nothing_found():
     assert found(flows()) == []
     assert found(flows(), END) == []
+
+
+@pytest.mark.parametrize("per_s", [2, 50])
+def test_a_flood_behind_nineteen_honest_clients_of_twenty_is_found(per_s):
+    """2 SYN/s hold 126 half-open connections, which is all that a backlog of 128 has room for."""
+    seconds = 6000 // (20 * per_s) + 100
+    forged = many(half_open(), np.arange(0, seconds, 1 / per_s), client_ips=np.arange(seconds * per_s) + 0x0B000000)
+    assert [f.severity for f in found(flows(honest(19 * per_s, seconds), forged))] == ["warning"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conntrack.times import parse_duration, parse_time, rfc3339, time_of_day, unix_seconds
+from conntrack.times import parse_duration, parse_length, parse_time, rfc3339, time_of_day, unix_seconds
 
 ANY_TIME = st.integers(-(2**63) + 1, 2**63 - 1)
 
@@ -47,6 +47,28 @@ def test_duration_takes_seconds() -> None:
     assert parse_duration("1.5") == 1_500_000_000
     with pytest.raises(ValueError, match="not a number of seconds"):
         parse_duration("60s")
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("1.5", 1_500_000_000),
+        ("250ms", 250_000_000),
+        ("60s", 60 * 10**9),
+        ("5min", 300 * 10**9),
+        ("5 m", 300 * 10**9),
+        ("2h", 7_200 * 10**9),
+        ("0", 0),
+    ],
+)
+def test_a_length_of_time_may_have_a_unit(text: str, ns: int) -> None:
+    assert parse_length(text) == ns
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "1e3", "1.2.3", "1d", "1_000", "٣", "9" * 20 + "h"])
+def test_what_is_no_length_of_time_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^'.*' is "):
+        parse_length(text)
 
 
 @pytest.mark.parametrize(

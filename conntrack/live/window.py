@@ -1,0 +1,97 @@
+"""The connections of the last minutes: what is wrong with them, exactly; and all of them since the start, in the end.
+
+A window holds every connection that was open at some instant of it. Those that are over are in slices, by when that
+was, each an `Analysis` of its own, fed once; those that are still in the tracker's table are seen as they are now. What
+holds now is what the detectors say of the slices of the window and the table, merged; a slice that leaves the window is
+merged into the rest of the run. So memory follows what the detectors keep, which is bounded, and not the connections.
+
+A handshake in flight is no failure: connections that are still opening, younger than `handshake_wait_s`, are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from conntrack.detect import DETECTORS, Detection, DetectOptions
+from conntrack.pipeline import Analysis
+from conntrack.states import NO_TIME_NS, TcpState
+
+__all__ = ["SLICES", "Window"]
+
+Rows = np.ndarray[Any, Any]
+
+SLICES = 6
+"""Of a window: its length is exact to a sixth."""
+
+
+class Window:
+    """What the detectors are fed while a capture goes on.
+
+    Args:
+        window_ns: how far back it reaches: at least five sixths of this, at most all of it.
+        options: thresholds of the detectors.
+        choose: as in Analysis.
+    """
+
+    def __init__(self, window_ns: int, options: DetectOptions | None = None, *, choose: bool = False) -> None:
+        self._slice_ns = max(1, window_ns // SLICES)
+        self._options = options or DetectOptions()
+        self._wait_ns = round(self._options.handshake_wait_s * 1e9)
+        self._rest = Analysis(options, choose=choose)
+        self._slices: dict[int, Analysis] = {}
+        self._first: int | None = None
+
+    def feed(self, flows: Rows) -> None:
+        """Take in connections that are over for good (FLOW_DTYPE, shape (n,)), each once."""
+        self._rest.choose_from(flows)
+        numbers = self._numbers(flows, flows["last_ts_ns"])
+        for number in np.unique(numbers).tolist():
+            self._slice(number).feed(flows[numbers == number])
+
+    def look(self, now_ns: int, table: Iterable[Rows]) -> Detection:
+        """Return what holds at `now_ns`, with the connections that the tracker has then (FLOW_DTYPE, shape (n,) each).
+
+        What has left the window does not come back into it, not even where a clock is set back.
+        """
+        self._move(now_ns)
+        assert self._first is not None
+        detection = Detection(DETECTORS, self._options)
+        for number in sorted(self._slices):
+            detection.merge(self._slices[number].detection)
+        for flows in table:
+            inside = self._numbers(flows, now_ns) >= self._first
+            opening = (flows["client_state"] == TcpState.SYN_SENT) | (flows["server_state"] == TcpState.SYN_RECEIVED)
+            inside &= ~opening | (flows["first_ts_ns"] <= now_ns - self._wait_ns)
+            detection.feed(flows if inside.all() else flows[inside])
+        return detection
+
+    def finish(self, last: Iterable[Rows]) -> Analysis:
+        """Return all that was fed since the start, together with the `last` connections; it can be done once."""
+        for number in sorted(self._slices):
+            self._rest.merge(self._slices.pop(number))
+        for flows in last:
+            self._rest.feed(flows)
+        return self._rest
+
+    def _numbers(self, flows: Rows, otherwise_ns: Any) -> Rows:
+        # The slice in which each was over; `otherwise_ns` for those that are not known to be.
+        closed = flows["closed_ts_ns"]
+        over: Rows = np.where(closed == NO_TIME_NS, otherwise_ns, closed)
+        return over // self._slice_ns
+
+    def _slice(self, number: int) -> Analysis:
+        if self._first is not None and number < self._first:
+            return self._rest
+        if number not in self._slices:
+            self._slices[number] = Analysis(self._options)
+        return self._slices[number]
+
+    def _move(self, now_ns: int) -> None:
+        last = now_ns // self._slice_ns
+        self._first = last - SLICES + 1
+        for number in sorted(self._slices):
+            if not self._first <= number <= last + 1:  # behind the next one: a clock was set back
+                self._rest.merge(self._slices.pop(number))

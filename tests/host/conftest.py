@@ -1,0 +1,8 @@
+"""The scenes are made with the machinery of the kernel's test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "kernel"))
