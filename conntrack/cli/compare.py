@@ -93,7 +93,7 @@ def command(
     if time is not None:
         _instant(time, 0)
     snapshot = _snapshot(snapshot_path)
-    with open_reading(captures) as reading:
+    with open_reading(captures, output_path) as reading:
         info = reading.capture.info
         with Output(output_path, (*captures, snapshot_path)) as output:
             at = None if time is None else lambda: _instant(time, info.first_ts_ns or 0)
