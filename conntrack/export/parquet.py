@@ -1,8 +1,8 @@
 """Parquet and Arrow IPC (Feather) files, by pyarrow, a batch at a time.
 
-Owns how pyarrow is driven, and nothing of the columns: arrow.py makes them. pyarrow encodes and compresses one group of
-rows in a thread of its own (without the GIL) while the next is turned into columns; never more than these two are in
-memory. Without pyarrow it says what to install.
+Owns how pyarrow is driven, and nothing of the columns: arrow.py makes them. For Parquet it encodes and compresses one
+group of rows in a thread of its own (without the GIL) while the next is turned into columns; never more than these two
+are in memory. Arrow's batches leave as they come. Without pyarrow it says what to install.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ArrowFile:
         self._sink = _Sink()
         self._waiting: list[Any] = []
         self._rows = 0
-        self._thread = ThreadPoolExecutor(1, "pyarrow")
+        self._thread = ThreadPoolExecutor(1, "pyarrow") if name == "parquet" else None
         self._writing: Future[None] | None = None
         layout = self._import([]).schema
         if name == "parquet":
@@ -88,7 +88,8 @@ class ArrowFile:
         if self._waiting:
             self._write()
         self._settle()
-        self._thread.shutdown()
+        if self._thread is not None:
+            self._thread.shutdown()
         self._writer.close()
         return self._sink.take()
 
@@ -100,6 +101,9 @@ class ArrowFile:
         table = self._pyarrow.concat_tables(self._waiting)
         self._waiting.clear()
         self._rows = 0
+        if self._thread is None:
+            self._writer.write_table(table)
+            return
         self._settle()
         self._writing = self._thread.submit(self._writer.write_table, table)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from conntrack.core.abi import FLOW_DTYPE
 from conntrack.pipeline import analyze
 
 Captured = pytest.CaptureFixture[str]
+Compared = Callable[..., tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +113,70 @@ def test_explain_all(tmp_path: Path, capfd: Captured) -> None:
         shown[options] = capfd.readouterr().out.splitlines()
     assert len(shown[("--all",)]) >= int(longest["client_packets"] + longest["server_packets"])
     assert len(shown[()]) < len(shown[("--all",)])
+
+
+@pytest.fixture
+def compared(incident: str, tmp_path: Path, capfd: Captured) -> Compared:
+    """Return what `compare` says of the incident's own sockets: how many rows, and its exit code."""
+    sockets = tmp_path / "sockets.ndjson"
+    assert main(["sockets", incident, "-o", str(sockets)]) == 0
+
+    def run(*options: str, capture: str = incident) -> tuple[int, int]:
+        command, *options_ = options
+        code = main([command, capture, "--with", str(sockets), "--format", "ndjson", *options_])
+        return len(capfd.readouterr().out.splitlines()), code
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ([], 0),
+        (["--profile", "linux"], 0),
+        (["--filter", "tcp port 443"], 152),
+        (["--from", "2026-11-21T06:16:00Z"], 152),
+        (["--reader", "pyshark", "--display-filter", "tcp.port == 443"], 152),
+    ],
+    ids=lambda part: part[0] if isinstance(part, list) and part else None,
+)
+def test_compare_reads_only_what_is_asked_for(compared: Compared, options: list[str], rows: int) -> None:
+    """What is left out of the capture is in the snapshot alone: both ends of the 76 connections to port 8080."""
+    assert compared("compare", *options) == (rows, 0)
+
+
+def test_compare_to(compared: Compared) -> None:
+    rows = compared("compare", "--to", "2026-11-21T06:15:30Z")
+    assert rows[0] > 100
+    assert compared("compare", "--follow", "--to", "2026-11-21T06:15:30Z") == rows  # its end is reached, not waited for
+
+
+def test_compare_recursive_and_truncated(compared: Compared, incident: str, tmp_path: Path) -> None:
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    whole = Path(incident).read_bytes()
+    (folder / "cut.pcap").write_bytes(whole[:-10])
+    assert compared("compare", "--recursive", capture=str(folder))[1] == 3
+    assert compared("compare", "--recursive", "--allow-truncated", capture=str(folder))[1] == 0
+
+
+def test_compare_output(compared: Compared, tmp_path: Path) -> None:
+    out = tmp_path / "differences.ndjson"
+    assert compared("compare", "--filter", "tcp port 443", "-o", str(out)) == (0, 0)
+    assert len(out.read_text().splitlines()) == 152
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--filter", "tcp port 8080"], r'"tcp_segments": 684\b.*"filtered": 5373\b'),
+        (["--epoch"], r'"ts": 17952418\d\d'),
+    ],
+)
+def test_live_filter_and_epoch(root: Path, options: list[str], told: str) -> None:
+    command = [sys.executable, "-m", "conntrack", "live", "-", "--format", "ndjson", *options]
+    with (root / "tests" / "captures" / "incident.pcap").open("rb") as capture:
+        done = subprocess.run(
+            command, stdin=capture, capture_output=True, text=True, timeout=120, check=False, cwd=root
+        )
+    assert re.search(told, done.stdout), done.stdout

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 import pytest
@@ -21,13 +22,21 @@ from conntrack.export import BINARY, FLOW_FORMATS, FORMATS
 from conntrack.generate import generate
 
 PATIENCE_S = 300  # of a test that fails
+SNAPSHOT = str(Path(__file__).parent.parent / "captures" / "incident_ss.txt")
 READING = {
     "report": [[], ["--format", "json"], ["--format", "html"]],
     "sockets": [["--format", name] for name in FORMATS],
     "explain": [["--flow", "999999999"], ["--between", "192.0.2.1:1", "192.0.2.2:2"]],
     "info": [[], ["--format", "json"]],
+    "compare": [["--with", SNAPSHOT]],
+    "live": [[], ["--format", "ndjson"]],
 }
-MADE = {"states": [], "generate": ["-", "--connections", "20000"]}
+MADE = {
+    "states": [],
+    "generate": ["-", "--connections", "20000"],
+    "host": ["--format", "json"],
+    "bench": ["--connections", "1000"],
+}
 
 
 @pytest.fixture(scope="module")
