@@ -217,7 +217,7 @@ def test_without_scripts_all_that_matters_is_there(browser: Browser, page: str) 
     text = tab.run("document.body.innerText")
     for words in (
         "10.9.0.2:443 is under a SYN flood",
-        "half open peak",
+        "half-open at the peak",
         "ss -tan state syn-recv",
         "CLOSE_WAIT leak",
         "Connection 2202, segment by segment",

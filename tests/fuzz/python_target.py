@@ -10,6 +10,13 @@ import atheris
 with atheris.instrument_imports(include=["conntrack.capture"]):
     from reading import read_memory
 
+    # Imported by open_reader when there is something for them, which would be too late to be counted.
+    import conntrack.capture.compressed
+    import conntrack.capture.foreign
+    import conntrack.capture.pcap
+    import conntrack.capture.pcapng
+    import conntrack.capture.snoop
+    import conntrack.capture.tcpdump_text  # noqa: F401
     from conntrack.capture.batch import Batch
 
 import numpy as np
