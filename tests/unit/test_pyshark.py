@@ -74,6 +74,7 @@ def test_the_same_segments(path: Path) -> None:
 
 
 def test_several_in_order_of_time_and_a_part_of_them(path: Path, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     later = write_pcap(tmp_path / "later.pcap", [(ts_ns + 10**9, frame) for ts_ns, frame in PACKETS], nano=True)
     (tmp_path / "words.txt").write_text("words\n" * 20)
     with open_capture([tmp_path], recursive=True, reader="pyshark", to_ns=PACKETS[0][0] + 10**9) as capture:
@@ -82,10 +83,10 @@ def test_several_in_order_of_time_and_a_part_of_them(path: Path, tmp_path: Path)
     assert segments["frame"].tolist() == [1, 2, 5, 4, 6]
     (note,) = capture.info.notes
     assert "1 file was left out: words.txt (tshark cannot read it: The file" in note
-    for thread in threading.enumerate():  # that which waits for tshark may need a moment to end
-        if thread is not threading.main_thread():
-            thread.join(20)
-    assert threading.active_count() == 1
+    started = set(threading.enumerate()) - before
+    for thread in started:  # that which waits for tshark may need a moment to end
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in started)
 
 
 def test_display_filter(path: Path) -> None:

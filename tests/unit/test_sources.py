@@ -350,7 +350,7 @@ class TestFollow:
 
         def write() -> None:
             path.write_bytes(content(5, 1))
-            time.sleep(0.3)
+            time.sleep(1.0)
             path.write_bytes(content(2, 9, 10))
 
         ports, info = self.run(path, write, monkeypatch)
