@@ -38,7 +38,7 @@ cdef enum:
     MOST_LITERAL = 64           # octets before a field, or behind the last
     MOST_WORD = 32              # octets of a word, its length included
     MOST_WORDS = 32             # as many as FLAGS have bits
-    MOST_VALUE = 80             # octets that a value takes (but TEXT and FLAGS), its quotes included; inet_ntop takes 46
+    MOST_VALUE = 80             # octets of a value (but TEXT and FLAGS), its quotes included; inet_ntop takes 46
     MOST_TEXT = 1024            # a TEXT: an outer path of 120 octets (cursor.pxd) has less than 700 in words
     NS = 1000000000
     DAY_S = 86400
