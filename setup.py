@@ -43,6 +43,7 @@ setup(
     ext_modules=cythonize(
         extensions,
         annotate=DEBUG,
+        nthreads=os.cpu_count() or 1,
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,
@@ -53,5 +54,8 @@ setup(
             "linetrace": DEBUG,
         },
     ),
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
+    options={
+        "build_ext": {"parallel": os.cpu_count()},
+        **({"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {}),
+    },
 )
