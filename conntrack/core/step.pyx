@@ -34,6 +34,7 @@ import numpy as np
 from .abi import SEGMENT_DTYPE
 
 cdef enum:
+    MOST_GENERATION = 65535     # later ones have this number too: 16 bits of LiveFlow.origin
     BLOCK = 64                  # segments whose slots and records are on the way at once
 
 cdef enum:                      # states.DirectionEvidence
@@ -226,7 +227,7 @@ cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Prob
     expand(t, f, reason, &t.retired[t.retired_count])
     t.retired_count += 1
     release_parts(t, f)
-    side = _begin(t, f, s, p, 1 if forgotten else generation + 1 if generation < 0xFFFF else generation)
+    side = _begin(t, f, s, p, 1 if forgotten else generation + 1 if generation < MOST_GENERATION else generation)
     if lingering_since != NO_TIME:
         trouble_of(t, f).reused_age_ns = s.ts_ns - lingering_since
         if by_rfc6191:
