@@ -71,6 +71,7 @@ def render_html(report: Report, *, epoch: bool = False) -> str:
         ModuleNotFoundError: jinja2 is not installed.
     """
     scripts, styles = ([_asset(name) for name in names] for names in (_SCRIPTS, _STYLES))
+    scripts[0] = f"/*!\n{_asset('uplot/LICENSE')}*/\n{scripts[0]}"  # goes with every copy, and the page is one
     page = _Page(report, epoch)
     return (
         _environment()

@@ -108,7 +108,8 @@ def test_the_same_report_makes_the_same_page(report: Report, text: str) -> None:
 
 def test_the_licence_of_uplot_comes_along(root: Path, text: str) -> None:
     folder = root / "conntrack" / "report" / "page" / "uplot"
-    assert "MIT License" in (folder / "LICENSE").read_text()
+    licence = (folder / "LICENSE").read_text()
+    assert "MIT License" in licence and licence in text
     assert "https://github.com/leeoniya/uPlot (v1.6.32)" in text
 
 
