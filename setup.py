@@ -10,6 +10,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("CONNTRACK_DEBUG") == "1"
 SANITIZE = os.environ.get("CONNTRACK_SANITIZE") == "1"
@@ -39,21 +40,34 @@ extensions = [
     for path in sorted(Path("conntrack").rglob("*.pyx"))
 ]
 
+
+class BuildExtensions(build_ext):
+    """Runs Cython where something is built: the source distribution has the .pyx, and no .c of whoever made it."""
+
+    def run(self):
+        made = cythonize(
+            self.extensions,
+            annotate=DEBUG,
+            nthreads=os.cpu_count() or 1,
+            compiler_directives={
+                "language_level": 3,
+                "boundscheck": DEBUG,
+                "wraparound": False,
+                "initializedcheck": DEBUG,
+                "cdivision": True,
+                "embedsignature": True,
+                "linetrace": DEBUG,
+            },
+        )
+        sources = {extension.name: extension.sources for extension in made}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+        super().run()
+
+
 setup(
-    ext_modules=cythonize(
-        extensions,
-        annotate=DEBUG,
-        nthreads=os.cpu_count() or 1,
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": DEBUG,
-            "wraparound": False,
-            "initializedcheck": DEBUG,
-            "cdivision": True,
-            "embedsignature": True,
-            "linetrace": DEBUG,
-        },
-    ),
+    ext_modules=extensions,
+    cmdclass={"build_ext": BuildExtensions},
     options={
         "build_ext": {"parallel": os.cpu_count()},
         **({"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {}),
