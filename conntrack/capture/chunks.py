@@ -27,7 +27,9 @@ from conntrack.capture.paths import Waiting
 from conntrack.capture.pcap import PcapReader
 from conntrack.capture.pcapng import PcapngReader, Section
 from conntrack.capture.ranges import RandomFile, Range, open_random, read_at
+from conntrack.capture.remote import is_remote
 from conntrack.capture.stream import Stream
+from conntrack.capture.unchanged import FileState
 from conntrack.core.boundaries import first_block, first_record
 from conntrack.core.walk import NO_TIME_NS
 from conntrack.errors import CaptureError
@@ -65,6 +67,7 @@ class Head:
         near_s: the time of the first packet, seconds since 1970.
         layout: of pcap records (PCAP_LAYOUT_DTYPE, shape (1,)); None for pcapng.
         section: the interfaces at the head of a pcapng file.
+        state: of the file when it was looked at; None where it is elsewhere.
     """
 
     path: str
@@ -73,6 +76,7 @@ class Head:
     near_s: int
     layout: npt.NDArray[np.void] | None = None
     section: Section | None = None
+    state: FileState | None = None
 
     @property
     def place(self) -> Place:
@@ -141,6 +145,7 @@ def look(path: str, filter: Filter | None = None) -> Head | None:
     Raises:
         InputError: it cannot be opened, or not be read with the filter.
     """
+    state = None if is_remote(path) else FileState.of(path)
     file = open_random(path)
     with Stream(path, source=Range(file, 0, file.size)) as stream:
         batch = Batch(CHUNK_SEGMENTS, filter)
@@ -148,12 +153,12 @@ def look(path: str, filter: Filter | None = None) -> Head | None:
             kind = kind_of(stream.peek(MAGIC_BYTES))
             if kind == "pcap":
                 pcap = PcapReader(stream, batch)
-                return Head(path, file.size, stream.offset, _seconds(pcap, batch), layout=pcap.layout)
+                return Head(path, file.size, stream.offset, _seconds(pcap, batch), layout=pcap.layout, state=state)
         except CaptureError:
             return None  # not even the file header is whole
         if kind == "pcapng":
             pcapng = PcapngReader(stream, batch)
-            return Head(path, file.size, 0, _seconds(pcapng, batch), section=pcapng.section)
+            return Head(path, file.size, 0, _seconds(pcapng, batch), section=pcapng.section, state=state)
     return None
 
 
@@ -225,7 +230,7 @@ class ChunkReader:
         Each array is valid until the next is asked for.
 
         Raises:
-            InputError: the filter cannot be made for a link type in it.
+            InputError: the filter cannot be made for a link type in it, or the file changed since `head` was made.
         """
         batch, stream, reader, limits = self._batch, self._stream, self._reader, self._range
         first = True
@@ -250,6 +255,8 @@ class ChunkReader:
                 break
             # The rest of the record that has begun, and no more: or one byte, for a record to begin.
             limits.limit = min(stream.offset + (reader.needed if stream.available else 1), self._head.size)
+        if self._head.state is not None:
+            self._head.state.check(self._head.path)
         if batch.rows:
             yield batch.segments[: batch.rows]
             batch.rows = 0

@@ -23,6 +23,7 @@ from pathlib import Path
 from conntrack.capture import BATCH_SEGMENTS, Capture
 from conntrack.capture.stream import STANDARD_INPUT, Bytes, Stream, input_size
 from conntrack.errors import CaptureError, InputError
+from conntrack.whole import WholeFile
 
 __all__ = ["BUFFER_MIB", "SNAP_BYTES", "Captured", "Kept", "open_interfaces", "open_pipe"]
 
@@ -125,6 +126,8 @@ class Captured:
 class Kept:
     """Bytes that are written to a file as they are read: `stream.Bytes` made of `stream.Bytes`.
 
+    The file is called PATH.part until this is closed; it stays that where it cannot be written on, or the process ends.
+
     Args:
         source: closed with this.
         path: the file, made new.
@@ -140,7 +143,7 @@ class Kept:
         self._note = note
         self._writes = True
         try:
-            self._file = Path(path).open("wb", buffering=0)  # noqa: SIM115  (closed by close)
+            self._file = WholeFile(path, keep=True)
         except OSError as error:
             source.close()
             raise InputError(f"{path}: {(error.strerror or str(error)).lower()}; give another name to -w") from None
@@ -158,10 +161,12 @@ class Kept:
         left = room[:size]
         while self._writes and len(left):
             try:
-                left = left[self._file.write(left) :]
+                left = left[self._file.stream.write(left) :]
             except OSError as error:
                 self._writes = False
-                self._note(f"{self._path}: {(error.strerror or str(error)).lower()}; packets are not kept any more")
+                self._note(
+                    f"{self._file.path}: {(error.strerror or str(error)).lower()}; packets are not kept any more"
+                )
         return size
 
     def ready(self, timeout_s: float) -> bool:
@@ -169,7 +174,15 @@ class Kept:
 
     def close(self) -> None:
         self._source.close()
-        self._file.close()
+        if self._writes:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._writes = False
+        try:
+            self._file.finish()
+        except OSError as error:
+            self._note(f"{self._path}: {(error.strerror or str(error)).lower()}; packets were not kept")
 
 
 def open_interfaces(

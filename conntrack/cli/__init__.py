@@ -109,6 +109,7 @@ def _ctrack() -> None:
     "ctrack CAPTURE..." is "ctrack report CAPTURE...". Captures are pcap or pcapng files, compressed or not, what
     Wireshark's editcap reads, directories (-r), or - for standard input; several are taken as one, in order of time.
 
-    Exit codes: 0 done, 1 findings (only with --fail-on), 2 usage or unsupported input, 3 damaged input (what came
-    before the damage was used), 130 interrupted, 141 closed pipe.
+    Exit codes: 0 done, 1 findings (only with --fail-on), 2 usage, unsupported input or an output that cannot be
+    written, 3 damaged input (what came before the damage was used), 130 interrupted, 141 closed pipe, 143 ended by
+    SIGTERM, 129 by SIGHUP.
     """

@@ -1,16 +1,19 @@
-"""How the command ends: exit codes, the one-line error, Ctrl-C and the closed pipe. The only place that decides these.
+"""How the command ends: exit codes, the one-line error, signals and the closed pipe. The only place that decides these.
 
-Knows no command. The codes are those of design.md: 0 done, 1 findings (only with --fail-on), 2 usage or unsupported
-input, 3 damaged input, 130 interrupted, 141 closed pipe (128 + the signal's number, as a shell reports them).
+Knows no command. The codes are those of design.md: 0 done, 1 findings (only with --fail-on), 2 usage, unsupported input
+or an output that cannot be written, 3 damaged input, 130 interrupted, 141 closed pipe, 143 terminated and 129 hung up
+(128 + the signal's number, as a shell reports them).
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -26,6 +29,9 @@ STANDARD_OUTPUT = "standard output"
 """What errors call it."""
 
 
+_AGAIN_S = 0.01
+
+
 class ExitCode(IntEnum):
     """What the process ends with."""
 
@@ -35,6 +41,7 @@ class ExitCode(IntEnum):
     DAMAGED = 3
     INTERRUPTED = 130
     BROKEN_PIPE = 141
+    TERMINATED = 143
 
 
 @dataclass(slots=True)
@@ -68,18 +75,73 @@ debug_option = click.option(
 def guarded(run: Callable[[], int], settings: Settings) -> int:
     """Return the exit code of `run()`, with every way in which it can fail turned into one line and a code."""
     try:
-        return run()
+        with _ends_by_signal():
+            return run()
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except BrokenPipeError:
         _abandon_stdout()
         return ExitCode.BROKEN_PIPE
     except (KeyboardInterrupt, click.Abort):
+        say("interrupted")
         return ExitCode.INTERRUPTED
+    except _Ended as end:
+        say(f"ended by {end.signal.name}")
+        return 128 + end.signal
     except Exception as error:
         if settings.debug:
             traceback.print_exc()
         return _explain(error, settings)
+
+
+class _Ended(BaseException):
+    """A signal asks the command to end; what it has begun to write is removed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def _ends_by_signal() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise _Ended; a second one ends the process as it is, and nohup's SIGHUP stays ignored.
+
+    Raised in a callback of the interpreter (of a weak reference, say) they and KeyboardInterrupt would be printed and
+    lost: then the signal is sent again.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    }
+    hook = sys.unraisablehook
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Ended(number)
+
+    def lost(unraisable: sys.UnraisableHookArgs) -> None:
+        error = unraisable.exc_value
+        if isinstance(error, _Ended):
+            signal.signal(error.signal, end)
+        elif not isinstance(error, KeyboardInterrupt):
+            hook(unraisable)
+            return
+        number = error.signal if isinstance(error, _Ended) else signal.SIGINT
+        threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number)).start()
+
+    for number in before:
+        signal.signal(number, end)
+    sys.unraisablehook = lost
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _explain(error: Exception, settings: Settings) -> int:

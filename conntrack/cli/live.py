@@ -48,7 +48,14 @@ _PIPE_ENDS_WITHIN_S = 1.0
 @click.argument("pipe", metavar="[-]", required=False, type=click.Path(allow_dash=True))
 @click.option("-i", "--interface", "interfaces", metavar="IFACE", multiple=True, help="Capture on it; may be repeated.")
 @click.option("--filter", "filter_", metavar="EXPRESSION", help="Only what passes, as for tcpdump: 'tcp port 443'.")
-@click.option("-w", "--write", "keep", metavar="FILE", type=click.Path(), help="Keep the packets in FILE as well.")
+@click.option(
+    "-w",
+    "--write",
+    "keep",
+    metavar="FILE",
+    type=click.Path(),
+    help="Keep the packets as well (FILE.part until it ends).",
+)
 @click.option(
     "--snap",
     "snap_bytes",

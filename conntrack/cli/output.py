@@ -1,10 +1,12 @@
 """Where data goes: standard output, or the file of -o. Opens it, says what it can show, and picks the format.
 
-The only place that writes data. Notes and errors go to standard error (errors.py, progress.py).
+A file is there under its name once it is whole (whole.py), and stays what it was when the command fails. The only place
+that writes data. Notes and errors go to standard error (errors.py, progress.py).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shutil
@@ -18,6 +20,7 @@ import click
 
 from conntrack.cli.errors import STANDARD_OUTPUT
 from conntrack.errors import ConntrackError, InputError
+from conntrack.whole import WholeFile
 
 __all__ = ["Output", "OutputError", "choose_format", "nobody_reads", "output_option"]
 
@@ -29,6 +32,9 @@ output_option = click.option(
     type=click.Path(),
     help="Write to FILE instead of standard output; its suffix gives the format.",
 )
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class OutputError(ConntrackError):
@@ -75,6 +81,7 @@ class Output:
     def __init__(self, path: str | None, inputs: Sequence[str] = ()) -> None:
         self._path = None if path in (None, "-") else path
         self._name = self._path or STANDARD_OUTPUT
+        self._file: WholeFile | None = None
         if self._path is None:
             if sys.stdout is None:
                 raise OutputError("standard output is closed; give -o FILE")
@@ -89,9 +96,10 @@ class Output:
                 ):
                     raise InputError(f"{self._path}: is the capture itself; give another name to -o")
             try:
-                self.stream = Path(self._path).open("wb")  # noqa: SIM115 (closed by __exit__)
+                self._file = WholeFile(self._path)
             except OSError as error:
                 raise OutputError(f"{self._path}: {(error.strerror or str(error)).lower()}") from None
+            self.stream = self._file.stream
 
     @property
     def is_terminal(self) -> bool:
@@ -148,8 +156,13 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and self._file is not None:
+            self._file.discard()
+            if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+                error.filename = self._name  # from one who writes to the stream on its own
+            return
         try:
-            self.stream.flush() if self._path is None else self.stream.close()
+            self.stream.flush() if self._file is None else self._file.finish()
         except BrokenPipeError:
             raise
         except OSError as failed:

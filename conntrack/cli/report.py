@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from conntrack.errors import ConntrackError
 from conntrack.report import FORMATS, SUFFIXES
 
 if TYPE_CHECKING:
+    from conntrack.capture.unchanged import FileState
     from conntrack.detect.options import DetectOptions
     from conntrack.report.model import Report
 
@@ -72,6 +73,7 @@ def command(
     if chosen == "html" and output_path in (None, "-") and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError("--format html: standard output is a terminal; give -o report.html")
 
+    from conntrack.capture.unchanged import FileState
     from conntrack.detect.options import DetectOptions
     from conntrack.pipeline import Analysis
 
@@ -81,13 +83,14 @@ def command(
     tracking = Tracking(profile, threads, max_memory)
     analysis = Analysis(options, choose=chosen == "html")
     with open_reading(captures, output_path) as reading:
+        states = {name: FileState.of(name) for name in reading.capture.info.files}
         with Output(output_path, captures) as output:
             for flows in tracking.follow(reading, ordered=False):
                 analysis.feed(flows)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False
             if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:
-                report, stopped = _with_ladders(report, captures, output_path, profile)
+                report, stopped = _with_ladders(report, captures, output_path, profile, states)
             output.write_text(render(report, chosen, output, epoch=epoch))
         code = reading.finish(allow_truncated=allow_truncated)
     if stopped:
@@ -120,7 +123,11 @@ def _shared(
 
 
 def _with_ladders(
-    report: Report, captures: tuple[str, ...], output_path: str | None, profile: str
+    report: Report,
+    captures: tuple[str, ...],
+    output_path: str | None,
+    profile: str,
+    states: Mapping[str, FileState | None],
 ) -> tuple[Report, bool]:
     """Return the report with the stories behind its findings, and whether Ctrl-C ended the reading for them.
 
@@ -138,6 +145,9 @@ def _with_ladders(
 
     try:
         told = look_again(report, reopen, profile=profile)
+        for name, state in states.items():
+            if state is not None:
+                state.check(name)
     except ConntrackError as error:
         say(f"{error}; the page has no ladders")
         return report, False

@@ -7,7 +7,9 @@ a whole then, and is made anew, with the tasks that were not done.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from importlib import import_module
@@ -108,13 +110,22 @@ def process_crew(workers: int) -> Crew:
     def make() -> Executor:
         # Spawned: threads may be running here, and a fork would copy the locks that they hold.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_work_for_another)
 
     return Crew(make, workers)
 
 
-def _ignore_interrupts() -> None:
+def _work_for_another() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who waits for us
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A parent that was killed cannot tell: a worker would wait for its next task for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def dask_crew(address: str) -> Crew:

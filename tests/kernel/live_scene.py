@@ -153,7 +153,7 @@ def run(folder: Path) -> None:
     until("the leak is found", lambda: events("opened"))
     times["leak"] = tell(f"ss {folder / 'ss_leak.txt'}")
     (folder / "metrics.txt").write_text(metrics())
-    (folder / "leak.pcapng").write_bytes((folder / "kept.pcapng").read_bytes())
+    (folder / "leak.pcapng").write_bytes((folder / "kept.pcapng.part").read_bytes())
     tell(f"compare {folder / 'leak.pcapng'} {folder / 'host.json'}")
     idle = leak(1, IDLE)[0]
     for connection in leak(MORE):

@@ -407,7 +407,7 @@ def test_completion_offers_the_options(leak: str) -> None:
 
 def test_both_commands_and_the_module_are_the_same() -> None:
     project = Path(__file__).parents[2] / "pyproject.toml"
-    scripts = [line for line in project.read_text().splitlines() if line.endswith('= "conntrack.cli:main"')]
+    scripts = [line for line in project.read_text().splitlines() if line.endswith('= "conntrack.__main__:start"')]
     assert [line.split(" = ")[0] for line in scripts] == ["ctrack", "tcp-conntrack"]
 
 

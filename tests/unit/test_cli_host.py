@@ -169,7 +169,7 @@ def test_ctrl_c_ends_the_watching_and_gives_the_report(tmp_path: Path) -> None:
     out = tmp_path / "host.json"
     command = [sys.executable, "-m", "conntrack", "host", "--for", "1h", "-o", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not out.exists():  # it is opened when the watching begins
+        while not list(tmp_path.iterdir()):  # it is opened beside its place when the watching begins
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         printed = process.communicate(timeout=60)
