@@ -136,7 +136,9 @@ def evidence_text(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
         return label, f"{value * 100:.3g} %"
     if "ratio" in key.split("_") and isinstance(value, dict):
         return label, ", ".join(f"{name} ({inner * 100:.3g} %)" for name, inner in value.items())
-    return label, _plain(value, grouped="port" not in key.split("_"))
+    parts = key.split("_")
+    is_port = "port" in parts or ("ports" in parts and isinstance(value, (list, tuple)))  # "ports" may also count them
+    return label, _plain(value, grouped=not is_port)
 
 
 def words(key: str) -> str:
