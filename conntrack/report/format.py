@@ -75,9 +75,14 @@ def instant(ts_ns: int, *, epoch: bool = False) -> str:
     return unix_seconds(ts_ns) if epoch else rfc3339(ts_ns)
 
 
-def clock(ts_ns: int, *, epoch: bool = False) -> str:
-    """Return an instant to the second, without the date: "12:03:15", for text that named the day before."""
-    return unix_seconds(ts_ns)[:-10] if epoch else rfc3339(ts_ns)[11:19]
+def clock(ts_ns: int, *, epoch: bool = False, day: bool = False) -> str:
+    """Return an instant to the second, without the date: "12:03:15", for text that named the day before.
+
+    With `day`, for text about several: "2026-11-21 12:03".
+    """
+    if epoch:
+        return unix_seconds(ts_ns)[:-10]
+    return rfc3339(ts_ns)[:16].replace("T", " ") if day else rfc3339(ts_ns)[11:19]
 
 
 def path_text(path: str) -> str:

@@ -99,3 +99,9 @@ def test_a_sparkline_keeps_a_single_peak_whatever_its_width() -> None:
 )
 def test_a_port_is_a_name_and_not_a_number(key: str, value: object, text: str) -> None:
     assert evidence_text(key, value, epoch=False)[1] == text
+
+
+def test_a_clock_that_tells_the_day() -> None:
+    at_ns = 1_700_000_000_000_000_000
+    assert (clock(at_ns), clock(at_ns, day=True)) == ("22:13:20", "2023-11-14 22:13")
+    assert clock(at_ns, epoch=True, day=True) == "1700000000"
