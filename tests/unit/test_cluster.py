@@ -106,7 +106,7 @@ class TestOneCapture:
                 packets.append((ts_ns, eth_ipv4_tcp(sport=2000 + i % 700, seq=i * 10, payload=bytes(20), vlans=tags)))
             if i == 9000:
                 packets.append((T0 + 10**18, eth_ipv4_tcp(sport=1999)))
-        path = write(tmp_path / "a", packets)  # type: ignore[operator]
+        path = write(tmp_path / "a", packets)
         _, again = hold([path], room, 400_000)
         assert again > 0
         hold([path], room, 70_000)
