@@ -1,6 +1,6 @@
 """A file that is there whole, or not at all: written beside its place under another name, then renamed.
 
-The only way in which a file that a user names is written. Until it is renamed, what was at its place before stays; so it
+How every file that a user names is written. Until it is renamed, what was at its place before stays; so it
 does when the disk is full, and when the process is killed. A place that is no regular file (a device, a named pipe) is
 written as it is. rename(2) replaces a file in one step; fsync(2) comes before it, so that a crash of the machine, or a
 disk that tells only late that it is full, cannot leave an empty file under the name.

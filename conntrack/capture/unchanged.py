@@ -1,8 +1,8 @@
 """Whether a file is still the one that was looked at before: for those who read it again, or in parts.
 
-Files are replaced by rotation, cut by copytruncate, and grow while they are written. Growing is no change. What is seen is
-another inode, a smaller size, and another time of change at the same size; a file that is overwritten in place by a longer
-one is taken for one that grew.
+Files are replaced by rotation, cut by copytruncate, and grow while they are written. Growing is no change. What is seen
+is another inode, a smaller size, and another time of change at the same size; a file that is overwritten in place by a
+longer one is taken for one that grew.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FileState:
     def of(cls, file: str | int) -> FileState | None:
         """Return that of a name or descriptor; None of what is no file of this machine (a URL), or not there."""
         try:
-            status = os.stat(file)  # noqa: PTH116  (a path may be undecodable bytes)
+            status = os.stat(file)
         except (OSError, ValueError):
             return None
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

@@ -1,6 +1,6 @@
 """What is handed out: the source distribution has every source and nothing made from them; how wheels are configured.
 
-That a wheel builds from it in an isolated environment, and twice the same, is shown by `.ci/wheels`, which takes minutes.
+That a wheel builds from it in an isolated environment, and twice the same, `.ci/wheels` shows; it takes minutes.
 """
 
 from __future__ import annotations

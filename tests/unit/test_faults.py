@@ -1,7 +1,7 @@
 """Faults from outside: full disks, signals at any moment, inputs that change while they are read.
 
-What must hold: under the name of an output is what was there before, or the whole new file; one line says what happened;
-the exit code is a documented one; nothing is left beside it. `CONNTRACK_SIGNALS=2000` tries as many moments.
+What must hold: under the name of an output is what was there before, or the whole new file; one line says what went
+wrong; the exit code is a documented one; nothing is left beside it. `CONNTRACK_SIGNALS=2000` tries as many moments.
 """
 
 from __future__ import annotations
