@@ -17,7 +17,9 @@ cdef enum:
 
 
 cdef inline uint64_t _place(uint64_t key, uint64_t seed, uint64_t mask) noexcept nogil:
+    # The low bits must follow from all bits of the key: keys of a million groups at one time differ in the high ones.
     cdef uint64_t at = (key ^ seed) * 0x9E3779B97F4A7C15ULL  # Knuth, The Art of Computer Programming 3, 6.4
+    at = (at ^ at >> 32) * 0x9E3779B97F4A7C15ULL
     return (at ^ at >> 32) & mask
 
 
