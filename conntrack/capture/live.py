@@ -164,6 +164,7 @@ class Kept:
                 left = left[self._file.stream.write(left) :]
             except OSError as error:
                 self._writes = False
+                self._file.discard()
                 self._note(
                     f"{self._file.path}: {(error.strerror or str(error)).lower()}; packets are not kept any more"
                 )
