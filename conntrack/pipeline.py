@@ -17,6 +17,7 @@ import numpy as np
 from conntrack.capture import open_capture
 from conntrack.core.abi import FLOW_DTYPE
 from conntrack.detect import DETECTORS, Detection, DetectOptions
+from conntrack.memory import copied
 from conntrack.report.chosen import Chosen, put_first
 from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.sharded import ShardedTracker, make_tracker
@@ -174,7 +175,7 @@ def analyze(
         for flows in flow_batches(capture, tracker, ordered=keep_flows):
             analysis.feed(flows)
             if keep_flows:
-                kept.append(flows.copy())
+                kept.append(copied(flows))
         flows = np.concatenate(kept) if kept else np.empty(0, FLOW_DTYPE)
         report = analysis.report(capture.info, flows=flows if keep_flows else None)
     if ladders and capture.info.bytes_total is not None:

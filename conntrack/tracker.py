@@ -19,7 +19,7 @@ from .core import live, sweep
 from .core.abi import FLOW_DTYPE, SEGMENT_DTYPE, SOCKET_DTYPE
 from .core.index import refill
 from .core.step import step, use_lanes
-from .memory import Reservation
+from .memory import Reservation, copied
 from .states import EndReason, StateTrait, TcpState
 from .timeouts import NO_TIMEOUT_NS, PROFILES, compile_timeouts
 from .transitions import TRAITS, compile_start, compile_table, compile_traits
@@ -406,7 +406,7 @@ class Tracker:
     # --- What is over -------------------------------------------------------------------------------------------------
 
     def _collect(self) -> Array:
-        rows = self._retired[: self._table.take_retired()].copy()
+        rows = copied(self._retired[: self._table.take_retired()])
         if len(rows):
             self._unsorted.append(rows)
         return rows
