@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 from killing import Deadly, killed
@@ -27,14 +28,18 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # distributed's own, at the e
 
 @contextmanager
 def local(workers: int) -> Iterator[LocalCluster]:
-    with LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        host="127.0.0.1",
-        silence_logs=60,
-    ) as cluster:
+    patient = {"distributed.comm.timeouts.connect": "300s", "distributed.comm.timeouts.tcp": "300s"}
+    with (
+        dask.config.set(patient),
+        LocalCluster(  # a worker that gives up does not come back, and the run waits for it
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+            silence_logs=60,
+        ) as cluster,
+    ):
         yield cluster
 
 
