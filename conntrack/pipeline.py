@@ -22,7 +22,6 @@ from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries
 from conntrack.sharded import ShardedTracker, make_tracker
 from conntrack.states import EndReason, TcpState
 from conntrack.tracker import Tracker
-from conntrack.upkeep import plain
 
 if TYPE_CHECKING:
     from conntrack.capture import Capture, CaptureInfo
@@ -34,6 +33,7 @@ Path = str | os.PathLike[str]
 Reader = Literal["native", "pyshark"]
 Segments = np.ndarray[Any, Any]
 
+_OCTETS = f"V{FLOW_DTYPE.itemsize}"  # a row: numpy copies structs field by field
 LADDERS_EACH = 3
 """Connections behind a finding whose segments are told, the first ones."""
 MOST_LADDERS = 30
@@ -175,7 +175,7 @@ def analyze(
         if keep_flows:
             for flows in flow_batches(capture, tracker):
                 analysis.feed(flows)
-                kept.append(plain(flows).copy())
+                kept.append(flows.view(_OCTETS).copy())
         else:
             analysis.follow(capture, tracker)
         flows = np.concatenate(kept).view(FLOW_DTYPE) if kept else np.empty(0, FLOW_DTYPE)
