@@ -117,9 +117,12 @@ def test_a_signal_gives_the_report(feeding: type[Feeding], number: int) -> None:
 
 
 def test_events_come_as_they_happen_and_it_ends_by_itself(feeding: type[Feeding]) -> None:
-    live = feeding("--format", "ndjson", "--window", "1", "--for", "600")
-    opened = [json.loads(live.line()) for _ in range(3)]
-    assert {event["event"] for event in opened} == {"opened"}
+    live = feeding("--format", "ndjson", "--window", "600", "--for", "600")
+    opened: set[str] = set()
+    while len(opened) < 3:  # on a slow machine some of them grow between
+        event = json.loads(live.line())
+        assert event["event"] in ("opened", "grew")
+        opened.add(event["finding"]["kind"])
     code, out, _ = live.end(signal.SIGINT)
     assert code == 0
     assert [json.loads(line)["event"] for line in out.splitlines()][-1:] == ["stopped"]
@@ -214,7 +217,9 @@ def test_metrics(feeding: type[Feeding], root: Path) -> None:
     assert 'ctrack_findings_opened_total{kind="close_wait_leak"} 1.0' in text
     assert "ctrack_segments_total 6057.0" in text and "process_resident_memory_bytes" in text
     types = dict(re.findall(r"^# TYPE (ctrack_\w+) (\w+)$", text, re.MULTILINE))
-    listed = dict(re.findall(r"^\| `(ctrack_\w+)[{`].*?\| (counter|gauge) \|", (root / "README.md").read_text(), re.M))
+    listed = dict(
+        re.findall(r"^\| `(ctrack_(?!host_)\w+)[{`].*?\| (counter|gauge) \|", (root / "README.md").read_text(), re.M)
+    )
     assert types == {name: kind for name, kind in listed.items() if name != "ctrack_capture_dropped_packets_total"}
     second = subprocess.run(
         [*LIVE, "-", "--listen", url.removeprefix("http://").removesuffix("/metrics")],
