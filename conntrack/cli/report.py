@@ -82,8 +82,7 @@ def command(
     analysis = Analysis(options, choose=chosen == "html")
     with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
-            for flows in tracking.follow(reading, ordered=False):
-                analysis.feed(flows)
+            tracking.analyze(reading, analysis)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False
             if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:

@@ -17,6 +17,7 @@ from conntrack.cli.reading import check_profile, profile_option
 if TYPE_CHECKING:
     import numpy as np
 
+    from conntrack.pipeline import Analysis
     from conntrack.sharded import ShardedTracker
     from conntrack.tracker import Tracker
 
@@ -106,6 +107,14 @@ class Tracking:
         from conntrack.pipeline import flow_batches
 
         return flow_batches(segment_batches, self.begin(), ordered=ordered)
+
+    def analyze(self, segment_batches: Iterable[np.ndarray[Any, Any]], analysis: Analysis) -> None:
+        """Feed every connection to `analysis` once; each thread its own."""
+        if self._spill is None:
+            analysis.follow(segment_batches, self.begin())
+        else:
+            for flows in self.follow(segment_batches, ordered=False):
+                analysis.feed(flows)
 
     def say_evicted(self) -> None:
         """Say how many connections were given up, if any were."""
