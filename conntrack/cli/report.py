@@ -83,12 +83,7 @@ def command(
     analysis = Analysis(options, choose=chosen == "html")
     with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
-<<<<<<< HEAD
-            for flows in tracking.follow(reading, reading.progress, ordered=False):
-                analysis.feed(flows)
-=======
-            tracking.analyze(reading, analysis)
->>>>>>> main
+            tracking.analyze(reading, reading.progress, analysis)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False
             if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:

@@ -110,12 +110,12 @@ class Tracking:
 
         return flow_batches(segment_batches, self.begin(), ordered=ordered)
 
-    def analyze(self, segment_batches: Iterable[np.ndarray[Any, Any]], analysis: Analysis) -> None:
-        """Feed every connection to `analysis` once; each thread its own."""
+    def analyze(self, segment_batches: Iterable[np.ndarray[Any, Any]], progress: Progress, analysis: Analysis) -> None:
+        """Feed every connection to `analysis` once; each thread its own. `progress` shows what comes after reading."""
         if self._spill is None:
             analysis.follow(segment_batches, self.begin())
         else:
-            for flows in self.follow(segment_batches, ordered=False):
+            for flows in self.follow(segment_batches, progress, ordered=False):
                 analysis.feed(flows)
 
     def say_evicted(self) -> None:
