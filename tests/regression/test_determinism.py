@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from digests import RECORDED, REPORTS, ROWS, digest, digests, make_captures
+from digests import RECORDED, REPORTS, digest, digests, make_captures
 
 from conntrack.capture import Capture, open_capture
 from conntrack.core.abi import FLOW_DTYPE
@@ -37,6 +37,13 @@ def captures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RECORDS = json.loads(RECORDED.read_text())
+NAMES = ("incident.pcap", "mixed.pcap")
+
+
+@pytest.fixture(scope="module")
+def written(captures: Path) -> dict[str, dict[str, str]]:
+    """What is written here, by capture and output."""
+    return {name: digests(name, captures) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -62,10 +69,10 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_however_it_is_done(variant: str, captures: Path) -> None:
+def test_however_it_is_done(variant: str, captures: Path, written: dict[str, dict[str, str]]) -> None:
     outputs, options = VARIANTS[variant]
-    for name in ("incident.pcap", "mixed.pcap"):
-        assert digests(name, captures, outputs, *options) == {one: RECORDS[name][one] for one in outputs}
+    for name in NAMES:
+        assert digests(name, captures, outputs, *options) == {one: written[name][one] for one in outputs}
 
 
 def rows_and_report(path: Path, tracker: Tracker, batch_segments: int) -> tuple[bytes, str]:
@@ -91,31 +98,30 @@ def test_whatever_the_batches_and_the_key(batch_segments: int, captures: Path) -
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "4294967295", "random"])
-def test_whatever_the_hash_seed_of_python(seed: str, captures: Path) -> None:
-    ask([sys.executable], {"PYTHONHASHSEED": seed}, captures)
+def test_whatever_the_hash_seed_of_python(seed: str, captures: Path, written: dict[str, dict[str, str]]) -> None:
+    ask([sys.executable], {"PYTHONHASHSEED": seed}, captures, written)
 
 
 @pytest.mark.parametrize("words", [["-O"], ["-X", "dev"], ["-X", "utf8=0"]], ids="".join)
-def test_whatever_the_options_of_python(words: list[str], captures: Path) -> None:
-    ask([sys.executable, *words], {"LC_ALL": "C", "TZ": "Asia/Kathmandu"}, captures)
+def test_whatever_the_options_of_python(words: list[str], captures: Path, written: dict[str, dict[str, str]]) -> None:
+    ask([sys.executable, *words], {"LC_ALL": "C", "TZ": "Asia/Kathmandu"}, captures, written)
 
 
 if os.environ.get("CONNTRACK_PYTHONS"):
 
     @pytest.mark.parametrize("python", os.environ["CONNTRACK_PYTHONS"].split(":"))
-    def test_whatever_the_python(python: str, captures: Path) -> None:
-        ask([python], {}, captures)
+    def test_whatever_the_python(python: str, captures: Path, written: dict[str, dict[str, str]]) -> None:
+        ask([python], {}, captures, written)
 
 
-def ask(command: list[str], env: dict[str, str], captures: Path) -> None:
+def ask(command: list[str], env: dict[str, str], captures: Path, written: dict[str, dict[str, str]]) -> None:
     """Another process writes the same."""
-    names = ("incident.pcap", "mixed.pcap")
     path = {"PYTHONPATH": ROOT} if command[0] == sys.executable else {}
-    words = [*command, PROGRAM, *(str(captures / name) for name in names)]
+    words = [*command, PROGRAM, *(str(captures / name) for name in NAMES)]
     done = subprocess.run(words, env={**os.environ, **path, **env}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = {Path(name).name: each for name, each in json.loads(done.stdout).items()}
-    assert found == {name: {one: RECORDS[name][one] for one in REPORTS + ROWS} for name in names}
+    assert found == written
 
 
 OF_SHARED = RECORDED.with_name("digests_shared.json")

@@ -153,23 +153,3 @@ def test_the_limits_are_those_of_the_code(root: Path) -> None:
     assert len(limits) == table.count("\n| ") - 1 > 25, "every row has a number and where it is from"
     for number, file, name in limits:
         assert int(number.replace(",", "")) == value_of(root / "conntrack" / file, name), f"{file} {name}"
-
-
-NO_STATE = {
-    "MOST_WIRE", "MOST_WIRE_BYTES", "MOST_BYTES", "MOST_INTERFACE_INDEX",  # what a format's numbers may say
-    "MOST_SECTION_INTERFACES", "MOST_BYTES_EACH",  # named twice
-    "MOST_TURNS", "_MOST_TURNS", "MOST_ERRNO",  # of a protocol
-    "MOST_FIELDS", "MOST_LITERAL", "MOST_WORD", "MOST_WORDS", "MOST_VALUE", "MOST_TEXT",  # of a row that is written
-    "MOST_RUNGS", "MOST_LADDERS", "MOST_SEGMENTS", "MOST_NAMED", "MOST_PATHS", "_MOST_FINDINGS",  # shown
-    "_MOST_POINTS",
-    "MOST_LOOKED_BYTES", "MOST_BLOCK_BYTES", "_MOST_WORDS", "_MOST_LINE", "_MOST_CGROUPS",  # read at once
-    "MOST_BROKEN", "MOST_SHARDS", "_MOST_TICKS", "MOST_ROWS", "MOST_PROBES",  # of the work, not of what is kept
-}  # fmt: skip
-
-
-def test_every_limit_is_in_the_table(root: Path) -> None:
-    named = {name for _, _, name in LIMIT.findall(text(root))}
-    for path in sorted((root / "conntrack").rglob("*.p[yx][xd]*")) + sorted((root / "conntrack").rglob("*.py")):
-        if path.suffix in (".py", ".pyx", ".pxd"):
-            for name in re.findall(r"^ *(_?MOST_[A-Z_]+)(?::[^=\n]*)? *=", path.read_text(), re.MULTILINE):
-                assert name in named | NO_STATE, f"{path}: {name} is in no row of SECURITY.md, nor in NO_STATE"
