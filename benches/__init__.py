@@ -5,7 +5,8 @@ Run from the root of the repository, with the extensions built (`pip install -e 
     pytest benches/ --benchmark-only                         all of them, on generated traffic
     pytest benches/bench_decode.py --benchmark-only          one stage
     pytest benches/ --benchmark-only --bench-capture F.pcap  the stages that read a file, on that file
-    python -m benches.record                                 all of them, written to benches/results/DATE-COMMIT.json
+    python -m benches.record                                 all of them, written to benches/results/DATE-COMMIT.json,
+                                                             and what became slower than recorded is called out
     python -m benches.memory F.pcap                          peak memory of `ctrack report`, for each connection
     python -m benches.peers F.pcap                           other programs, the floor and we, on one capture
 

@@ -12,8 +12,5 @@ from benches.traffic import CaptureFile
 
 def test_analyze(benchmark: Any, report: Any, capture: CaptureFile, floor: Path | None) -> None:
     benchmark.pedantic(conntrack.analyze, args=(str(capture.path),), rounds=5, warmup_rounds=1)
-    report(packets=capture.packets, bytes=capture.bytes, connections=capture.connections)
-    if floor is not None and benchmark.stats is not None:
-        least = floor_ns_per_packet(floor, capture.path, capture.connections)
-        benchmark.extra_info["floor_ns_per_packet"] = least
-        benchmark.extra_info["ratio_to_floor"] = round(benchmark.extra_info["ns_per_packet"] / least, 2)
+    least = floor and floor_ns_per_packet(floor, capture.path, capture.connections)
+    report(packets=capture.packets, bytes=capture.bytes, connections=capture.connections, floor_ns=least)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benches.floor import build_floor
+from benches.record import RATIO
 from benches.traffic import CaptureFile, capture_file, given_file, segment_batches
 
 Report = Callable[..., None]
@@ -18,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conntrack benches")
     group.addoption("--bench-connections", type=int, default=100_000, help="connections of the generated traffic")
     group.addoption("--bench-capture", type=Path, help="a capture to use instead of a generated one")
+    group.addoption("--bench-most-live", type=int, default=1_000_000, help="connections alive at once, at most")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,6 +48,12 @@ def batches(connections: int) -> list[Any]:
 
 
 @pytest.fixture(scope="session")
+def most_live(request: pytest.FixtureRequest) -> int:
+    """The most connections that a bench is to keep alive at once."""
+    return int(request.config.getoption("--bench-most-live"))
+
+
+@pytest.fixture(scope="session")
 def floor(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """The compiled floor, where its source is."""
     return build_floor(tmp_path_factory.mktemp("floor"))
@@ -55,14 +63,18 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 def report(benchmark: Any) -> Report:
     """Return a function that notes how many things one round worked on: `report(packets=n, **more)`.
 
-    The first is what the time is divided by; it gives `ns_per_<its name without the plural s>`.
+    The first is what the time is divided by; it gives `ns_per_<its name without the plural s>`, and with `floor_ns`,
+    what the floor took a packet, also the ratio to it.
     """
 
-    def note(**counts: Any) -> None:
+    def note(*, floor_ns: float | None = None, **counts: Any) -> None:
         benchmark.extra_info.update(counts)
         name, count = next(iter(counts.items()))
         if benchmark.stats is not None and count:
-            median_ns = benchmark.stats.stats.median * 1e9
-            benchmark.extra_info[f"ns_per_{name.removesuffix('s')}"] = round(median_ns / count, 2)
+            each_ns = benchmark.stats.stats.median * 1e9 / count
+            benchmark.extra_info[f"ns_per_{name.removesuffix('s')}"] = round(each_ns, 2)
+            if floor_ns is not None:
+                benchmark.extra_info["floor_ns_per_packet"] = floor_ns
+                benchmark.extra_info[RATIO] = round(each_ns / floor_ns, 2)
 
     return note

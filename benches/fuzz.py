@@ -29,9 +29,9 @@ from conntrack.capture.batch import Batch
 
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "fuzz")]
 
-from corpus import BINARY, TEXTS  # noqa: E402
-from mutate import BLOCK, mutated  # noqa: E402
-from reading import read_memory  # noqa: E402
+from corpus import BINARY, TEXTS
+from mutate import BLOCK, mutated
+from reading import read_memory
 
 __all__ = ["main"]
 

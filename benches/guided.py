@@ -29,7 +29,7 @@ from benches.sanitized import BUILD, build, environment, python_environment
 
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "fuzz")]
 
-from corpus import BINARY, TEXTS, beginnings, frames_of  # noqa: E402
+from corpus import BINARY, TEXTS, beginnings, frames_of
 
 __all__ = ["fuzz", "main"]
 

@@ -4,6 +4,9 @@ Writes benches/results/DATE-COMMIT.json: for each bench its median and best time
 each; the commit (with "-dirty" where the work tree differs from it) and the machine, with the load that was on it at
 the start, without which a time means little. Without arguments all benches run; nothing is written when one of them
 fails.
+
+A bench whose ratio to the floor is a tenth above the one recorded last is called out, on a line of its own. Only these
+ratios are compared: times of other days and machines are not.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["main"]
+__all__ = ["RATIO", "main", "slower"]
+
+RATIO = "ratio_to_floor"
+CALLED_OUT = 1.1
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benches" / "results"
@@ -52,6 +58,28 @@ def commit() -> str:
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def recorded() -> dict[str, tuple[float, str]]:
+    """Return the ratio to the floor that was recorded last for each bench, and of which commit."""
+    last: dict[str, tuple[float, str]] = {}
+    records = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
+    for record in sorted((record for record in records if "benches" in record), key=lambda record: record["date"]):
+        for bench in record["benches"]:
+            if RATIO in bench:
+                last[bench["name"]] = bench[RATIO], record["commit"]
+    return last
+
+
+def slower(benches: list[dict[str, Any]], before: dict[str, tuple[float, str]]) -> list[str]:
+    """Return a line for each bench that is a tenth further from the floor than it was `before`."""
+    return [
+        f"slower: {bench['name']} takes {bench[RATIO]:.2f} times the floor, {ratio:.2f} at {commit}"
+        for bench in benches
+        if RATIO in bench and bench["name"] in before
+        for ratio, commit in [before[bench["name"]]]
+        if bench[RATIO] > ratio * CALLED_OUT
+    ]
+
+
 def main(arguments: list[str]) -> int:
     """Run pytest with `arguments` and write the results; return its exit code."""
     record: dict[str, Any] = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -67,6 +95,8 @@ def main(arguments: list[str]) -> int:
             stats = bench["stats"]
             times = {"median_s": round(stats["median"], 6), "min_s": round(stats["min"], 6), "rounds": stats["rounds"]}
             record["benches"].append({"name": bench["fullname"], **times, **bench["extra_info"]})
+    for line in slower(record["benches"], recorded()):
+        print(line)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{record['date'][:10]}-{record['commit']}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")

@@ -20,9 +20,11 @@ from conntrack.tracker import Tracker
 
 __all__ = [
     "BATCH_SEGMENTS",
+    "KINDS",
     "SEED",
     "CaptureFile",
     "capture_file",
+    "capture_of_kind",
     "connection_hashes",
     "given_file",
     "segment_batches",
@@ -34,6 +36,18 @@ Array = NDArray[Any]
 SEED = 20
 BATCH_SEGMENTS = 8192
 """As many as conntrack.capture hands out at a time."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "ipv6": {"ip_version": 6},
+    "whole-payloads": {"snaplen": 65_535},
+    "nanoseconds": {"nanosecond": True},
+    "reordered": {},
+    "flood": {"scenario": "syn-flood"},
+}
+"""Captures that are not plain, and the arguments of generate() that make them; reordering is done here."""
+
+PCAP_HEADER = 24
+RECORD_HEADER = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,30 @@ def capture_file(path: Path, *, scenario: str = "mixed", connections: int) -> Ca
     """Generate a capture at `path`."""
     with path.open("wb") as out:
         truth = generate(out, scenario=scenario, connections=connections, seed=SEED)
+    return CaptureFile(path, path.stat().st_size, truth["packets"], truth["connections"])
+
+
+def _reordered(plain: bytes) -> bytes:
+    """Put every tenth packet behind the three that came after it; times stay where they were, so that they go on."""
+    starts, ends, at = [], [], PCAP_HEADER
+    while at < len(plain):
+        starts.append(at)
+        at += RECORD_HEADER + int.from_bytes(plain[at + 8 : at + 12], "little")
+        ends.append(at)
+    order = np.arange(len(starts), dtype="f8")
+    order[::10] += 3.5
+    places = np.argsort(order, kind="stable").tolist()
+    heads = [plain[start : start + 8] for start in starts]
+    records = (heads[n] + plain[starts[place] + 8 : ends[place]] for n, place in enumerate(places))
+    return plain[:PCAP_HEADER] + b"".join(records)
+
+
+def capture_of_kind(path: Path, kind: str, *, connections: int) -> CaptureFile:
+    """Generate a capture of one of KINDS at `path`."""
+    with path.open("wb") as out:
+        truth = generate(out, **{"scenario": "mixed", **KINDS[kind]}, connections=connections, seed=SEED)
+    if kind == "reordered":
+        path.write_bytes(_reordered(path.read_bytes()))
     return CaptureFile(path, path.stat().st_size, truth["packets"], truth["connections"])
 
 

@@ -54,7 +54,7 @@ def follow_streams(paths: Sequence[str | os.PathLike[str]], note: Callable[[str]
     if path == STANDARD_INPUT or _is_pipe(path):
         return iter((Stream(path),))
     files = _Set(path)
-    if not files.names() and not os.path.isdir(os.path.dirname(path) or "."):  # noqa: PTH112, PTH120
+    if not files.names() and not os.path.isdir(os.path.dirname(path) or "."):
         raise InputError(f"{path}: no such file, and no such directory to wait for it in; check the name")
     if not files.has_next():
         _refuse(path)
@@ -76,8 +76,8 @@ def _follow(files: _Set) -> Iterator[Stream]:
 
 def _refuse(path: str) -> None:
     # A file that is no capture will not become one.
-    if os.path.isfile(path):  # noqa: PTH113
-        with open(path, "rb") as file:  # noqa: PTH123
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
             head = file.read(LOOKED_BYTES)
         if is_tcpdump_text(head):
             raise InputError(f"{path}: what tcpdump prints cannot be followed in a file; pipe it into: ctrack -")
@@ -87,7 +87,7 @@ def _refuse(path: str) -> None:
 
 def _is_pipe(path: str) -> bool:
     try:
-        status = os.stat(path)  # noqa: PTH116
+        status = os.stat(path)
     except OSError:
         return False
     return not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode)
@@ -103,13 +103,13 @@ class _Set:
     def names(self) -> list[str]:
         """Return the files that are there now."""
         path = self.path
-        if os.path.isdir(path):  # noqa: PTH112
-            found = [os.path.join(path, name) for name in os.listdir(path)]  # noqa: PTH118, PTH208
-        elif glob.has_magic(path) and not os.path.exists(path):  # noqa: PTH110
-            found = glob.glob(path)  # noqa: PTH207
+        if os.path.isdir(path):
+            found = [os.path.join(path, name) for name in os.listdir(path)]
+        elif glob.has_magic(path) and not os.path.exists(path):
+            found = glob.glob(path)
         else:
             found = [path, *self._siblings(path)]
-        return [name for name in found if os.path.isfile(name)]  # noqa: PTH113
+        return [name for name in found if os.path.isfile(name)]
 
     def next(self) -> str | None:
         """Return the oldest file that was not read yet, None if there is none. It counts as read from here on."""
@@ -132,19 +132,19 @@ class _Set:
     def _siblings(path: str) -> list[str]:
         folder, base = os.path.split(path)
         match = _DUMPCAP.fullmatch(base)
-        stem, suffix = (match["stem"], match["suffix"]) if match else os.path.splitext(base)  # noqa: PTH122
+        stem, suffix = (match["stem"], match["suffix"]) if match else os.path.splitext(base)
         ring = re.compile(re.escape(stem) + r"_\d{5,}_\d{14}" + re.escape(suffix))
         count = re.compile(re.escape(base) + r"\d+")
         try:
-            names = os.listdir(folder or ".")  # noqa: PTH208
+            names = os.listdir(folder or ".")
         except OSError:
             return []
-        return [os.path.join(folder, name) for name in names if ring.fullmatch(name) or count.fullmatch(name)]  # noqa: PTH118
+        return [os.path.join(folder, name) for name in names if ring.fullmatch(name) or count.fullmatch(name)]
 
 
 def _identity(name: str) -> Identity | None:
     try:
-        with open(name, "rb", buffering=0) as file:  # noqa: PTH123
+        with open(name, "rb", buffering=0) as file:
             head = file.read(HEAD_BYTES)
             return (
                 (name, os.fstat(file.fileno()).st_ino, head) if len(head) == HEAD_BYTES and kind_of(head[:4]) else None
@@ -155,7 +155,7 @@ def _identity(name: str) -> Identity | None:
 
 def _changed_ns(name: str) -> int:
     try:
-        return os.stat(name).st_mtime_ns  # noqa: PTH116
+        return os.stat(name).st_mtime_ns
     except OSError:
         return 0
 
@@ -168,7 +168,7 @@ class _Growing:
     def __init__(self, path: str, files: _Set) -> None:
         self._path = path
         self._files = files
-        self._file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115  (closed by close)
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by close)
         self.raw_bytes = 0
 
     def readinto(self, room: memoryview) -> int:

@@ -39,12 +39,12 @@ class Converted:
     def __init__(self, path: str, name: str, editcap: str) -> None:
         self._path = path
         self._name = name
-        self._size = os.stat(path).st_size  # noqa: PTH116
+        self._size = os.stat(path).st_size
         self._written = 0
         self.raw_bytes = 0
         self._words = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
         self._process = subprocess.Popen(
-            [editcap, "-F", "pcapng", path if os.path.isabs(path) else os.path.join(".", path), "-"],  # noqa: PTH117, PTH118
+            [editcap, "-F", "pcapng", path if os.path.isabs(path) else os.path.join(".", path), "-"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._words,

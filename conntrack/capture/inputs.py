@@ -66,7 +66,7 @@ def find_inputs(
     found: dict[str, list[str]] = {}
     sizes: dict[str, int | None] = {}
     for name in given:
-        if recursive and name != STANDARD_INPUT and os.path.isdir(name):  # noqa: PTH112
+        if recursive and name != STANDARD_INPUT and os.path.isdir(name):
             found[name] = _files_in(name)
         else:
             sizes[name] = input_size(name)
@@ -108,9 +108,9 @@ def _files_in(folder: str) -> list[str]:
     for where, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
-            path = os.path.join(where, name)  # noqa: PTH118  (a path may be undecodable bytes)
+            path = os.path.join(where, name)
             try:
-                if stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+                if stat.S_ISREG(os.stat(path).st_mode):
                     found.append(path)
             except OSError:
                 continue  # a link to nowhere

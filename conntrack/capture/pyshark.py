@@ -79,7 +79,7 @@ class Dissection:
         Raises:
             InputError: tshark takes the display filter for none, or cannot read the file.
         """
-        size = os.stat(stream.path).st_size  # noqa: PTH116  (a path may be undecodable bytes)
+        size = os.stat(stream.path).st_size
         source = _Dissected(_packets(self._make, stream.path, self._display_filter), size)
         stream.source.close()
         stream.exchange(source)

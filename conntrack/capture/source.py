@@ -106,7 +106,7 @@ def _convert(stream: Stream, head: bytes, note: Callable[[str], None]) -> bool:
     if name is None or editcap is None:
         return False
     unknown = name.startswith("binary")
-    if path == STANDARD_INPUT or is_remote(path) or not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+    if path == STANDARD_INPUT or is_remote(path) or not stat.S_ISREG(os.stat(path).st_mode):
         if unknown:
             return False
         raise InputError(f"{path}: {name}, which is converted from a file only; write it to a file first")

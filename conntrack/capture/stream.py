@@ -38,7 +38,7 @@ def input_size(path: str) -> int | None:
     if is_remote(path):
         return RemoteFile(path).size
     try:
-        status = os.stat(path)  # noqa: PTH116  (a path may be undecodable bytes, and is never taken apart)
+        status = os.stat(path)
     except OSError as error:
         raise cannot_open(path, error) from error
     if stat.S_ISDIR(status.st_mode):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from conntrack.detect.finding import SEVERITIES
+from conntrack.detect.finding import SEVERITIES, Finding
 
 if TYPE_CHECKING:
     from conntrack.cli.live_status import Status
 
-__all__ = ["families"]
+__all__ = ["families", "finding_families"]
 
 
 def families(status: Status | None) -> Iterator[Any]:
@@ -44,6 +44,14 @@ def families(status: Status | None) -> Iterator[Any]:
     for kind, number in sorted(look.opened.items()):
         opened.add_metric([kind], number)
     yield opened
+    yield from finding_families(look.findings)
+    yield GaugeMetricFamily("ctrack_look_duration_seconds", "What the last look at all of this took.", look.cost_s)
+
+
+def finding_families(findings: Iterable[Finding]) -> Iterator[Any]:
+    """Yield the families that tell what is wrong now."""
+    from prometheus_client.core import GaugeMetricFamily
+
     labels = ["kind", "subject"]
     severity = GaugeMetricFamily(
         "ctrack_finding_severity", "Findings that hold: 1 info, 2 warning, 3 critical.", labels=labels
@@ -52,10 +60,9 @@ def families(status: Status | None) -> Iterator[Any]:
     seen = GaugeMetricFamily(
         "ctrack_finding_last_seen_timestamp_seconds", "When a finding was seen last, unix time.", labels=labels
     )
-    for finding in look.findings:
+    for finding in findings:
         values = [finding.kind, finding.subject]
         severity.add_metric(values, SEVERITIES.index(finding.severity) + 1)
         count.add_metric(values, finding.count)
         seen.add_metric(values, finding.last_ts_ns / 1e9)
     yield from (severity, count, seen)
-    yield GaugeMetricFamily("ctrack_look_duration_seconds", "What the last look at all of this took.", look.cost_s)

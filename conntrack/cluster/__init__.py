@@ -112,7 +112,7 @@ def write_parquet(
         InputError, ConntrackError: as `analyze`.
         CaptureError: an input is damaged or cut short; all that came before was written.
     """
-    os.makedirs(to, exist_ok=True)  # noqa: PTH103
+    os.makedirs(to, exist_ok=True)
     with _run(paths, _crew(workers, address, executor), directory, profile, filter, chunk_bytes, parts) as run:
         connections = run.write_parquet(os.fspath(to))
         if run.info.faults:

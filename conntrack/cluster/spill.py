@@ -43,7 +43,7 @@ class _SpillFile:
         self.bytes = 0
         self.settled_ns = 0
         try:
-            self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115  (closed by __exit__)
         except OSError as error:
             raise self._cannot(error) from error
 

@@ -173,6 +173,7 @@ class Frames:
             if len(i) == 0:
                 continue
             rows = np.zeros(len(i), dtype)
+            names = dtype.names or ()
             rows["ts_s"] = packets["ts_ns"][i] // 1_000_000_000
             rows["ts_fraction"] = packets["ts_ns"][i] % 1_000_000_000 // (1 if nanosecond else 1000)
             rows["caplen"], rows["wirelen"] = caplen[i], wire[i]
@@ -181,11 +182,11 @@ class Frames:
             rows["src_mac"] = 2 - packets["from_client"][i]
             rows["ip_id" if self._ip_version == 4 else "label"] = ip_id[i] if self._ip_version == 4 else b"\0\0\0"
             for name in _Headers.__slots__:
-                if name in dtype.names:  # type: ignore[operator]  # a structured dtype has names
+                if name in names:
                     rows[name] = getattr(headers, name)[i]
             rows["flags"] = packets["flags"][i]
             for name, value in OPTION_HEADS.items():
-                if name in dtype.names:  # type: ignore[operator]
+                if name in names:
                     rows[name] = value
             octets = self._seal(rows, layout, packets["payload"][i])
             width = min(RECORD + snaplen, octets.shape[1])

@@ -16,6 +16,7 @@ from __future__ import annotations
 from conntrack.host.looks import Look, look
 from conntrack.host.messages import HOST_SOCKET_DTYPE
 from conntrack.host.options import HostOptions
+from conntrack.host.probe import Probe
 from conntrack.host.snapshot import read_snapshot
 from conntrack.host.table import Sockets, read_sockets, sockets
 from conntrack.host.watch import Watch
@@ -24,6 +25,7 @@ __all__ = [
     "HOST_SOCKET_DTYPE",
     "HostOptions",
     "Look",
+    "Probe",
     "Sockets",
     "Watch",
     "look",

@@ -6,6 +6,7 @@ tcp_fin_timeout, and one in LAST_ACK after tcp_orphan_retries; a program that on
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,13 @@ class _Stuck(Rule):
         super().__init__(options)
         self._begins: dict[str, int] = {}
 
+    @abstractmethod
     def _stuck(self, rows: Rows, at_ts_ns: int) -> Rows:
         """Return bool, shape (n,): which of `rows` are stuck at that moment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tell(self, rows: Rows) -> tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]:
         """Return evidence, caveats and next steps of `rows`, all of one subject."""
-        raise NotImplementedError
 
     def findings(self) -> list[Finding]:
         """Return who waits, worst first."""

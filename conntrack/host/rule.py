@@ -5,6 +5,7 @@ A rule keeps the first and the last look and what it needs of those between, so 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ __all__ = ["Rule", "shown_ids"]
 _SHOWN = 100
 
 
-class Rule:
+class Rule(ABC):
     """Base of the rules, one to a kind of finding.
 
     Attributes:
@@ -45,12 +46,12 @@ class Rule:
         self.looks += 1
         self.see(look)
 
-    def see(self, look: Look) -> None:
+    def see(self, look: Look) -> None:  # noqa: B027  (most rules need no more than the first and the last)
         """Note what no first and last look would tell."""
 
+    @abstractmethod
     def findings(self) -> list[Finding]:
         """Return what is wrong, worst first; after at least one look."""
-        raise NotImplementedError
 
     @property
     def span_s(self) -> float:

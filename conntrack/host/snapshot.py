@@ -39,7 +39,7 @@ def read_snapshot(path: str) -> Look:
     """
     rows: list[Any] = []
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 (a path of the user's, as given)
+        with open(path, "rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MOST_LINE), b""), 1):
                 if line.strip():
                     rows.append(_row(path, number, line))

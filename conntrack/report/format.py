@@ -75,9 +75,14 @@ def instant(ts_ns: int, *, epoch: bool = False) -> str:
     return unix_seconds(ts_ns) if epoch else rfc3339(ts_ns)
 
 
-def clock(ts_ns: int, *, epoch: bool = False) -> str:
-    """Return an instant to the second, without the date: "12:03:15", for text that named the day before."""
-    return unix_seconds(ts_ns)[:-10] if epoch else rfc3339(ts_ns)[11:19]
+def clock(ts_ns: int, *, epoch: bool = False, day: bool = False) -> str:
+    """Return an instant to the second, without the date: "12:03:15", for text that named the day before.
+
+    With `day`, for text about several: "2026-11-21 12:03".
+    """
+    if epoch:
+        return unix_seconds(ts_ns)[:-10]
+    return rfc3339(ts_ns)[:16].replace("T", " ") if day else rfc3339(ts_ns)[11:19]
 
 
 def path_text(path: str) -> str:
@@ -136,7 +141,9 @@ def evidence_text(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
         return label, f"{value * 100:.3g} %"
     if "ratio" in key.split("_") and isinstance(value, dict):
         return label, ", ".join(f"{name} ({inner * 100:.3g} %)" for name, inner in value.items())
-    return label, _plain(value, grouped="port" not in key.split("_"))
+    parts = key.split("_")
+    is_port = "port" in parts or ("ports" in parts and isinstance(value, (list, tuple)))  # "ports" may also count them
+    return label, _plain(value, grouped=not is_port)
 
 
 def words(key: str) -> str:

@@ -6,6 +6,7 @@ through `printable` before a person sees it. Knows the shape of a Finding and no
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,9 @@ __all__ = ["Sheet"]
 _SGR = {"critical": "1;31", "warning": "1;33", "info": "1;36", "heading": "1", "good": "1;32"}
 _FINDINGS_SHOWN = 10
 _FLOW_IDS_SHOWN = 10
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|[kMGT]?B|ms|s|min|h|d)(?!\w))")
+_NO_BREAK = "\u00a0"
+"""Between a number and its unit while lines are broken. It is not printable: no text from outside has one here."""
 _LABEL = 26
 """Columns for the names of evidence."""
 
@@ -106,8 +110,9 @@ class Sheet:
             self.wrap(label, indent=indent)
             label = ""
         front = " " * indent + label
-        for line in textwrap.wrap(printable(text), self.width - left, break_on_hyphens=False) or [""]:
-            self.add(f"{front:{left}}{self._paint(line, style)}".rstrip())
+        text = _UNIT.sub(_NO_BREAK, printable(text))
+        for line in textwrap.wrap(text, self.width - left, break_on_hyphens=False) or [""]:
+            self.add(f"{front:{left}}{self._paint(line.replace(_NO_BREAK, ' '), style)}".rstrip())
             front = ""
 
     def _paint(self, text: str, style: str) -> str:

@@ -27,6 +27,7 @@ __all__ = ["render_text"]
 
 _SERVICES_SHOWN = 10
 _GROUPS_SHOWN = 3
+_DAY_NS = 86_400 * 10**9
 _SERVICE_COUNTS = ("connections", "established", "refused", "reset", "unanswered")
 
 
@@ -120,7 +121,8 @@ class _Page(Sheet):
 
     def _chart(self, label: str, counts: list[int], first_ts_ns: int, step_ns: int) -> None:
         peak = max(counts)
-        at = clock(first_ts_ns + step_ns * counts.index(peak), epoch=self.epoch)
+        several_days = first_ts_ns // _DAY_NS != (first_ts_ns + step_ns * (len(counts) - 1)) // _DAY_NS
+        at = clock(first_ts_ns + step_ns * counts.index(peak), epoch=self.epoch, day=several_days)
         label = f"{label} {count(peak):>9} at {at}  "
         room = self.width - len(label) - 1
         self.add(f"{label}{sparkline(counts, room, ascii_only=self._ascii)}".rstrip())

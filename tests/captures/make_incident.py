@@ -127,7 +127,7 @@ def child(namespace: str, work: object) -> int:
     if process == 0:
         enter(namespace)
         random.seed(namespace)
-        asyncio.run(work())  # type: ignore[operator]
+        asyncio.run(work())
         os._exit(0)
     return process
 

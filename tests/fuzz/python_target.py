@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["conntrack.capture"]):
     import conntrack.capture.pcap
     import conntrack.capture.pcapng
     import conntrack.capture.snoop
-    import conntrack.capture.tcpdump_text  # noqa: F401
+    import conntrack.capture.tcpdump_text  # noqa: F401  (imported here so that atheris instruments it)
     from conntrack.capture.batch import Batch
 
 import numpy as np

@@ -330,7 +330,7 @@ def play(name: str, arguments: list[str]) -> int:
     facts = SCENES[name]()
     print("facts", json.dumps(facts), file=sys.stderr, flush=True)
     if os.environ.get("SCENE_WITHOUT_NETLINK"):
-        netlink.dump = _refuse  # type: ignore[assignment]
+        netlink.dump = _refuse
     if arguments[0] == "ss-and-sockets":
         from socket_tables import compare
 

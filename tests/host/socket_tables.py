@@ -69,7 +69,7 @@ def ours() -> Counter[Row]:
         assert main(["sockets", "--format", "ndjson"]) == 0
     out.flush()
     rows: Counter[Row] = Counter()
-    for line in out.buffer.getvalue().splitlines():  # type: ignore[attr-defined]
+    for line in out.buffer.getvalue().splitlines():
         row = json.loads(line)
         listens = row["state"] == "LISTEN"
         # ss prints "*" for a socket for both families, and for nobody's address.

@@ -166,7 +166,7 @@ def _addresses(host: Host) -> list[bytes]:
 
 def _is_local(host: Host, addresses: NDArray[Any]) -> NDArray[np.bool_]:
     wanted = np.frombuffer(b"".join(_addresses(host)), dtype=np.uint8).reshape(-1, 16)
-    return (addresses[:, None, :] == wanted[None, :, :]).all(axis=2).any(axis=1)  # type: ignore[no-any-return]
+    return (addresses[:, None, :] == wanted[None, :, :]).all(axis=2).any(axis=1)
 
 
 def keys_of(host: Host, rows: NDArray[np.void], one: str, other: str) -> list[bytes]:
@@ -177,7 +177,7 @@ def keys_of(host: Host, rows: NDArray[np.void], one: str, other: str) -> list[by
         key[:, at : at + 16] = np.where(near[:, None], rows[f"{first}_ip"], rows[f"{second}_ip"])
         ports = np.where(near, rows[f"{first}_port"], rows[f"{second}_port"]).astype(">u2")
         key[:, at + 16 : at + 18] = ports.view(np.uint8).reshape(-1, 2)
-    return key.view("V36").ravel().tolist()  # type: ignore[no-any-return]
+    return key.view("V36").ravel().tolist()
 
 
 def _ours(host: Host, rows: NDArray[np.void]) -> dict[bytes, _Ours]:

@@ -33,7 +33,7 @@ def captures(shared: Path) -> list[Path]:
 
 
 def read(path: Path, **how: str) -> tuple[np.ndarray, CaptureInfo]:
-    with open_capture([path], **how) as capture:  # type: ignore[arg-type]
+    with open_capture([path], **how) as capture:
         batches = [batch.copy() for batch in capture]
     return (np.concatenate(batches) if batches else np.zeros(0, [("frame", "u8")])), capture.info
 

@@ -82,13 +82,13 @@ class TestPlain:
     @pytest.mark.parametrize("write", [write_pcap, write_pcapng], ids=["pcap", "pcapng"])
     @pytest.mark.parametrize("big_endian", [False, True])
     def test_the_same_segments(self, tmp_path: Path, write: object, big_endian: bool, chunk_bytes: int) -> None:
-        stitched = hold(write(tmp_path / "a", plain(500), big_endian=big_endian), chunk_bytes)  # type: ignore[operator]
+        stitched = hold(write(tmp_path / "a", plain(500), big_endian=big_endian), chunk_bytes)
         assert stitched.again == 0
 
     @pytest.mark.parametrize("variant", [{"nano": True}, {"magic": 0xA1B2CD34}, {"version": (2, 2)}], ids=str)
     def test_dialects(self, tmp_path: Path, variant: dict[str, object]) -> None:
         path = tmp_path / "a.pcap"
-        path.write_bytes(pcap_bytes(plain(300), **variant))  # type: ignore[arg-type]
+        path.write_bytes(pcap_bytes(plain(300), **variant))
         assert hold(path, 2000).again == 0
 
     def test_a_filter(self, tmp_path: Path) -> None:
@@ -236,14 +236,14 @@ class TestDamage:
     @pytest.mark.parametrize("cut", [1, 30, 60])
     @pytest.mark.parametrize("write", [write_pcap, write_pcapng], ids=["pcap", "pcapng"])
     def test_cut_short(self, tmp_path: Path, write: object, cut: int) -> None:
-        path = write(tmp_path / "a", plain(300))  # type: ignore[operator]
+        path = write(tmp_path / "a", plain(300))
         path.write_bytes(path.read_bytes()[:-cut])
         (fault,) = hold(path, 3000).faults
         assert "cut short" in fault and "299 packets used" in fault
 
     @pytest.mark.parametrize("write", [write_pcap, write_pcapng], ids=["pcap", "pcapng"])
     def test_an_impossible_length_in_the_middle(self, tmp_path: Path, write: object) -> None:
-        path = write(tmp_path / "a", plain(300))  # type: ignore[operator]
+        path = write(tmp_path / "a", plain(300))
         content = bytearray(path.read_bytes())
         at = 24 + (16 + 94) * 150 + 8 if write is write_pcap else 28 + 32 + (32 + 96) * 150 + 4
         content[at : at + 4] = b"\xff\xff\xff\x7f"

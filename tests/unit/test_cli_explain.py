@@ -63,7 +63,7 @@ def test_json_has_the_row_of_flows_and_every_segment(made: str, tmp_path: Path, 
     (told,) = json.loads(out.read_text())["connections"]
     assert told["connection"] == flow
     segments = [step for step in told["steps"] if step["kind"] == "segment"]
-    assert len(segments) == flow["client_packets"] + flow["server_packets"]  # type: ignore[operator]
+    assert len(segments) == flow["client_packets"] + flow["server_packets"]
     assert all(re.fullmatch(r"\d{4}-.*Z", step["ts"]) for step in segments)
 
 

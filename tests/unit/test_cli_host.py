@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +177,40 @@ def test_ctrl_c_ends_the_watching_and_gives_the_report(tmp_path: Path) -> None:
         printed = process.communicate(timeout=60)
     assert (process.returncode, *printed) == (130, "", "")
     assert json.loads(out.read_text())["host"]["interrupted"] is True
+
+
+def test_a_probe(root: Path, tmp_path: Path) -> None:
+    """It serves the names that README lists until it is told to end, and ends with the report."""
+    out = tmp_path / "host.json"
+    command = [sys.executable, "-m", "conntrack", "host", "--listen", "0", "-o", str(out)]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stderr is not None
+        url = process.stderr.readline().removeprefix("ctrack: metrics at ").strip()
+        assert url.startswith("http://127.0.0.1:")
+        name, text, deadline = f"127.0.0.1:{server.getsockname()[1]}", "", time.monotonic() + 60
+        while "ctrack_host_sockets{" not in text and time.monotonic() < deadline:
+            text = urllib.request.urlopen(url, timeout=10).read().decode()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
+    assert f'ctrack_host_accept_queue_limit{{service="{name}"}} 128.0' in text
+    assert f'ctrack_host_service_sockets{{service="{name}",state="ESTABLISHED"}} 0.0' in text
+    types = dict(re.findall(r"^# TYPE (ctrack_\w+) (\w+)$", text, re.MULTILINE))
+    listed = dict(
+        re.findall(r"^\| `(ctrack_host_\w+)[{`].*?\| (counter|gauge) \|", (root / "README.md").read_text(), re.M)
+    )
+    findings = {"ctrack_finding_severity", "ctrack_finding_connections", "ctrack_finding_last_seen_timestamp_seconds"}
+    assert types == listed | dict.fromkeys(findings, "gauge")
+    assert json.loads(out.read_text())["host"]["interrupted"] is False
+
+
+def test_a_probe_takes_no_snapshot(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["host", "--listen", "0", "--since", "before.ndjson"]) == 2
+    assert "--since does not go with --listen" in capfd.readouterr().err
 
 
 def test_severities_are_those_of_the_detectors() -> None:

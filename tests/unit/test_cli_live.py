@@ -74,7 +74,7 @@ def feeding(root: Path) -> Iterator[type[Feeding]]:
             super().__init__(root, *options)
             made.append(self)
 
-    yield Kept  # type: ignore[misc]
+    yield Kept
     for one in made:
         one.process.kill()
         one.process.communicate()
@@ -108,7 +108,7 @@ def test_the_end_of_the_pipe_gives_the_report(root: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_gives_the_report(feeding: type[Feeding], number: int) -> None:
-    live = feeding()  # type: ignore[call-arg]
+    live = feeding()
     while "close wait leak" not in live.line():
         pass
     code, out, words = live.end(number)
@@ -117,9 +117,12 @@ def test_a_signal_gives_the_report(feeding: type[Feeding], number: int) -> None:
 
 
 def test_events_come_as_they_happen_and_it_ends_by_itself(feeding: type[Feeding]) -> None:
-    live = feeding("--format", "ndjson", "--window", "1", "--for", "600")  # type: ignore[call-arg]
-    opened = [json.loads(live.line()) for _ in range(3)]
-    assert {event["event"] for event in opened} == {"opened"}
+    live = feeding("--format", "ndjson", "--window", "600", "--for", "600")
+    opened: set[str] = set()
+    while len(opened) < 3:  # on a slow machine some of them grow between
+        event = json.loads(live.line())
+        assert event["event"] in ("opened", "grew")
+        opened.add(event["finding"]["kind"])
     code, out, _ = live.end(signal.SIGINT)
     assert code == 0
     assert [json.loads(line)["event"] for line in out.splitlines()][-1:] == ["stopped"]
@@ -199,7 +202,7 @@ def test_no_listen(text: str) -> None:
 
 def test_metrics(feeding: type[Feeding], root: Path) -> None:
     """Every name that README lists is there, and none besides; the numbers are those of the report."""
-    live = feeding("--format", "ndjson", "--listen", "0")  # type: ignore[call-arg]
+    live = feeding("--format", "ndjson", "--listen", "0")
     for _ in range(3):
         live.line()
     assert live.process.stderr is not None
@@ -214,7 +217,9 @@ def test_metrics(feeding: type[Feeding], root: Path) -> None:
     assert 'ctrack_findings_opened_total{kind="close_wait_leak"} 1.0' in text
     assert "ctrack_segments_total 6057.0" in text and "process_resident_memory_bytes" in text
     types = dict(re.findall(r"^# TYPE (ctrack_\w+) (\w+)$", text, re.MULTILINE))
-    listed = dict(re.findall(r"^\| `(ctrack_\w+)[{`].*?\| (counter|gauge) \|", (root / "README.md").read_text(), re.M))
+    listed = dict(
+        re.findall(r"^\| `(ctrack_(?!host_)\w+)[{`].*?\| (counter|gauge) \|", (root / "README.md").read_text(), re.M)
+    )
     assert types == {name: kind for name, kind in listed.items() if name != "ctrack_capture_dropped_packets_total"}
     second = subprocess.run(
         [*LIVE, "-", "--listen", url.removeprefix("http://").removesuffix("/metrics")],
@@ -246,7 +251,7 @@ def status(findings: int = 2, services: int = 30, **changed: object) -> Status:
     look = Look(
         at_ns, tuple(found), (), tuple(rows), {"SYN_SENT": 5}, {"CLOSE_WAIT": 7}, 12, 34, 56, 7.8, 9.1, {}, 0, 0.01
     )
-    return Status(look, **{"source": "eth0", "running_s": 61.0, "window_s": 300.0, **changed})  # type: ignore[arg-type]
+    return Status(look, **{"source": "eth0", "running_s": 61.0, "window_s": 300.0, **changed})
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (20, 5), (1, 1)])

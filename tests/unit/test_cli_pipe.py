@@ -129,5 +129,5 @@ def test_a_file_is_written_although_nobody_reads_standard_output(root: str, tmp_
         assert run.stdout is not None and run.stderr is not None
         run.stdout.close()
         assert (run.wait(timeout=PATIENCE_S), run.stderr.read()) == (0, b"")
-    with open(out) as written:  # noqa: PTH123
+    with Path(out).open() as written:
         assert len(written.readlines()) == 1_058

@@ -14,7 +14,7 @@ from test_cli import HEADER, LEAK, NOON, ctrack
 
 from conntrack.cli import main
 
-COLUMNS = "state local_ip local_port remote_ip remote_port since_ts evidence at_ts flow_id schema".split()  # noqa: SIM905
+COLUMNS = "state local_ip local_port remote_ip remote_port since_ts evidence at_ts flow_id schema".split()  # noqa: SIM905 (a list this long reads better so)
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
-import signal
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 from frames import eth_ipv4_tcp, ethernet, ipv4, tcp, write_pcap, write_pcapng
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import Deadly, killed
 from tracked import sorted_bytes
 
 from conntrack import cluster
@@ -107,7 +106,7 @@ class TestOneCapture:
                 packets.append((ts_ns, eth_ipv4_tcp(sport=2000 + i % 700, seq=i * 10, payload=bytes(20), vlans=tags)))
             if i == 9000:
                 packets.append((T0 + 10**18, eth_ipv4_tcp(sport=1999)))
-        path = write(tmp_path / "a", packets)  # type: ignore[operator]
+        path = write(tmp_path / "a", packets)
         _, again = hold([path], room, 400_000)
         assert again > 0
         hold([path], room, 70_000)
@@ -210,26 +209,15 @@ class TestProcesses:
             rows = sorted_bytes(run.flows())
         assert rows == in_memory([mixed])[0]
 
-    def test_workers_that_are_killed(self, mixed: Path, room: Path) -> None:
+    def test_workers_that_are_killed(self, mixed: Path, room: Path, tmp_path: Path) -> None:
         """Twice in the middle of the run: the tasks are done again by new ones."""
-        crew = process_crew(2)
-        killed: list[int] = []
-
-        def kill() -> None:
-            while len(killed) < 2:
-                executor = crew._executor
-                workers = list(getattr(executor, "_processes", None) or {})
-                fresh = [pid for pid in workers if pid not in killed and any(room.rglob("*.tmp"))]
-                if fresh and not (killed and killed[-1] in workers):
-                    os.kill(fresh[0], signal.SIGKILL)
-                    killed.append(fresh[0])
-                time.sleep(0.002)
-
-        killer = threading.Thread(target=kill, daemon=True)
-        killer.start()
+        dead, given = tmp_path / "dead", [0]
+        dead.mkdir()
+        context = multiprocessing.get_context("spawn")
+        crew = Crew(lambda: Deadly(ProcessPoolExecutor(2, mp_context=context), dead, given), 2)
         with open_run([str(mixed)], crew, directory=str(room), chunk_bytes=60_000) as run:
             rows = sorted_bytes(run.flows())
-        assert len(killed) == 2
+        assert len(set(killed(dead))) == 2
         assert rows == in_memory([mixed])[0]
         assert list(room.iterdir()) == []
 

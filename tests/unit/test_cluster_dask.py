@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
+from killing import Deadly, killed
 from tracked import sorted_bytes
 
 from conntrack.capture import open_capture
 from conntrack.cli import main
-from conntrack.cluster.crew import dask_crew
+from conntrack.cluster.crew import Crew, dask_crew
 from conntrack.cluster.run import open_run
 from conntrack.errors import InputError
 from conntrack.generate import generate
@@ -70,26 +67,15 @@ def test_the_same_connections(capture: Path, expected: bytes, room: Path, worker
     assert list(room.iterdir()) == []
 
 
-def test_workers_that_are_killed(capture: Path, expected: bytes, room: Path) -> None:
-    killed: list[int] = []
+def test_workers_that_are_killed(capture: Path, expected: bytes, room: Path, tmp_path: Path) -> None:
+    (tmp_path / "dead").mkdir()
+    given = [0]
     with local(2) as cluster, Client(cluster.scheduler_address, set_as_default=False) as client:
-
-        def kill() -> None:
-            while len(killed) < 2:
-                if any(room.rglob("*.tmp")):  # a task is at work
-                    pids = [pid for pid in client.run(os.getpid, on_error="ignore").values() if pid not in killed]
-                    if len(pids) == 2:
-                        os.kill(pids[0], signal.SIGKILL)
-                        killed.append(pids[0])
-                time.sleep(0.01)
-
-        killer = threading.Thread(target=kill, daemon=True)
-        killer.start()
-        crew = dask_crew(cluster.scheduler_address)
+        executor = Deadly(client.get_executor(pure=False, retries=10), tmp_path / "dead", given)
+        crew = Crew(lambda: executor, 2, own=False)
         with open_run([str(capture)], crew, directory=str(room), chunk_bytes=60_000) as run:
             rows = sorted_bytes(run.flows())
-        killer.join(timeout=30)
-    assert len(killed) == 2
+    assert len(set(killed(tmp_path / "dead"))) == 2
     assert rows == expected
     assert list(room.iterdir()) == []
 

@@ -369,7 +369,7 @@ class TestExtensionHeaders:
 class TestTheDoor:
     def test_another_dtype_is_refused(self) -> None:
         with pytest.raises(TypeError, match="SEGMENT_DTYPE"):
-            decode(eth_ipv4_tcp(), np.zeros(1, np.uint64))  # type: ignore[arg-type]
+            decode(eth_ipv4_tcp(), np.zeros(1, np.uint64))
         with pytest.raises(TypeError, match="SEGMENT_DTYPE"):
             decode(eth_ipv4_tcp(), np.zeros(2, SEGMENT_DTYPE))
 

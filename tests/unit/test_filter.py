@@ -28,7 +28,7 @@ def read(path: Path, expression: str, batch_segments: int = 8192) -> tuple[np.nd
 
 @pytest.mark.parametrize("write", [write_pcap, write_pcapng])
 def test_what_does_not_pass_is_counted(tmp_path: Path, write: object) -> None:
-    path = write(tmp_path / "a", PACKETS)  # type: ignore[operator]
+    path = write(tmp_path / "a", PACKETS)
     segments, info = read(path, "tcp port 443 and net 10.0.1.0/24", batch_segments=3)
     assert set(segments["dst_port"].tolist()) == {443}
     assert segments["frame"].tolist() == [n + 1 for n in range(60) if n % 2 and n % 3 == 1]

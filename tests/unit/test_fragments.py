@@ -34,7 +34,7 @@ class TestWhole:
     @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
     @pytest.mark.parametrize("pieces", [ipv4_pieces, ipv6_pieces])
     def test_in_any_order(self, tmp_path: Path, pieces: object, order: tuple[int, ...]) -> None:
-        frames = pieces(DATA, 8, 16, 400)  # type: ignore[operator]
+        frames = pieces(DATA, 8, 16, 400)
         segments, info = read(tmp_path, *(frames[i] for i in order))
         assert info.skipped == {"ip_fragment": 3}
         assert segments["frame"].tolist() == [4]  # where the last missing piece is
@@ -109,7 +109,7 @@ class TestNotWhole:
 
     @pytest.mark.parametrize(("pieces", "limit"), [(ipv4_pieces, 30), (ipv6_pieces, 60)])
     def test_time_limits(self, tmp_path: Path, pieces: object, limit: int) -> None:
-        first, second = pieces(DATA, 64)  # type: ignore[operator]
+        first, second = pieces(DATA, 64)
         segments, info = read(tmp_path, (0, first), (limit * S, second))
         assert (len(segments), info.incomplete) == (1, 0)
         segments, info = read(tmp_path, (0, first), (limit * S + 1, second))

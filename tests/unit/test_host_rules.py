@@ -13,6 +13,7 @@ from conntrack.host.close_wait import CloseWait
 from conntrack.host.closing import FinWait2, LastAck
 from conntrack.host.conntrack_table import ConntrackTable
 from conntrack.host.options import HostOptions
+from conntrack.host.probe import Probe
 from conntrack.host.rates import Resets, Retransmissions
 from conntrack.host.rule import Rule
 from conntrack.host.syn_flood import SynFlood
@@ -394,3 +395,22 @@ class TestWatch:
         watch.feed(look(at_s=62, counters={"Tcp.OutSegs": 130}))
         assert (watch.grown("Tcp.OutSegs"), watch.counted_s) == (30, 2)
         assert watch.grown("Tcp.NoSuch") is None
+
+
+class TestProbe:
+    def test_what_is_over_is_told_for_a_window_and_no_longer(self) -> None:
+        """100 drops between the looks at 10 s and 20 s, and none before or after."""
+        probe, told = Probe(60 * SECOND), {}
+        for at_s in range(0, 300, 10):
+            drops = 5 if at_s < 20 else 105
+            probe.feed(look(listener(drops=drops), at_s=at_s, counters={"TcpExt.ListenOverflows": drops}))
+            told[at_s] = [finding.kind for finding in probe.watch.findings()]
+        heard = [at_s for at_s, kinds in told.items() if kinds == [AcceptQueue.kind]]
+        assert heard == list(range(20, heard[-1] + 10, 10))
+        assert 30 <= heard[-1] <= 80
+
+    def test_growth_is_of_half_the_window_at_least(self) -> None:
+        probe = Probe(60 * SECOND)
+        for at_s in range(0, 300, 10):
+            probe.feed(look(listener(), at_s=at_s))
+            assert min(at_s, 30) <= (probe.watch.last.at_ts_ns - probe.watch.first.at_ts_ns) / SECOND <= 60

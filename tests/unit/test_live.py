@@ -207,7 +207,7 @@ class TestIntake:
             raise conntrack.InputError("it broke")
 
         intake = Intake(batches())
-        assert len(intake.take(5.0)) == 2  # type: ignore[arg-type]
+        assert len(intake.take(5.0)) == 2
         intake._thread.join()
         assert not intake.ended, "before it was told"
         with pytest.raises(conntrack.InputError, match="it broke"):

@@ -89,7 +89,7 @@ class TestTheWindow:
 
 def rows_of(*paths: Path, batch_segments: int = 8192, **part: int) -> tuple[list[tuple[int, int, int]], object]:
     """(time since T0 in ms, source port, frame) of every segment, and the account."""
-    with open_capture(paths, batch_segments=batch_segments, **part) as capture:  # type: ignore[arg-type]
+    with open_capture(paths, batch_segments=batch_segments, **part) as capture:
         rows = [
             ((ts_ns - T0) // 10**6, port, frame)
             for batch in capture
@@ -109,7 +109,7 @@ class TestWithinACapture:
         path = made(tmp_path / "a.pcap", [0, 3, 1, 2, 5, 4], 1)
         rows, info = rows_of(path)
         assert rows == [(0, 1, 1), (1, 1, 3), (2, 1, 4), (3, 1, 2), (4, 1, 6), (5, 1, 5)]
-        assert info.time_inversions == 2  # type: ignore[attr-defined]
+        assert info.time_inversions == 2
 
     def test_the_order_is_the_same_for_any_batch_size(self, tmp_path: Path) -> None:
         chance = np.random.default_rng(1)
@@ -132,7 +132,7 @@ class TestSideBySide:
             (0, 1), (5, 2), (10, 1), (15, 2), (20, 1), (20, 3), (25, 2), (25, 3), (26, 3), (30, 1), (100, 2),
         ]  # fmt: skip
         assert [frame for *_, frame in rows] == list(range(1, 12))
-        assert (info.packets, info.time_inversions) == (11, 0)  # type: ignore[attr-defined]
+        assert (info.packets, info.time_inversions) == (11, 0)
 
     def test_frames_without_tcp_count_as_in_one_file(self, tmp_path: Path) -> None:
         a = write_pcap(tmp_path / "a.pcap", [(T0, FRAME), (T0 + 3000, ARP), (T0 + 4000, FRAME), (T0 + 9000, ARP)])
@@ -140,7 +140,7 @@ class TestSideBySide:
         c = write_pcap(tmp_path / "c.pcap", [(T0 + 20_000, FRAME)])
         rows, info = rows_of(a, b, c)
         assert [frame for *_, frame in rows] == [1, 2, 4, 7, 8]  # a ends with frame 5
-        assert info.packets == 8  # type: ignore[attr-defined]
+        assert info.packets == 8
 
     @pytest.mark.parametrize("seed", range(3))
     def test_merged_is_the_same_as_one_file_for_any_batch_size(self, tmp_path: Path, seed: int) -> None:
@@ -154,7 +154,7 @@ class TestSideBySide:
         for batch_segments in (3, 500, 8192):
             rows, info = rows_of(*paths, batch_segments=batch_segments)
             assert [(t, frame) for t, _, frame in rows] == [(t, frame) for t, _, frame in expected]
-            assert info.packets == info.tcp_segments == 4000  # type: ignore[attr-defined]
+            assert info.packets == info.tcp_segments == 4000
 
     def test_disorder_and_overlap_give_one_answer(self, tmp_path: Path) -> None:
         chance = np.random.default_rng(5)
@@ -183,14 +183,14 @@ class TestSideBySide:
         rows, info = rows_of(*paths)
         assert sorted(row[:2] for row in rows) == sorted((t, n) for n in range(6) for t in (n, 100 + n))
         assert len({frame for *_, frame in rows}) == 12
-        assert info.notes == ["more than 3 captures overlap in time; the rest are read as others end"]  # type: ignore[attr-defined]
+        assert info.notes == ["more than 3 captures overlap in time; the rest are read as others end"]
 
     def test_damage_ends_one_of_them_only(self, tmp_path: Path) -> None:
         a = made(tmp_path / "a.pcap", [0, 10, 20], 1)
         a.write_bytes(a.read_bytes()[:-1])
         rows, info = rows_of(a, made(tmp_path / "b.pcap", [5, 15, 25], 2))
         assert [t for t, *_ in rows] == [0, 5, 10, 15, 25]
-        assert len(info.faults) == 1  # type: ignore[attr-defined]
+        assert len(info.faults) == 1
 
 
 class TestFromAndTo:
@@ -198,21 +198,21 @@ class TestFromAndTo:
         path = made(tmp_path / "a.pcap", [0, 10, 20, 30, 40], 1)
         rows, info = rows_of(path, from_ns=T0 + 10 * 10**6, to_ns=T0 + 30 * 10**6)
         assert [t for t, *_ in rows] == [10, 20, 30]
-        assert info.skipped == {"outside_time": 2}  # type: ignore[attr-defined]
-        assert (info.first_ts_ns, info.last_ts_ns) == (T0 + 10**7, T0 + 3 * 10**7)  # type: ignore[attr-defined]
+        assert info.skipped == {"outside_time": 2}
+        assert (info.first_ts_ns, info.last_ts_ns) == (T0 + 10**7, T0 + 3 * 10**7)
 
     def test_nothing_behind_it_is_read(self, tmp_path: Path) -> None:
         first = made(tmp_path / "a.pcap", list(range(200_000)), 1)
         second = made(tmp_path / "b.pcap", [10**9], 1)
         rows, info = rows_of(first, second, to_ns=T0 + 5 * 10**6)
         assert [t for t, *_ in rows] == list(range(6))
-        assert info.bytes < first.stat().st_size / 2  # type: ignore[attr-defined]
-        assert info.packets == info.tcp_segments + sum(info.skipped.values())  # type: ignore[attr-defined]
+        assert info.bytes < first.stat().st_size / 2
+        assert info.packets == info.tcp_segments + sum(info.skipped.values())
 
     def test_none_of_it(self, tmp_path: Path) -> None:
         rows, info = rows_of(made(tmp_path / "a.pcap", [0, 1], 1), from_ns=T0 + 10**12)
         assert rows == []
-        assert (info.first_ts_ns, info.last_ts_ns) == (None, None)  # type: ignore[attr-defined]
+        assert (info.first_ts_ns, info.last_ts_ns) == (None, None)
 
 
 def test_a_writer_who_never_pauses_is_not_waited_for(tmp_path: Path) -> None:

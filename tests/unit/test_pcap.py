@@ -57,7 +57,7 @@ class TestVariants:
         ids=str,
     )
     def test_the_same_segments(self, tmp_path: Path, variant: dict[str, object], big_endian: bool) -> None:
-        content = pcap_bytes(PACKETS, big_endian=big_endian, **variant)  # type: ignore[arg-type]
+        content = pcap_bytes(PACKETS, big_endian=big_endian, **variant)
         segments, info = read_bytes(tmp_path, content)
         assert segments["ts_ns"].tolist() == [ts for ts, _ in PACKETS]
         assert segments["frame"].tolist() == list(range(1, 21))

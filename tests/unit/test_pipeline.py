@@ -34,7 +34,7 @@ def test_every_name_is_there_and_no_other() -> None:
     assert conntrack.CLOSE_WAIT is conntrack.TcpState.CLOSE_WAIT
     assert sorted(conntrack.__all__) == dir(conntrack)
     with pytest.raises(AttributeError, match="no attribute 'Trakcer'"):
-        conntrack.Trakcer  # noqa: B018
+        conntrack.Trakcer  # noqa: B018  (the look-up itself must fail)
 
 
 @pytest.mark.parametrize(

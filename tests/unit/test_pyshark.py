@@ -115,7 +115,7 @@ def test_a_cut_capture_keeps_what_came_before(tmp_path: Path) -> None:
 def test_what_cannot_be_read(tmp_path: Path, name: str, content: bytes, how: dict[str, str], said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=said):
-        open_capture([tmp_path / name], reader="pyshark", **how)  # type: ignore[arg-type]
+        open_capture([tmp_path / name], reader="pyshark", **how)
 
 
 def test_what_it_is_not_for(path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conntrack.report.format import bytes_text, clock, count, duration, path_text, printable, sparkline
+from conntrack.report.format import bytes_text, clock, count, duration, evidence_text, path_text, printable, sparkline
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,22 @@ def test_a_sparkline_keeps_a_single_peak_whatever_its_width() -> None:
     values = [0] * 1000
     values[617] = 5
     assert sparkline(values, 10) == "      █   "
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("ports", [22318, 445], "22318, 445"),
+        ("ports", 22318, "22,318"),  # how many
+        ("server_port", 22318, "22318"),
+        ("attempts", 22318, "22,318"),
+    ],
+)
+def test_a_port_is_a_name_and_not_a_number(key: str, value: object, text: str) -> None:
+    assert evidence_text(key, value, epoch=False)[1] == text
+
+
+def test_a_clock_that_tells_the_day() -> None:
+    at_ns = 1_700_000_000_000_000_000
+    assert (clock(at_ns), clock(at_ns, day=True)) == ("22:13:20", "2023-11-14 22:13")
+    assert clock(at_ns, epoch=True, day=True) == "1700000000"

@@ -15,7 +15,7 @@ ESTABLISHED = TcpState.ESTABLISHED
 
 
 def lines(exchange: Exchange, **options: object) -> list[str]:
-    return render_ladder(tell(exchange), files=["x.pcap"], **options).splitlines()  # type: ignore[arg-type]
+    return render_ladder(tell(exchange), files=["x.pcap"], **options).splitlines()
 
 
 @pytest.mark.parametrize(

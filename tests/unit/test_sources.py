@@ -152,7 +152,7 @@ class TestCompressed:
         came = threading.Event()
         waited = []
 
-        def write() -> None:
+        def write(until: Callable[[int], None]) -> None:
             with path.open("wb", buffering=0) as pipe:
                 pipe.write(first)
                 waited.append(came.wait(10))
@@ -280,15 +280,22 @@ class TestTouching:
 
 
 class TestFollow:
-    """A writer in a thread; the reader ends when it has seen what is written last (port 9)."""
+    """A writer in a thread, told when what it wrote has been read; the reader ends when it has seen port 9."""
 
     def run(
-        self, path: Path | str, write: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+        self, path: Path | str, write: Callable[[Callable[[int], None]], None], monkeypatch: pytest.MonkeyPatch
     ) -> tuple[list[int], Any]:
         monkeypatch.setattr(follow, "POLL_S", 0.02)
-        writer = threading.Thread(target=write)
-        writer.start()
         ports: list[int] = []
+
+        def until(segments: int) -> None:
+            for _ in range(6000):
+                if len(ports) >= segments:
+                    return
+                time.sleep(0.01)
+
+        writer = threading.Thread(target=write, args=(until,))
+        writer.start()
         with open_capture([path], follow=True) as capture:
             for batch in capture:
                 ports += batch["src_port"].tolist()
@@ -300,7 +307,7 @@ class TestFollow:
     def test_a_file_that_grows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path, data = tmp_path / "a.pcap", content(4, 1) + content(1, 9, 10)[24:]
 
-        def write() -> None:
+        def write(_: Callable[[int], None]) -> None:
             with path.open("wb", buffering=0) as file:
                 for at in range(0, len(data), 40):
                     file.write(data[at : at + 40])
@@ -322,11 +329,11 @@ class TestFollow:
     def test_a_rotating_set(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, names: list[str]
     ) -> None:
-        def write() -> None:
+        def write(until: Callable[[int], None]) -> None:
             for n, (name, port) in enumerate(zip(names, (1, 2, 9), strict=True)):
                 with (tmp_path / name).open("wb", buffering=0) as file:
                     file.write(content(3, port, n * 10))
-                    time.sleep(0.1)
+                    until(3 * n + 3)
 
         (tmp_path / "cap.txt").write_text("not of the set, or no capture " * 3)
         ports, info = self.run(tmp_path / given, write, monkeypatch)
@@ -336,11 +343,11 @@ class TestFollow:
     def test_a_ring_that_is_written_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """As tcpdump -W does: the same names, cut to nothing and written again."""
 
-        def write() -> None:
+        def write(until: Callable[[int], None]) -> None:
             for n, (name, port) in enumerate((("r0", 1), ("r1", 2), ("r0", 3), ("r1", 9))):
                 with (tmp_path / name).open("wb", buffering=0) as file:
                     file.write(content(2, port, n * 10))
-                    time.sleep(0.15)
+                    until(2 * n + 2)
 
         ports, _ = self.run(tmp_path / "r*", write, monkeypatch)
         assert ports == [1, 1, 2, 2, 3, 3, 9, 9]
@@ -348,9 +355,9 @@ class TestFollow:
     def test_a_file_cut_while_it_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "a.pcap"
 
-        def write() -> None:
+        def write(until: Callable[[int], None]) -> None:
             path.write_bytes(content(5, 1))
-            time.sleep(1.0)
+            until(5)
             path.write_bytes(content(2, 9, 10))
 
         ports, info = self.run(path, write, monkeypatch)

@@ -27,7 +27,7 @@ OPENING = """\
 def read(tmp_path: Path, text: str, **how: int) -> tuple[np.ndarray, CaptureInfo]:
     path = tmp_path / "pasted.txt"
     path.write_text(text)
-    with open_capture([path], **how) as capture:  # type: ignore[arg-type]
+    with open_capture([path], **how) as capture:
         batches = [batch.copy() for batch in capture]
     assert capture.info.packets == capture.info.tcp_segments + sum(capture.info.skipped.values())
     return (np.concatenate(batches) if batches else np.zeros(0)), capture.info
