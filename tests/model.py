@@ -207,7 +207,8 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     beyond = (int(s["ack"]) - y.iss - 1) % 2**32
     if x.state in (LISTEN, SYN_SENT, SYN_RECEIVED) and y.opened and beyond > (y.nxt - y.iss - 1) % 2**32:
         ahead = near(seq, x.nxt) - x.nxt, near(int(s["ack"]), y.nxt) - y.nxt
-        if not (x.opened and min(ahead) >= 0 and max(ahead) < 2**30):  # else the capture lost what was between
+        lost = x.opened and 0 <= ahead[0] <= reach(y) and 0 <= ahead[1] <= reach(x)  # by the capture
+        if not lost or c.ends[c.server].other_iss is not None:
             return  # of an older connection: it does not acknowledge the SYN of the peer
     first, x.spoke = not x.spoke, True
     if first and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
@@ -308,7 +309,6 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         if x.spoke and not again and x.state not in (CLOSED, LISTEN, SYN_SENT, SYN_RECEIVED) and y.state != SYN_SENT:
             return None  # both are past the handshake
         if again and x is c.ends[c.client] and not c.simultaneous:
-            x.acked = ack if x.acked is None else max(x.acked, ack)
             return None  # it asked, and nobody asked it
         if not x.greeting:
             c.answers.sent = c.answers.sent or [int(s["ts_ns"])]

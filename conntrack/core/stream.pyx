@@ -274,6 +274,16 @@ cdef void _fin_arrives(Tables* t, LiveFlow* f, int side, int64_t ts_ns, bint at_
     move(t, f, RECEIVED, EVENT_FIN, 1 - side, ts_ns, SEEN)
 
 
+cdef bint _goes_on(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
+    # Whether a segment goes on from the SYNs of both, and the capture lost no more than a window between.
+    cdef int peer = 1 - side
+    if not f.flags & (SAW_SYN_ACK | FLAG_SIMULTANEOUS_OPEN) and not trait(t, f, side) & ACTIVE_OPEN:
+        return False
+    if f.trouble and t.troubles[f.trouble].marks & OTHER_ISS:
+        return False                                    # there are two SYN+ACKs, and this is an answer to neither
+    return s.seq - f.snd_nxt[side] <= _reach(f, peer) and s.ack - f.snd_nxt[peer] <= _reach(f, side)
+
+
 cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
     cdef int peer = 1 - side
     cdef bint delivered = True
@@ -283,9 +293,7 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     cdef Trouble* x
     if trait(t, f, side) & (OPENING | PASSIVE) and f.flags & (
             SAW_SYN | SAW_SYN_ACK if side else SAW_SYN_ACK | FLAG_SIMULTANEOUS_OPEN) \
-            and s.ack - f.iss[peer] - 1 > f.snd_nxt[peer] - f.iss[peer] - 1 and not (
-                (f.flags & (SAW_SYN_ACK | FLAG_SIMULTANEOUS_OPEN) or trait(t, f, side) & ACTIVE_OPEN) and s.seq - f.snd_nxt[side] < PLAUSIBLE
-                and s.ack - f.snd_nxt[peer] < PLAUSIBLE):
+            and s.ack - f.iss[peer] - 1 > f.snd_nxt[peer] - f.iss[peer] - 1 and not _goes_on(t, f, s, side):
         return                                          # of an older connection: it does not acknowledge the peer's SYN
     f.flags |= <uint32_t>KNOWN << side
     if first and not (

@@ -28,6 +28,13 @@ def test_the_capture_lost_the_first_data_of_both() -> None:
     assert ends(story.client("P.", 10)) == (ESTABLISHED, ESTABLISHED)
 
 
+def test_an_ack_of_the_first_of_two_syn_acks_does_not_open_the_second() -> None:
+    """The first was a SYN cookie: its ACK is answered with a RST of the number that it asked for (figure 8)."""
+    story = Exchange(server_iss=500_000).client("S").server("S.").wait(1).again(0).server("S.", seq=-9_000)
+    story.client(".", seq=1, ack=1).client("P.", 20, seq=1, ack=1).server("R", seq=1)
+    assert ends(story) == (SYN_SENT, SYN_RECEIVED)
+
+
 def test_an_ack_of_numbers_before_the_handshake_is_of_an_older_connection() -> None:
     story = Exchange().client("S").server("S.").server(".", seq=-9000, ack=-9000).client(".", seq=-9000, ack=-9000)
     assert ends(story) == (SYN_SENT, SYN_RECEIVED)
