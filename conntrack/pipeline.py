@@ -33,6 +33,7 @@ Path = str | os.PathLike[str]
 Reader = Literal["native", "pyshark"]
 Segments = np.ndarray[Any, Any]
 
+_OCTETS = f"V{FLOW_DTYPE.itemsize}"  # a row: numpy copies structs field by field
 LADDERS_EACH = 3
 """Connections behind a finding whose segments are told, the first ones."""
 MOST_LADDERS = 30
@@ -171,11 +172,13 @@ def analyze(
 
     with reopen() as capture:
         tracker = make_tracker(profile, threads=threads, max_memory=max_memory)
-        for flows in flow_batches(capture, tracker, ordered=keep_flows):
-            analysis.feed(flows)
-            if keep_flows:
-                kept.append(flows.copy())
-        flows = np.concatenate(kept) if kept else np.empty(0, FLOW_DTYPE)
+        if keep_flows:
+            for flows in flow_batches(capture, tracker):
+                analysis.feed(flows)
+                kept.append(flows.view(_OCTETS).copy())
+        else:
+            analysis.follow(capture, tracker)
+        flows = np.concatenate(kept).view(FLOW_DTYPE) if kept else np.empty(0, FLOW_DTYPE)
         report = analysis.report(capture.info, flows=flows if keep_flows else None)
     if ladders and capture.info.bytes_total is not None:
         return look_again(report, reopen, profile=profile)
@@ -231,6 +234,21 @@ class Analysis:
         self.detection.feed(flows)
         self.choose_from(flows)
         self._evicted += int(np.count_nonzero(flows["end_reason"] == EndReason.EVICTED))
+
+    def follow(self, segment_batches: Iterable[Segments], tracker: Tracker | ShardedTracker) -> None:
+        """Take in every connection of `segment_batches` once, on as many threads as the tracker's, each with its part.
+
+        Args:
+            segment_batches: SEGMENT_DTYPE, shape (n,) each.
+            tracker: a new one; it is finished and closed after this.
+        """
+        options, choose = self.detection.options, self._chosen is not None
+        parts = [self, *(Analysis(options, choose=choose) for _ in range(tracker.threads - 1))]
+        tracker.deliver_to([part.feed for part in parts])
+        for _ in flow_batches(segment_batches, tracker):
+            raise AssertionError("rows are delivered")
+        for part in parts[1:]:
+            self.merge(part)
 
     def choose_from(self, flows: np.ndarray[Any, Any]) -> None:
         """Keep those of `flows` that are worth showing one by one; they are fed elsewhere and merged."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -109,12 +109,27 @@ class ShardedTracker:
         self._spare: list[_Block] = []
         self._block = _Block(threads)
         self._finished = False
+        self._delivers = False
         self._crew = Crew(threads, threads)
+
+    @property
+    def threads(self) -> int:
+        """How many work, the one that calls included."""
+        return len(self._trackers)
 
     @property
     def evicted(self) -> int:
         """How many connections were given up to stay within `max_memory`."""
         return self._upkeep.evicted
+
+    def deliver_to(self, feeds: Sequence[Callable[[Array], None]]) -> None:
+        """Have rows handed to `feeds` from now on, as Tracker.deliver_to: each part of the connections to one of them.
+
+        There are as many as `threads`, and they are called at the same time, each by one thread at a time.
+        """
+        self._delivers = True
+        for tracker, feed in zip(self._trackers, feeds, strict=True):
+            tracker.deliver_to([feed])
 
     def close(self) -> None:
         """End the threads."""
@@ -159,6 +174,11 @@ class ShardedTracker:
         self._hand_out()
         self._crew.work_until(self._crew.is_idle)
         yield from self.retired()
+        if self._delivers:
+            for lane, tracker in enumerate(self._trackers):
+                self._crew.put(lane, partial(tracker.deliver_rest, self._clock.now_ns))
+            self._crew.work_until(self._crew.is_idle)
+            return
         yield from in_batches(rows for tracker in self._trackers for rows in tracker.take_rows())
         yield from self._in_order() if ordered else self._in_any_order()
 

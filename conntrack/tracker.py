@@ -10,7 +10,7 @@ output.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from .memory import Reservation
 from .states import EndReason, StateTrait, TcpState
 from .timeouts import NO_TIMEOUT_NS, PROFILES, compile_timeouts
 from .transitions import TRAITS, compile_start, compile_table, compile_traits
-from .upkeep import LOOK_SEGMENTS, ROWS, Upkeep, in_batches
+from .upkeep import LOOK_SEGMENTS, ROWS, Upkeep, in_batches, joined, plain
 
 __all__ = ["MOST_BYTES_EACH", "Tracker"]
 
@@ -115,6 +115,7 @@ class Tracker:
         self._retired = np.empty(ROWS + CHUNK_SEGMENTS, dtype=FLOW_DTYPE)
         self._table.set_retired(self._retired)
         self._unsorted: list[Array] = []
+        self._deliver: Callable[[Array], None] | None = None
         self._ready: list[Array] = []
         self._upkeep = Upkeep(max_memory, MOST_BYTES_EACH)
 
@@ -189,9 +190,21 @@ class Tracker:
             sweep.check(self._table)
 
     @property
+    def threads(self) -> int:
+        """How many work: this one alone."""
+        return 1
+
+    @property
     def evicted(self) -> int:
         """How many connections were given up to stay within `max_memory`."""
         return self._upkeep.evicted
+
+    def deliver_to(self, feeds: Sequence[Callable[[Array], None]]) -> None:
+        """Have rows handed to the only one of `feeds` from now on, instead of yielding them, in no particular order.
+
+        Each row once, FLOW_DTYPE of shape (1..n,), valid until it returns.
+        """
+        (self._deliver,) = feeds
 
     def retired(self) -> Iterator[Array]:
         """Yield the connections that are over for good since the last call: FLOW_DTYPE, shape (1..n,), by flow_id."""
@@ -211,7 +224,9 @@ class Tracker:
         """
         self._begin_finish()
         yield from self.retired()
-        if ordered:
+        if self._deliver is not None:
+            self.deliver_rest(self._table.now_ns)
+        elif ordered:
             yield from (rows for _, rows in self._expand(self._table.now_ns, True))
         else:
             yield from self.empty(self._table.now_ns)
@@ -234,7 +249,7 @@ class Tracker:
         parts = list(self.snapshot_batches(now_ns, ordered=True))
         if len(parts) == 1:  # joining rows this wide costs more than making one
             return parts[0]
-        return np.concatenate([np.empty(0, dtype=FLOW_DTYPE), *parts])
+        return joined([np.empty(0, dtype=FLOW_DTYPE), *parts])
 
     def snapshot_batches(self, now_ns: int | None = None, *, ordered: bool = False) -> Iterator[Array]:
         """Yield the same in batches of at most ROWS, so that no more than one is in memory at a time.
@@ -326,8 +341,14 @@ class Tracker:
         return sum(map(len, self._unsorted))
 
     def take_rows(self) -> list[Array]:
-        """Return the rows of what is over since the last call, unordered: FLOW_DTYPE, shape (1..n,) each."""
+        """Return the rows of what is over since the last call, unordered: FLOW_DTYPE, shape (1..n,) each.
+
+        Where rows are delivered (deliver_to) they are now, and none is returned.
+        """
         rows, self._unsorted = self._unsorted, []
+        if self._deliver is not None and rows:
+            self._deliver(joined(rows))
+            return []
         return rows
 
     def retire_forgotten(self, settled_ns: int) -> None:
@@ -382,6 +403,13 @@ class Tracker:
             firsts.give_back(done, int(records[-1]))
             done = int(records[-1])
 
+    def deliver_rest(self, now_ns: int) -> None:
+        """Deliver all that is left, the connections in the table as they are at `now_ns`; its memory is given back."""
+        assert self._deliver is not None
+        self.take_rows()
+        for rows in self.empty(now_ns):
+            self._deliver(rows)
+
     def live_by_id(self) -> tuple[Array, Array]:
         """Return the flow_ids of the connections in the table and the numbers of their records, by flow_id."""
         records = sweep.live_records(self._table)
@@ -406,7 +434,7 @@ class Tracker:
     # --- What is over -------------------------------------------------------------------------------------------------
 
     def _collect(self) -> Array:
-        rows = self._retired[: self._table.take_retired()].copy()
+        rows = plain(self._retired)[: self._table.take_retired()].copy().view(FLOW_DTYPE)
         if len(rows):
             self._unsorted.append(rows)
         return rows

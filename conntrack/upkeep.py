@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["LEAST_BUDGET", "LOOK_SEGMENTS", "ROWS", "Table", "Upkeep", "in_batches"]
+__all__ = ["LEAST_BUDGET", "LOOK_SEGMENTS", "ROWS", "Table", "Upkeep", "in_batches", "joined", "plain"]
 
 Array = np.ndarray[Any, Any]
 
@@ -151,15 +151,25 @@ def in_batches(parts: Iterable[Array]) -> Iterator[Array]:
         return
     order = np.argsort(_joined([piece["flow_id"] for piece in pieces]), kind="stable")
     ends = np.cumsum([len(piece) for piece in pieces])
-    plain = [piece.view(f"V{piece.itemsize}") for piece in pieces]  # numpy would copy structs field by field
+    octets = [plain(piece) for piece in pieces]
     for at in range(0, len(order), ROWS):
         wanted = order[at : at + ROWS]
         of = np.searchsorted(ends, wanted, "right")
-        rows = np.empty(len(wanted), plain[0].dtype)
+        rows = np.empty(len(wanted), octets[0].dtype)
         for number in np.flatnonzero(np.bincount(of)).tolist():
             places = np.flatnonzero(of == number)
-            rows[places] = plain[number][wanted[places] - (ends[number] - len(plain[number]))]
+            rows[places] = octets[number][wanted[places] - (ends[number] - len(octets[number]))]
         yield rows.view(pieces[0].dtype)
+
+
+def plain(rows: Array) -> Array:
+    """Return `rows` seen as octets: numpy copies structs field by field, 60 of them a row, and octets at once."""
+    return rows.view(f"V{rows.itemsize}")
+
+
+def joined(parts: list[Array]) -> Array:
+    """Return the rows of `parts`, one at least, as one array."""
+    return parts[0] if len(parts) == 1 else np.concatenate([plain(part) for part in parts]).view(parts[0].dtype)
 
 
 def _joined(parts: list[Array]) -> Array:

@@ -188,15 +188,6 @@ class TestCore:
                 assert re.search(r"\bnoexcept\b", match[1]), f"{name_of(path)}: {match[0].splitlines()[0]}"
 
     @pytest.mark.parametrize("path", MODULES, ids=name_of)
-    def test_the_compiler_has_no_performance_hint(self, path: Path, tmp_path: Path) -> None:
-        directives = "boundscheck=False,wraparound=False,initializedcheck=False,cdivision=True"  # as in setup.py
-        command = [sys.executable, "-m", "cython", "-3", "-X", directives, str(path.relative_to(ROOT))]
-        command += ["-o", str(tmp_path / f"{path.stem}.c")]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert "performance hint" not in done.stdout + done.stderr
-
-    @pytest.mark.parametrize("path", MODULES, ids=name_of)
     def test_the_stub_has_the_public_names(self, path: Path) -> None:
         stub = path.with_suffix(".pyi")
         assert stub.exists(), f"{name_of(path)} has no stub"

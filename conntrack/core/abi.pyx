@@ -11,7 +11,8 @@ cdef SocketRecord _socket
 
 SEGMENT_DTYPE = np.asarray(<SegmentRecord[:1]> &_segment).dtype
 FLOW_DTYPE = np.asarray(<FlowRecord[:1]> &_flow).dtype
-SOCKET_DTYPE = np.asarray(<SocketRecord[:1]> &_socket).dtype
+cdef SocketRecord[:] _view = <SocketRecord[:1]> &_socket  # typed: without one Cython leaves out what it shares
+SOCKET_DTYPE = np.asarray(_view).dtype
 
 HAS_TIMESTAMP = SEGMENT_HAS_TIMESTAMP
 HAS_SACK_PERMITTED = SEGMENT_HAS_SACK_PERMITTED

@@ -28,7 +28,8 @@ cdef enum:
 cdef int64_t LAST_TIME = (<int64_t> 1 << 62) - 1
 
 cdef Interface _interface
-INTERFACE_DTYPE = np.asarray(<Interface[:1]> &_interface).dtype
+cdef Interface[:] _view = <Interface[:1]> &_interface  # typed: without one Cython leaves out what it shares
+INTERFACE_DTYPE = np.asarray(_view).dtype
 RECEIVED_TOLD = TELLS_RECEIVED
 DROPPED_TOLD = TELLS_DROPPED
 

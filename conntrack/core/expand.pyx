@@ -32,9 +32,11 @@ cdef extern from *:
     """
     /* indexed by the letters of life.pxd */
     static const char conntrack_letters[33] = "?SsHhAaDdFfRrTtCcGgWwIiQq^^??????";
+    static const char conntrack_head[5] = "AaDd";   /* the first three, by payload and side */
     static const unsigned char conntrack_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
     """
     const char LETTERS "conntrack_letters"[33]
+    const char HEAD "conntrack_head"[5]
     const uint8_t MAPPED "conntrack_mapped"[12]
 
 
@@ -74,7 +76,7 @@ cdef void _put_history(Tables* t, LiveFlow* f, FlowRecord* out) noexcept nogil:
     for i in range(count):
         code = 6 - seen if i == 3 else (f.flags >> (HEAD_LETTERS + 2 * i)) & 3     # the four codes add up to 6
         seen += code
-        out.history[n] = b"AaDd"[2 * (code & 1) + (code >> 1)]
+        out.history[n] = HEAD[2 * (code & 1) + (code >> 1)]
         n += 1
     if f.closing:
         letters = t.closings[f.closing].history

@@ -148,7 +148,7 @@ cdef bint is_copy(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noex
             answered = x.second_timer_ts_ns
         if answered != NO_TIME and s.ts_ns - answered <= COPY_NS:
             return not f.trouble or x.synack_asked_ts_ns == NO_TIME
-    if behind and not (f.trouble and s.ip_id and x.recent_ids[side] >> behind & 1):
+    if behind and not (f.trouble and s.ip_id and behind < RECENT_IDS and x.recent_ids[side] >> behind & 1):
         return False
     # A newer timestamp is news, but for the very last segment again: that may have been too old to be remembered by it.
     if (behind or not s.ip_id) and s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) \

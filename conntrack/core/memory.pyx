@@ -10,7 +10,8 @@ cdef PathRecord _path
 cdef Journal _journal
 FRAGMENTED_DTYPE = np.asarray(<Fragmented[:1]> &_fragmented).dtype
 PATH_DTYPE = np.asarray(<PathRecord[:1]> &_path).dtype
-JOURNAL_DTYPE = np.asarray(<Journal[:1]> &_journal).dtype
+cdef Journal[:] _view = <Journal[:1]> &_journal  # typed: without one Cython leaves out what it shares
+JOURNAL_DTYPE = np.asarray(_view).dtype
 
 
 cdef class DecodeMemory:

@@ -27,6 +27,7 @@ __all__ = ["Breakdown"]
 _STATES = len(TcpState)
 _MOST_HOSTS = 1 << 16
 _Events = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # groups, ticks, states, changes
+_Named = list[tuple[str, np.ndarray]]
 
 
 class _Spans:
@@ -135,10 +136,8 @@ class Breakdown:
         parts = (self._services, self._proven.spans, self._unproven.spans)
         return max(part.step_ns(least_ns) for part in parts)
 
-    def top_services(
-        self, services: np.ndarray, most: int, ticks: np.ndarray, step_ns: int
-    ) -> list[tuple[str, np.ndarray]]:
-        """Return the services with the most ends at once (then by name), and the values of each.
+    def top(self, services: np.ndarray, most: int, ticks: np.ndarray, step_ns: int) -> tuple[_Named, _Named]:
+        """Return the services and the hosts with the most ends at once (then by name), and the values of each.
 
         Args:
             services: endpoint words by number, uint64, shape (k, 3).
@@ -147,26 +146,18 @@ class Breakdown:
             step_ns: a multiple of the grid's.
 
         Returns:
-            (name, values), values int64 of shape (11, len(ticks)): by state.
+            (name, values) of services, and of hosts: those of its services with those of its own connections. Values
+            are int64 of shape (11, len(ticks)): by state.
         """
-        return _top(self._services.events(step_ns), lambda group: words_endpoint(services[group]), most, ticks)
-
-    def top_hosts(
-        self, services: np.ndarray, most: int, ticks: np.ndarray, step_ns: int
-    ) -> list[tuple[str, np.ndarray]]:
-        """Return the hosts with the most ends at once: those of its services, and those of its own connections."""
-        keys: list[np.ndarray] = []
-        parts = []
+        of_services = self._services.events(step_ns)
+        named = _top(of_services, lambda group: words_endpoint(services[group]), most, ticks)
         words = services.copy()
         words[:, 2] &= ~np.uint64(0xFFFF)
-        for host_words, spans in (
-            (words, self._services),
-            (self._proven.index.keys, self._proven.spans),
-            (self._unproven.index.keys, self._unproven.spans),
-        ):
-            groups, *rest = spans.events(step_ns)
-            parts.append((groups + sum(len(named) for named in keys), *rest))
-            keys.append(host_words)
+        keys, parts = [words], [of_services]
+        for account in (self._proven, self._unproven):
+            groups, at, states, changes = account.spans.events(step_ns)
+            parts.append((groups + sum(len(each) for each in keys), at, states, changes))
+            keys.append(account.index.keys)
         names = np.concatenate(keys)
         _, first, number = np.unique(hash_words(np.ascontiguousarray(names)), return_index=True, return_inverse=True)
         groups, at, states, changes = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -175,21 +166,23 @@ class Breakdown:
             high, low, version = names[first[group]]
             return words_ip(high, low, int(version) >> 16)
 
-        return _top((number[groups] if len(groups) else groups, at, states, changes), name, most, ticks)
+        events = (number[groups] if len(groups) else groups, at, states, changes)
+        return named, _top(events, name, most, ticks)
 
 
-def _top(events: _Events, name: Callable[[int], str], most: int, ticks: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def _top(events: _Events, name: Callable[[int], str], most: int, ticks: np.ndarray) -> _Named:
     groups, at, states, changes = events
     if not len(groups) or not len(ticks):
         return []
     # Instants before the first one asked for are what is there then; those after the last do not count.
     at = np.maximum(at - ticks[0], 0)
     kept = at < len(ticks)
-    groups, at, states, changes = groups[kept], at[kept], states[kept], changes[kept]
-    order = np.lexsort((at, groups))
-    groups, at, states, changes = groups[order], at[order], states[order], changes[order]
+    instants = groups[kept] * len(ticks) + at[kept]  # fewer than 2**37
+    order = np.argsort(instants)
+    instants, states, changes = instants[order], states[kept][order], changes[kept][order]
+    groups, at = np.divmod(instants, len(ticks))
     levels = np.cumsum(changes)
-    last_of_instant = np.concatenate(((groups[1:] != groups[:-1]) | (at[1:] != at[:-1]), [True]))
+    last_of_instant = np.concatenate((instants[1:] != instants[:-1], [True]))
     starts = np.flatnonzero(np.concatenate(([True], groups[1:] != groups[:-1])))
     bases = np.repeat(levels[starts] - changes[starts], np.diff(starts, append=len(groups)))
     peaks = np.maximum.reduceat(np.where(last_of_instant, levels - bases, 0), starts)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from conntrack.core.keys import intern
-from conntrack.core.tally import accumulate
 
 __all__ = ["NO_GROUP", "KeyIndex", "LowestPerGroup", "Tally", "ticks_of"]
 
@@ -31,10 +30,11 @@ _TICK_MASK = np.uint64((1 << _TICK_BITS) - 1)
 _GROUP_SHIFT = np.uint64(_COLUMN_BITS + _TICK_BITS)
 _TICK_SHIFT = np.uint64(_COLUMN_BITS)
 _MAX_TICK = (1 << _TICK_BITS) - 1
-_NO_KEY = ~np.uint64(0)
 _PIECE = 1 << 18
 _WAITING = 1 << 16  # values that wait before the lowest are chosen
-_PENDING = 1 << 20  # keys that wait before they are counted: 8 MB
+_PENDING = 1 << 20  # keys that wait before they are counted, 8 MB; or as many as are counted
+
+_Counts = tuple[np.ndarray, np.ndarray]  # keys (uint64) and how many of each (int64)
 
 
 def ticks_of(times_ns: np.ndarray, step_ns: int) -> np.ndarray:
@@ -125,7 +125,7 @@ class KeyIndex:
 
 
 class Tally:
-    """Counts by (group, tick, column): 32 to 64 bytes for each distinct triple.
+    """Counts by (group, tick, column): 16 bytes for each distinct triple, and as much again for what waits.
 
     Exact at the ticks, whatever the step (see `ticks_of`). The step is the finest of the ladder
     at which no more than `limit` distinct triples exist: it depends on everything that was fed and on
@@ -146,17 +146,15 @@ class Tally:
             ladder_ns = tuple(ladder_ns * self._COARSER**level for level in range(self._LEVELS))
         self._ladder_ns = ladder_ns
         self._step_ns = ladder_ns[0]
-        self._seed = int.from_bytes(os.urandom(8), "little")
-        self._slots = _no_slots(1 << 10)
-        self._used = 0
-        self._new: list[np.ndarray] = []
-        self._new_rows = 0
-        self._sorted: tuple[np.ndarray, np.ndarray] | None = None
+        self._folded: _Counts = (np.empty(0, np.uint64), np.empty(0, np.int64))  # each key once, in order
+        self._more: list[_Counts] = []  # in no order
+        self._new: list[np.ndarray] = []  # keys that count one each
+        self._waiting = 0  # keys of the last two
 
     @property
     def step_ns(self) -> int:
         """The step that what was fed so far calls for, nanoseconds."""
-        self._settle()
+        self._fold()
         return self._step_ns
 
     @property
@@ -193,31 +191,24 @@ class Tally:
             while self._step_ns < step_ns:
                 self._coarsen()
             keys = _coarser(keys, self._step_ns // step_ns)
-        if len(keys):
-            self._sorted = None
-            if counts is None:
-                self._new.append(keys)
-                self._new_rows += len(keys)
-                if self._new_rows > _PENDING:
-                    self._settle()
-            else:
-                self._put(keys, counts)
+        self._wait(keys, counts)
 
     def merge(self, other: Tally, groups: np.ndarray) -> None:
         """Take in what `other` counted; `groups` turns its groups into ours (NO_GROUP drops them)."""
-        other._settle()
-        self._settle()
-        keys, counts = other._entries()
-        mine = groups[(keys >> _GROUP_SHIFT).astype(np.int64)] if len(keys) else np.empty(0, np.int64)
-        kept = mine >= 0
-        keys = (keys[kept] & ~(~np.uint64(0) << _GROUP_SHIFT)) | (mine[kept].astype(np.uint64) << _GROUP_SHIFT)
         while self._step_ns < other._step_ns:
             self._coarsen()
-        self._put(_coarser(keys, self._step_ns // other._step_ns), counts[kept])
+        factor = self._step_ns // other._step_ns
+        ones: list[tuple[np.ndarray, np.ndarray | None]] = [(keys, None) for keys in other._new]
+        for keys, counts in [other._folded, *other._more, *ones]:
+            mine = groups[(keys >> _GROUP_SHIFT).astype(np.int64)] if len(keys) else np.empty(0, np.int64)
+            kept = mine >= 0
+            keys = (keys[kept] & ~(~np.uint64(0) << _GROUP_SHIFT)) | (mine[kept].astype(np.uint64) << _GROUP_SHIFT)
+            self._wait(_coarser(keys, factor), None if counts is None else counts[kept])
+            factor = self._step_ns // other._step_ns  # it may be coarser now
 
     def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return (groups, ticks, columns, counts), int64 each, sorted by group, then tick, then column."""
-        keys, counts = self._in_order()
+        keys, counts = self._fold()
         groups = (keys >> _GROUP_SHIFT).astype(np.int64)
         ticks = ((keys >> _TICK_SHIFT) & _TICK_MASK).astype(np.int64)
         return groups, ticks, (keys & _COLUMN_MASK).astype(np.int64), counts
@@ -228,16 +219,27 @@ class Tally:
         for keys in self._new:  # as they wait: most tallies are asked for their totals and nothing else
             cells = (keys & _COLUMN_MASK) * np.uint64(groups) + (keys >> _GROUP_SHIFT)
             np.add.at(sums.reshape(-1), cells.view(np.int64), 1)
-        keys, counts = self._entries()
-        for start in range(0, len(keys), _PIECE):
-            part = keys[start : start + _PIECE]
-            cells = (part & _COLUMN_MASK) * np.uint64(groups) + (part >> _GROUP_SHIFT)
-            np.add.at(sums.reshape(-1), cells.view(np.int64), counts[start : start + _PIECE])
+        for keys, counts in [self._folded, *self._more]:
+            for start in range(0, len(keys), _PIECE):
+                part = keys[start : start + _PIECE]
+                cells = (part & _COLUMN_MASK) * np.uint64(groups) + (part >> _GROUP_SHIFT)
+                np.add.at(sums.reshape(-1), cells.view(np.int64), counts[start : start + _PIECE])
         return sums
+
+    def _wait(self, keys: np.ndarray, counts: np.ndarray | None) -> None:
+        if not len(keys):
+            return
+        if counts is None:
+            self._new.append(keys)
+        else:
+            self._more.append((keys, counts))
+        self._waiting += len(keys)
+        if self._waiting > max(_PENDING, len(self._folded[0])):
+            self._fold()
 
     def series_of(self, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (ticks, columns, counts) of one group, int64 each, in order of tick."""
-        sorted_keys, counts = self._in_order()
+        sorted_keys, counts = self._fold()
         first, last = np.searchsorted(sorted_keys, np.array([group, group + 1], np.uint64) << _GROUP_SHIFT)
         keys = sorted_keys[first:last]
         ticks = ((keys >> _TICK_SHIFT) & _TICK_MASK).astype(np.int64)
@@ -245,7 +247,7 @@ class Tally:
 
     def between(self, groups: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Return the sum over columns of groups from tick `first` to tick `last`, both included: int64, shape (n,)."""
-        keys, counts = self._in_order()
+        keys, counts = self._fold()
         upto = np.concatenate(([0], np.cumsum(counts)))
         low, high = (
             np.searchsorted(keys, groups.astype(np.uint64) << _GROUP_SHIFT | ticks.astype(np.uint64) << _TICK_SHIFT)
@@ -254,55 +256,42 @@ class Tally:
         sums: np.ndarray = upto[high] - upto[low]
         return sums
 
-    def _settle(self) -> None:
-        """Count what waits."""
-        if self._new:
-            keys = np.concatenate(self._new)
-            self._new, self._new_rows = [], 0
-            keys.sort()
-            starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-            self._put(keys[starts], np.diff(starts, append=len(keys)))
+    def _fold(self) -> _Counts:
+        """Sum up what waits, as coarsely as the limit calls for; return all there is, each key once, in order."""
+        if self._waiting:
+            ones = [_counted(np.concatenate(self._new))] if self._new else []
+            parts = [self._folded, *self._more] if len(self._folded[0]) else self._more
+            self._folded = _summed([*parts, *ones]) if parts else ones[0]
+            self._new, self._more, self._waiting = [], [], 0
+            while len(self._folded[0]) > self.limit and self._step_ns < self._ladder_ns[-1]:
+                self._coarsen()
+        return self._folded
 
-    def _put(self, keys: np.ndarray, counts: np.ndarray) -> None:
-        self._sorted = None
-        while len(keys):
-            room = len(self._slots) // 2
-            done, self._used = accumulate(keys, counts, self._seed, self._slots, self._used, room)
-            keys, counts = keys[done:], counts[done:]
-            while self._used > self.limit and self._step_ns < self._ladder_ns[-1]:
-                keys = _coarser(keys, self._coarsen())
-            if self._used == room:
-                self._rebuild(*self._entries(), 4 * len(self._slots))
-
-    def _entries(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (keys, counts), in no order."""
-        used = self._slots[:, 0] != _NO_KEY
-        return self._slots[used, 0], self._slots[used, 1].view(np.int64)
-
-    def _in_order(self) -> tuple[np.ndarray, np.ndarray]:
-        self._settle()
-        if self._sorted is None:
-            keys, counts = self._entries()
-            order = np.argsort(keys)
-            self._sorted = keys[order], counts[order]
-        return self._sorted
-
-    def _coarsen(self) -> int:
-        """Go one step up the ladder; return the factor."""
+    def _coarsen(self) -> None:
+        """Go one step up the ladder."""
         step_ns = self._ladder_ns[self._ladder_ns.index(self._step_ns) + 1]
         factor, self._step_ns = step_ns // self._step_ns, step_ns
-        keys, counts = self._entries()
-        self._rebuild(_coarser(keys, factor), counts, len(self._slots))
         self._new = [_coarser(keys, factor) for keys in self._new]
-        return factor
+        self._more = [(_coarser(keys, factor), counts) for keys, counts in self._more]
+        keys, counts = self._folded
+        if len(keys):
+            self._folded = _summed([(_coarser(keys, factor), counts)])
 
-    def _rebuild(self, keys: np.ndarray, counts: np.ndarray, size: int) -> None:
-        self._slots = _no_slots(size)
-        _, self._used = accumulate(keys, counts, self._seed, self._slots, 0, size // 2)
+
+def _counted(keys: np.ndarray) -> _Counts:
+    """Return each of `keys` once, in order, and how often it is there."""
+    keys = np.sort(keys)
+    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    return keys[starts], np.diff(starts, append=len(keys))
 
 
-def _no_slots(size: int) -> np.ndarray:
-    return np.full((size, 2), _NO_KEY, np.uint64)
+def _summed(parts: list[_Counts]) -> _Counts:
+    """Return each key of `parts` once, in order, and the sum of its counts."""
+    keys, counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(keys)
+    keys = keys[order]
+    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    return keys[starts], np.add.reduceat(counts[order], starts)
 
 
 def _coarser(keys: np.ndarray, factor: int) -> np.ndarray:
@@ -350,13 +339,12 @@ class LowestPerGroup:
 
     def merge(self, other: LowestPerGroup, groups: np.ndarray) -> None:
         """Take in what `other` kept; `groups` turns its groups into ours (NO_GROUP drops them)."""
-        other._settle()
         self.most = min(self.most, other.most)
-        if len(other._groups):
-            mine = groups[other._groups]
-            kept = mine >= 0
-            self.add(mine[kept], other._values[kept], other._words[kept])
-        self._settle()
+        for theirs, values, words in [(other._groups, other._values, other._words), *other._new]:
+            if len(theirs):
+                mine = groups[theirs]
+                kept = mine >= 0
+                self.add(mine[kept], values[kept], words[kept])
 
     def of(self, group: int) -> np.ndarray:
         """Return the smallest values of a group, ascending, uint64."""

@@ -28,6 +28,7 @@ __all__ = ["Detection"]
 
 _PIECE = 16_384  # rows at once: 7 MB of them; what each batch costs whatever its size is 2 ms
 _WAITING = 4096  # notable rows that wait for more, 1.6 MB: as many as are worth a round of the detectors
+_MANY = 8  # one in so many rows: it is cheaper to look them up where they are than to copy them
 _MOST_SERVICES = 1 << 20
 _SECOND_NS = 10**9
 
@@ -76,7 +77,9 @@ class Detection:
                 part.count(page)
             self._summary.count(page)
             notable = np.flatnonzero(page.traits)
-            if notable.size:
+            if notable.size * _MANY >= len(page.rows) >= _WAITING:
+                self._hand_out(Batch(page.rows, page.services, page.traits))
+            elif notable.size:
                 self._waiting.append((_words(page.rows)[notable], page.services[notable], page.traits[notable]))
                 if sum(len(rows) for rows, *_ in self._waiting) >= _WAITING:
                     self._settle()
@@ -137,9 +140,11 @@ class Detection:
         if self._waiting:
             words, services, traits = (np.concatenate([part[k] for part in self._waiting]) for k in range(3))
             self._waiting = []
-            batch = Batch(words.view(FLOW_DTYPE)[:, 0], services, traits)
-            for detector in self._detectors:
-                detector.feed(batch)
+            self._hand_out(Batch(words.view(FLOW_DTYPE)[:, 0], services, traits))
+
+    def _hand_out(self, batch: Batch) -> None:
+        for detector in self._detectors:
+            detector.feed(batch)
 
     def _look(self, rows: np.ndarray) -> Page:
         n = len(rows)

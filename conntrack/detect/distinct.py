@@ -49,18 +49,16 @@ class Distinct:
 
     def merge(self, other: Distinct, groups: np.ndarray) -> None:
         """Take in what `other` was fed; `groups` turns its groups into ours (NO_GROUP drops them)."""
-        other._settle()
-        self._settle()
         self._exact = min(self._exact, other._exact)
         for group, sketch in other._sketches.items():
             number = int(groups[group])
             if number != NO_GROUP:
                 self._sketches[number] = _merged(self._sketches.get(number), sketch)
-        if len(other._groups):
-            mine = groups[other._groups]
-            self._new.append((mine[mine >= 0], other._values[mine >= 0]))
         self._new.append((np.empty(0, np.int64), np.empty(0, np.uint64)))  # limits may bind where nothing is new
-        self._settle()
+        for theirs, values in [(other._groups, other._values), *other._new]:
+            if len(theirs):
+                mine = groups[theirs]
+                self.add(mine[mine >= 0], values[mine >= 0])
 
     def count(self, group: int) -> tuple[int, str]:
         """Return how many distinct values the group had, and how that is known.

@@ -81,15 +81,14 @@ class PortScan:
 
     def merge(self, other: PortScan, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
-        other._settle()
         self._level = max(self._level, other._level)
-        self._push(other._pairs)
-        self._settle()
+        for pairs in [other._pairs, *other._new]:
+            self._push(pairs)
 
     def findings(self, background: Background) -> list[Finding]:
         """Return the scanners, those with the most targets first."""
         self._settle()
-        pairs = self._pairs[self._pairs["ts_ns"] <= background.end_ts_ns]
+        pairs = _octets(self._pairs)[self._pairs["ts_ns"] <= background.end_ts_ns].view(_PAIR)
         if not len(pairs):
             return []
         hosts = hash_words(np.ascontiguousarray(pairs["host"]))
@@ -108,18 +107,21 @@ class PortScan:
 
     def _settle(self) -> None:
         """Keep each pair once, as it first was; and fewer of them while there are too many."""
-        pairs = np.concatenate([self._pairs, *self._new])
+        pairs = np.concatenate([_octets(part) for part in (self._pairs, *self._new)]).view(_PAIR)
         self._new, self._new_rows = [], 0
-        pairs = pairs[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0]
-        if len(pairs):
-            order = np.argsort(pairs["hash"])
-            hashes, ids = pairs["hash"][order], pairs["flow_id"][order]
+        rows = np.flatnonzero(pairs["hash"] & np.uint64((1 << self._level) - 1) == 0)
+        if len(rows):
+            hashes = pairs["hash"][rows]
+            order = np.argsort(hashes)
+            hashes, rows = hashes[order], rows[order]
+            ids = pairs["flow_id"][rows]
             starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))
             lowest = np.repeat(np.minimum.reduceat(ids, starts), np.diff(starts, append=len(ids)))
-            pairs = pairs[order[ids == lowest]]
+            rows = rows[ids == lowest]
+        pairs = _octets(pairs)[rows].view(_PAIR)
         while len(pairs) > _LIMIT:
             self._level += 1
-            pairs = pairs[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0]
+            pairs = _octets(pairs)[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0].view(_PAIR)
         self._pairs = pairs
 
     @property
@@ -181,6 +183,11 @@ class PortScan:
             ),
             flow_ids=tuple(int(flow_id) for flow_id in np.sort(pairs["flow_id"])[:_FLOW_IDS]),
         )
+
+
+def _octets(pairs: np.ndarray) -> np.ndarray:
+    """Return `pairs` seen as octets: numpy copies structs field by field."""
+    return pairs.view(f"V{_PAIR.itemsize}")
 
 
 _OUTCOMES = (("refused", _REFUSED), ("unanswered", _UNANSWERED), ("given_up", _GIVEN_UP))

@@ -130,8 +130,7 @@ class StateSeries:
         def states(values: np.ndarray) -> dict[str, list[int]]:
             return {state.name: values[state].tolist() for state in COUNTED_STATES if values[state].any()}
 
-        top = self._breakdown.top_services(services, most, ticks, step_ns)
-        hosts = self._breakdown.top_hosts(services, most, ticks, step_ns)
+        top, hosts = self._breakdown.top(services, most, ticks, step_ns)
         rest = self._values(ticks, step_ns)[len(TcpState) :] - sum(values for _, values in top)
         return {
             "step_s": step_ns / 1e9,

@@ -6,6 +6,7 @@ Everything that comes from outside (file names, above all) goes through `printab
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ __all__ = [
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = ".:-=+*#@"
+_UNIT_OF_KEY = re.compile(r"_(?:ts_ns|bytes|per_s|per_min|s)$")
 _RATES = (("_per_s", "a second"), ("_per_min", "a minute"))
 _LONG = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
@@ -126,7 +128,7 @@ def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) 
 
 def evidence_text(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
     """Return what a piece of evidence is called (glossary.py), and its value; the end of its key has the unit."""
-    label = EVIDENCE[key].name if key in EVIDENCE else words(key)
+    label = EVIDENCE[key].name if key in EVIDENCE else words(_UNIT_OF_KEY.sub("", key))
     if isinstance(value, int) and key.endswith("_ts_ns"):
         return label, instant(value, epoch=epoch)
     if isinstance(value, int) and key.endswith("_bytes"):

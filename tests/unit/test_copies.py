@@ -125,6 +125,15 @@ def test_the_first_syn_is_known_by_its_id_though_the_handshake_came_between() ->
 
 
 class TestNotACopy:
+    @pytest.mark.parametrize("behind", [16, 31, 32, 64, 65_000])
+    def test_a_syn_with_an_id_of_long_before(self, behind: int) -> None:
+        """Which of the last 16 ids were there says nothing of one that is a multiple of 32 away."""
+        segments = Exchange(*V4, step_s=0.00001).client("S").copy(0).server("S.").again(0).segments()
+        segments["ip_id"][[0, 1]] = 1000
+        segments["ip_id"][3] = (1000 - behind) % 2**16
+        row = track(segments)[0]
+        assert (row["client_syns"], row["client_duplicates"]) == (2, 1)
+
     def test_what_comes_from_a_host_that_gives_all_packets_one_id(self) -> None:
         """RFC 6864, 4.1 allows it; tools that write captures do it."""
         story = (

@@ -101,6 +101,18 @@ def test_a_port_is_a_name_and_not_a_number(key: str, value: object, text: str) -
     assert evidence_text(key, value, epoch=False)[1] == text
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("observed_s", 63, ("observed", "1 min 3 s")),
+        ("rate_per_s", 12.5, ("rate", "12.5 a second")),
+        ("descriptors_max", 20_000, ("descriptors max", "20,000")),
+    ],
+)
+def test_a_name_without_an_entry_goes_without_its_unit(key: str, value: float, told: tuple[str, str]) -> None:
+    assert evidence_text(key, value, epoch=False) == told
+
+
 def test_a_clock_that_tells_the_day() -> None:
     at_ns = 1_700_000_000_000_000_000
     assert (clock(at_ns), clock(at_ns, day=True)) == ("22:13:20", "2023-11-14 22:13")

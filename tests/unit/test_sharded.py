@@ -17,6 +17,7 @@ from conntrack.core.abi import FLOW_DTYPE, SEGMENT_DTYPE
 from conntrack.generate import segments
 from conntrack.memory import half_of_memory
 from conntrack.pipeline import Analysis, flow_batches
+from conntrack.report.json import render_json
 from conntrack.sharded import MOST_THREADS, ShardedTracker, default_threads, make_tracker
 from conntrack.states import EndReason, TcpState
 from conntrack.tracker import MOST_BYTES_EACH, Tracker
@@ -97,6 +98,48 @@ def test_without_order_they_are_the_same_rows() -> None:
         rows = np.concatenate(list(flow_batches(batches, make_tracker(threads=threads), ordered=False)))
         parts.append(rows[np.argsort(rows["flow_id"])].tobytes())
     assert parts[0] == parts[1]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_that_are_delivered_are_those_that_would_be_yielded(threads: int) -> None:
+    """To each thread's own feed every row once: those evicted on the way, and those left at the end."""
+    count = 500_000
+    yielded = np.concatenate(list(flow_batches(flood(count), Tracker(max_memory=LEAST_BUDGET))))
+    tracker = make_tracker(threads=threads, max_memory=LEAST_BUDGET)
+    parts: list[list[Rows]] = [[] for _ in range(tracker.threads)]
+    tracker.deliver_to([lambda rows, part=part: part.append(rows.copy()) for part in parts])
+    assert list(flow_batches(flood(count), tracker)) == []
+    delivered = np.concatenate([rows for part in parts for rows in part])
+    assert all(parts)
+    assert tracker.evicted > 0
+    assert delivered[np.argsort(delivered["flow_id"])].tobytes() == yielded[np.argsort(yielded["flow_id"])].tobytes()
+
+
+def test_a_feed_that_fails_ends_all_of_it() -> None:
+    def feed(rows: Rows) -> None:
+        raise MemoryError(f"no room for {len(rows)} rows")
+
+    for threads in THREADS:
+        tracker = make_tracker(threads=threads)
+        tracker.deliver_to([feed] * tracker.threads)
+        with pytest.raises(MemoryError, match="no room"):
+            list(flow_batches(segments(scenario="mixed", connections=300, seed=4), tracker))
+
+
+def test_what_threads_analyze_apart_is_what_one_does() -> None:
+    from conntrack.capture import CaptureInfo
+
+    reports = []
+    for threads in (1, 3):
+        for batches, most in (
+            (flood(500_000), LEAST_BUDGET),
+            (segments(scenario="mixed", connections=20_000, seed=9), None),
+        ):
+            analysis = Analysis(choose=True)
+            analysis.follow(batches, make_tracker(threads=threads, max_memory=most))
+            info = CaptureInfo(["made"], first_ts_ns=START_NS, last_ts_ns=START_NS + 60 * 10**9)
+            reports.append(render_json(analysis.report(info)))
+    assert reports[:2] == reports[2:]
 
 
 def test_the_report_is_the_same(root: Path) -> None:

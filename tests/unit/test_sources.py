@@ -152,7 +152,7 @@ class TestCompressed:
         came = threading.Event()
         waited = []
 
-        def write(until: Callable[[int], None]) -> None:
+        def write() -> None:
             with path.open("wb", buffering=0) as pipe:
                 pipe.write(first)
                 waited.append(came.wait(10))
