@@ -134,6 +134,29 @@ class Chunk:
     subframes: int
     fault: CaptureError | None
 
+    @staticmethod
+    def of(
+        batch: Batch, start: Place, end: Place, first_ts_ns: int = NO_TIME_NS, fault: CaptureError | None = None
+    ) -> Chunk:
+        """Return the account of what `batch` was filled with."""
+        paths = batch.paths
+        return Chunk(
+            start=start,
+            end=replace(end, frames=batch.frames, waiting=paths.waiting()),
+            first_ts_ns=first_ts_ns,
+            untimed=batch.frames > start.frames and first_ts_ns == NO_TIME_NS,
+            met_fragments=paths.met_fragments,
+            counts=batch.counts,
+            inversions=batch.inversions,
+            earliest_ts_ns=batch.first_ts_ns,
+            latest_ts_ns=batch.last_ts_ns,
+            trails=paths.trails,
+            unnumbered=paths.unnumbered,
+            lost=paths.lost,
+            subframes=paths.subframes,
+            fault=fault,
+        )
+
 
 def look(path: str, filter: Filter | None = None) -> Head | None:
     """Return what chunks of the file at `path` need to know of it, or None if it cannot be read in chunks.
@@ -256,25 +279,10 @@ class ChunkReader:
 
     def account(self) -> Chunk:
         """Return what is to be said of the chunk once all of it was read."""
-        batch, reader, paths = self._batch, self._reader, self._batch.paths
-        previous_ts_ns = int(batch.tally["previous_ts_ns"][0])
-        section = reader.section if isinstance(reader, PcapngReader) else None
-        return Chunk(
-            start=self.start,
-            end=Place(self._stream.offset, batch.frames, previous_ts_ns, section, paths.waiting()),
-            first_ts_ns=self._first_ts_ns,
-            untimed=batch.frames > self.start.frames and self._first_ts_ns == NO_TIME_NS,
-            met_fragments=paths.met_fragments,
-            counts=batch.counts,
-            inversions=batch.inversions,
-            earliest_ts_ns=batch.first_ts_ns,
-            latest_ts_ns=batch.last_ts_ns,
-            trails=paths.trails,
-            unnumbered=paths.unnumbered,
-            lost=paths.lost,
-            subframes=paths.subframes,
-            fault=self._fault,
-        )
+        section = self._reader.section if isinstance(self._reader, PcapngReader) else None
+        previous_ts_ns = int(self._batch.tally["previous_ts_ns"][0])
+        end = Place(self._stream.offset, previous_ts_ns=previous_ts_ns, section=section)
+        return Chunk.of(self._batch, self.start, end, self._first_ts_ns, self._fault)
 
 
 def follow(place: Place, chunk: Chunk) -> Place | None:

@@ -16,7 +16,7 @@ from conntrack.cli.reading import (
     open_reading,
     truncated_option,
 )
-from conntrack.cli.sharing import finish_shared, is_shared, open_shared, sharing_options
+from conntrack.cli.sharing import finish_shared, is_shared, no_tracking, open_shared, sharing_options
 from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.export import BINARY, FLOW_FORMATS, FLOW_SUFFIXES, make_exporter
 
@@ -96,12 +96,13 @@ def command(
             output.write(exporter.finish())
 
     if is_shared():
+        no_tracking(threads, max_memory)
         with open_shared(captures, profile) as run:
             write(run.flows(), run.info.paths)
         return finish_shared(run.info, allow_truncated=allow_truncated)
     tracking = Tracking(profile, threads, max_memory)
     with open_reading(captures, output_path) as reading:
-        write(tracking.follow(reading, ordered=True), reading.capture.info.paths)
+        write(tracking.follow(reading, reading.progress, ordered=True), reading.capture.info.paths)
         tracking.say_evicted()
         return reading.finish(allow_truncated=allow_truncated)
 

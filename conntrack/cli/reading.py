@@ -170,6 +170,9 @@ class _Interrupt:
 class Reading:
     """Batches of segments of an open capture, until its end or Ctrl-C.
 
+    Attributes:
+        progress: shows how far it has come; whatever follows may go on with it.
+
     Raises:
         BrokenPipeError: nobody reads any more what would be written.
     """
@@ -185,7 +188,7 @@ class Reading:
     ) -> None:
         self.capture = capture
         self._interrupt = interrupt
-        self._progress = progress
+        self.progress = progress
         self._output_path = output_path
         self._again = again
         self._noted = 0
@@ -213,12 +216,12 @@ class Reading:
                 raise BrokenPipeError
             yield segments
             info = self.capture.info
-            self._progress.update(info.bytes, info.bytes_total, info.packets)
-        self._progress.close()
+            self.progress.read(info.bytes, info.bytes_total, info.packets)
+        self.progress.close()
 
     def finish(self, *, allow_truncated: bool) -> ExitCode:
         """Say what was wrong with the input; return the exit code that follows."""
-        self._progress.close()
+        self.progress.close()
         self._say_notes()
         for fault in self.capture.info.faults:
             say(str(fault))

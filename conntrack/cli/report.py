@@ -19,7 +19,7 @@ from conntrack.cli.reading import (
     open_reading,
     truncated_option,
 )
-from conntrack.cli.sharing import finish_shared, is_shared, open_shared, sharing_options
+from conntrack.cli.sharing import finish_shared, is_shared, no_tracking, open_shared, sharing_options
 from conntrack.cli.thresholds import fail_on_option, set_thresholds, threshold_option, worst_of
 from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.errors import ConntrackError
@@ -77,12 +77,13 @@ def command(
 
     options = set_thresholds(DetectOptions, thresholds)
     if is_shared():
+        no_tracking(threads, max_memory)
         return _shared(captures, chosen, output_path, fail_on, options, profile, epoch, allow_truncated)
     tracking = Tracking(profile, threads, max_memory)
     analysis = Analysis(options, choose=chosen == "html")
     with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
-            tracking.analyze(reading, analysis)
+            tracking.analyze(reading, reading.progress, analysis)
             report = analysis.report(reading.capture.info, interrupted=reading.interrupted)
             stopped = False
             if chosen == "html" and reading.capture.info.bytes_total is not None and not reading.interrupted:
@@ -111,10 +112,10 @@ def _shared(
     allow_truncated: bool,
 ) -> ExitCode:
     """The command when its work is shared by workers; a page has no ladders then."""
-    with Output(output_path, captures) as output:
-        with open_shared(captures, profile) as run:
-            report = run.analysis(options, choose=chosen == "html").report(run.info)
+    with Output(output_path, captures) as output, open_shared(captures, profile) as run:
+        report = run.analysis(options, choose=chosen == "html").report(run.info)
         output.write_text(render(report, chosen, output, epoch=epoch))
+        output.flush()
     return _failed_on(report, fail_on, finish_shared(run.info, allow_truncated=allow_truncated))
 
 

@@ -1,11 +1,14 @@
-"""A command's work shared by many workers: processes on this machine, or a Dask cluster.
+"""A command's work shared by many workers: processes on this machine, or a Dask cluster; and work that can go on later.
 
 Owns the options that ask for it. Ctrl-C ends the command without a result: what workers have read is in parts, of which
-none is complete.
+none is complete. SIGTERM ends it as Ctrl-C does, so that what was exchanged is removed.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from conntrack.cli.errors import ExitCode, say
+from conntrack.cli.progress import Progress
 from conntrack.cli.reading import asked_part
 from conntrack.cli.tracking import spill_directory
 
@@ -20,11 +24,12 @@ if TYPE_CHECKING:
     from conntrack.capture import CaptureInfo
     from conntrack.cluster.run import Run
 
-__all__ = ["finish_shared", "is_shared", "open_shared", "sharing_options"]
+__all__ = ["finish_shared", "is_shared", "no_tracking", "open_shared", "sharing_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _WORKERS = "conntrack.workers"
 _CLUSTER = "conntrack.cluster"
+_CHECKPOINT = "conntrack.checkpoint"
 
 
 def _remember(key: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -35,7 +40,7 @@ def _remember(key: str) -> Callable[[click.Context, click.Parameter, Any], None]
 
 
 def sharing_options(command: _Command) -> _Command:
-    """Give a command --workers and --cluster, which is_shared and open_shared know."""
+    """Give a command --workers, --cluster and --checkpoint, which is_shared and open_shared know."""
     workers = click.option(
         "--workers",
         type=click.IntRange(1),
@@ -52,7 +57,16 @@ def sharing_options(command: _Command) -> _Command:
         help="Share it among the workers of a Dask scheduler (tcp://host:8786), which see the captures and "
         "the directory of --spill by the same names (pip install 'tcp-conntrack[cluster]').",
     )
-    return workers(cluster(command))
+    checkpoint = click.option(
+        "--checkpoint",
+        metavar="FILE",
+        type=click.Path(),
+        expose_value=False,
+        callback=_remember(_CHECKPOINT),
+        help="Keep what is done in FILE, and segments in FILE.parts (30 to 40 bytes each): the same command goes on "
+        "from there when it was stopped or killed. Processes on this machine work, one for each core or --workers.",
+    )
+    return workers(cluster(checkpoint(command)))
 
 
 def _asked(key: str) -> Any:
@@ -61,7 +75,13 @@ def _asked(key: str) -> Any:
 
 def is_shared() -> bool:
     """Return whether the work is to be shared."""
-    return _asked(_WORKERS) is not None or _asked(_CLUSTER) is not None
+    return any(_asked(key) is not None for key in (_WORKERS, _CLUSTER, _CHECKPOINT))
+
+
+def no_tracking(threads: int | None, max_memory: int | None) -> None:
+    """Raise a usage error if options are given that are for one process."""
+    if threads is not None or max_memory is not None:
+        raise click.UsageError("--threads and --max-memory are for one process; leave them out")
 
 
 @contextmanager
@@ -72,18 +92,47 @@ def open_shared(captures: tuple[str, ...], profile: str) -> Iterator[Run]:
     from conntrack.cluster.run import open_run
 
     check_profile(profile)
-    workers, address, directory, part = _asked(_WORKERS), _asked(_CLUSTER), spill_directory(), asked_part()
+    workers, address, checkpoint = _asked(_WORKERS), _asked(_CLUSTER), _asked(_CHECKPOINT)
+    directory, part = spill_directory(), asked_part()
     if workers is not None and address is not None:
         raise click.UsageError("--workers and --cluster are two ways; give one")
+    if checkpoint is not None and address is not None:
+        raise click.UsageError("--checkpoint is for one machine: on a cluster its scheduler makes up for what dies")
+    if checkpoint is not None and directory is not None:
+        raise click.UsageError("--checkpoint sets segments aside beside its file; leave --spill out")
     if part.get("follow"):
-        raise click.UsageError("--follow is for one process; leave --workers and --cluster out")
+        raise click.UsageError("--follow is for one process; leave --workers, --cluster and --checkpoint out")
     if address is not None and directory is None:
         raise click.UsageError("--cluster: give --spill a directory that all workers see")
-    crew = dask_crew(address) if address is not None else process_crew(workers)
-    with open_run(captures, crew, directory=directory, profile=profile, part=part) as run:
-        for note in run.info.notes:
-            say(note)
-        yield run
+    crew = dask_crew(address) if address is not None else process_crew(workers or len(os.sched_getaffinity(0)))
+    progress = Progress()
+    try:
+        with _terminable(), open_run(
+            captures, crew, directory=directory, profile=profile, part=part, checkpoint=checkpoint, watch=progress
+        ) as run:  # fmt: skip
+            for note in run.info.notes:
+                say(note)
+            yield run
+            progress.close()
+    except KeyboardInterrupt:
+        progress.close()
+        if checkpoint is not None and os.path.lexists(checkpoint):
+            say(f"interrupted; {checkpoint} has what was done: the same command goes on from there")
+        raise
+    finally:
+        progress.close()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def finish_shared(info: CaptureInfo, *, allow_truncated: bool) -> ExitCode:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from conntrack.cli.errors import say
+from conntrack.cli.progress import Progress
 from conntrack.cli.reading import check_profile, profile_option
 
 if TYPE_CHECKING:
@@ -92,28 +93,29 @@ class Tracking:
         return self._tracker
 
     def follow(
-        self, segment_batches: Iterable[np.ndarray[Any, Any]], *, ordered: bool
+        self, segment_batches: Iterable[np.ndarray[Any, Any]], progress: Progress, *, ordered: bool
     ) -> Iterator[np.ndarray[Any, Any]]:
         """Yield every connection once, in batches of FLOW_DTYPE.
 
         Args:
             segment_batches: SEGMENT_DTYPE, shape (n,) each.
+            progress: shows what comes after reading.
             ordered: those left at the end come by flow_id; set aside on disk, they come in no particular order.
         """
         if self._spill is not None:
             from conntrack.cluster.spill import spilled_flows
 
-            return spilled_flows(segment_batches, self._spill, profile=self.profile)
+            return spilled_flows(segment_batches, self._spill, profile=self.profile, followed=progress.followed)
         from conntrack.pipeline import flow_batches
 
         return flow_batches(segment_batches, self.begin(), ordered=ordered)
 
-    def analyze(self, segment_batches: Iterable[np.ndarray[Any, Any]], analysis: Analysis) -> None:
-        """Feed every connection to `analysis` once; each thread its own."""
+    def analyze(self, segment_batches: Iterable[np.ndarray[Any, Any]], progress: Progress, analysis: Analysis) -> None:
+        """Feed every connection to `analysis` once; each thread its own. `progress` shows what comes after reading."""
         if self._spill is None:
             analysis.follow(segment_batches, self.begin())
         else:
-            for flows in self.follow(segment_batches, ordered=False):
+            for flows in self.follow(segment_batches, progress, ordered=False):
                 analysis.feed(flows)
 
     def say_evicted(self) -> None:

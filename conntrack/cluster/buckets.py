@@ -74,7 +74,7 @@ class Buckets:
     def _hand_on(self, bucket: int) -> None:
         count = int(self._filled[bucket])
         packed = self._packer.pack(self._parts[bucket, :count])
-        block = self._compress(packed.data, mode="fast", acceleration=2)
+        block = self._compress(packed.data, mode="fast", acceleration=8)
         self.packed_bytes += len(packed) - SLACK_BYTES
         self.bytes += len(block)
         self._filled[bucket] = 0

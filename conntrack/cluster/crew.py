@@ -7,10 +7,13 @@ a whole then, and is made anew, with the tasks that were not done.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from importlib import import_module
+from multiprocessing import connection
 from typing import Any, TypeVar
 
 from conntrack.errors import ConntrackError, InputError
@@ -48,7 +51,9 @@ class Crew:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._executor is not None and self._own:
-            self._executor.shutdown(wait=kind is None, cancel_futures=True)
+            if kind is not None:
+                _terminate(self._executor)  # nobody shall write any more where files are removed now
+            self._executor.shutdown(cancel_futures=True)
         self._close()
 
     def run(self, task: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
@@ -74,6 +79,10 @@ class Crew:
                     self._renew(error)
                     waiting = [(one, self._submit(task, one)) for one, _ in waiting]
                     continue
+                except Exception:
+                    if not self._own:
+                        wait(future for _, future in waiting)  # as in __exit__
+                    raise
                 del waiting[0]
                 yield result
 
@@ -102,19 +111,33 @@ class Crew:
             raise ConntrackError("workers die again and again; is there memory enough for so many?") from error
 
 
+def _terminate(executor: Executor) -> None:
+    for process in list((getattr(executor, "_processes", None) or {}).values()):  # terminate_workers() from 3.14 on
+        process.terminate()
+
+
 def process_crew(workers: int) -> Crew:
     """Return a crew of `workers` processes on this machine."""
 
     def make() -> Executor:
         # Spawned: threads may be running here, and a fork would copy the locks that they hold.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
 
     return Crew(make, workers)
 
 
-def _ignore_interrupts() -> None:
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who waits for us
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    # A worker whose parent was killed would wait for tasks for ever.
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 def dask_crew(address: str) -> Crew:

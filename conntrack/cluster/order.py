@@ -56,6 +56,7 @@ class Ordering:
 
     def __init__(self, held: Held = NOTHING) -> None:
         self._rows: Rows = np.empty(_ROOM, SEGMENT_DTYPE)
+        self._plain = self._rows.view(f"V{SEGMENT_DTYPE.itemsize}")
         self._window = Window(self._rows, WINDOW_SEGMENTS)
         self._held = self._filled = len(held.rows)
         self._rows[: self._filled] = held.rows
@@ -66,7 +67,8 @@ class Ordering:
         """Take in segments (SEGMENT_DTYPE, shape (n,)); yield those that leave, valid until the next."""
         while len(segments):
             taken = min(len(segments), _ROOM - self._filled)
-            self._rows[self._filled : self._filled + taken] = segments[:taken]
+            # As plain bytes: numpy copies records field by field.
+            self._plain[self._filled : self._filled + taken] = segments[:taken].view(self._plain.dtype)
             self._filled += taken
             segments = segments[taken:]
             if self._filled == _ROOM:

@@ -15,7 +15,7 @@ import os
 import secrets
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -83,7 +83,12 @@ class _SpillFile:
 
 
 def spilled_flows(
-    segment_batches: Iterable[Rows], directory: str, *, profile: str = "linux", buckets: int = BUCKETS
+    segment_batches: Iterable[Rows],
+    directory: str,
+    *,
+    profile: str = "linux",
+    buckets: int = BUCKETS,
+    followed: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[Rows]:
     """Yield every connection of `segment_batches` once, in batches of FLOW_DTYPE; in no particular order.
 
@@ -95,6 +100,7 @@ def spilled_flows(
         directory: where there is room; nothing is left there.
         profile: whose timers the hosts keep (timeouts.PROFILES).
         buckets: how many.
+        followed: is told how many of them are done, and how many there are.
 
     Raises:
         ConntrackError: the directory cannot be written to, or its disk is full.
@@ -110,4 +116,5 @@ def spilled_flows(
         sorter.flush()
         del sorter
         for bucket in range(buckets):
+            followed(bucket, buckets)
             yield from follow_part(gathered(file.blocks(bucket)), clock.now_ns, profile=profile)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,9 +22,8 @@ from conntrack.capture.filter import Filter
 from conntrack.capture.source import open_reader
 from conntrack.capture.stream import Stream
 from conntrack.cluster.buckets import follow_part
-from conntrack.cluster.exchange import Exchange, Piece, PieceWriter, part_blocks, write_whole
+from conntrack.cluster.exchange import Exchange, Piece, open_piece, open_whole, part_blocks, put_rows, write_whole
 from conntrack.cluster.order import HEAD_SEGMENTS, NOTHING, Held, Ordering, after_head
-from conntrack.core.abi import FLOW_DTYPE
 from conntrack.core.walk import NO_TIME_NS
 from conntrack.detect import DetectOptions
 from conntrack.errors import CaptureError
@@ -36,8 +36,9 @@ __all__ = [
     "PartDone",
     "PartJob",
     "join_findings",
+    "joined_findings",
     "read_chunk",
-    "read_rows",
+    "rows_name",
     "track_part",
 ]
 
@@ -123,7 +124,7 @@ def _sorted(exchange: Exchange, job: ChunkJob, reader: ChunkReader | _WholeReade
     missing = HEAD_SEGMENTS if job.held is None else 0
     ordering = Ordering(job.held) if job.held is not None else None
     latest_ts_ns = NO_TIME_NS
-    with PieceWriter(exchange.path(job.name), exchange.parts, exchange.key) as writer:
+    with open_piece(exchange.path(job.name), exchange.parts, exchange.key) as writer:
         for rows in reader:
             latest_ts_ns = max(latest_ts_ns, int(rows["ts_ns"].max()))
             if missing:
@@ -188,23 +189,7 @@ class _WholeReader:
             batch.rows = 0
 
     def account(self) -> Chunk:
-        batch, paths = self._batch, self._batch.paths
-        return Chunk(
-            start=Place(0),
-            end=Place(self._stream.offset, batch.frames, waiting=paths.waiting()),
-            first_ts_ns=NO_TIME_NS,
-            untimed=False,
-            met_fragments=paths.met_fragments,
-            counts=batch.counts,
-            inversions=batch.inversions,
-            earliest_ts_ns=batch.first_ts_ns,
-            latest_ts_ns=batch.last_ts_ns,
-            trails=paths.trails,
-            unnumbered=paths.unnumbered,
-            lost=paths.lost,
-            subframes=paths.subframes,
-            fault=self._fault,
-        )
+        return Chunk.of(self._batch, Place(0), Place(self._stream.offset), fault=self._fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,37 +226,44 @@ class PartDone:
     connections: int
 
 
+def rows_name(part: int) -> str:
+    """Return the name of the file with the connections of a part."""
+    return f"rows-{part:05}"
+
+
 def track_part(exchange: Exchange, job: PartJob) -> PartDone:
     """Follow the connections of a part, one file after the other.
 
     Raises:
         OSError: a file cannot be read or written.
+        ConntrackError: one is damaged.
     """
     pieces: list[Piece] = pickle.loads(Path(exchange.path(job.pieces)).read_bytes())
     analysis = Analysis(job.options, choose=job.choose) if job.options is not None else None
     connections = 0
-    rows_name = f"rows-{job.part:05}" if job.rows else None
-    kept: list[bytes] = []
-    exporter = make_exporter("parquet") if job.parquet is not None else None
-    table = [exporter.header()] if exporter is not None else []
-    for flows in follow_part(part_blocks(exchange, pieces, job.part), job.end_ns, profile=job.profile):
-        connections += len(flows)
-        if analysis is not None:
-            analysis.feed(flows)
-        if job.rows:
-            kept.append(flows.tobytes())
-        if exporter is not None:
-            table.append(exporter.rows(flows))
+    name = rows_name(job.part) if job.rows else None
+    with ExitStack() as whole:
+        rows = whole.enter_context(open_whole(exchange.path(name))) if name is not None else None
+        table = exporter = None
+        if job.parquet is not None:
+            table = whole.enter_context(open_whole(str(Path(job.parquet, f"part-{job.part:05}.parquet"))))
+            exporter = make_exporter("parquet")
+            table.write(exporter.header())
+        for flows in follow_part(part_blocks(exchange, pieces, job.part), job.end_ns, profile=job.profile):
+            connections += len(flows)
+            if analysis is not None:
+                analysis.feed(flows)
+            if rows is not None:
+                put_rows(rows, flows)
+            if table is not None and exporter is not None:
+                table.write(exporter.rows(flows))
+        if table is not None and exporter is not None:
+            table.write(exporter.finish())
     findings_name = None
     if analysis is not None:
         findings_name = f"findings-{job.part:05}"
         write_whole(exchange.path(findings_name), pickle.dumps(analysis))
-    if rows_name is not None:
-        write_whole(exchange.path(rows_name), b"".join(kept))
-    if exporter is not None and job.parquet is not None:
-        table.append(exporter.finish())
-        write_whole(str(Path(job.parquet, f"part-{job.part:05}.parquet")), b"".join(table))
-    return PartDone(findings_name, rows_name, connections)
+    return PartDone(findings_name, name, connections)
 
 
 def join_findings(exchange: Exchange, names: Sequence[str], name: str) -> str:
@@ -280,20 +272,22 @@ def join_findings(exchange: Exchange, names: Sequence[str], name: str) -> str:
     Raises:
         OSError: a file cannot be read or written.
     """
-    first, *others = (_findings(exchange, one) for one in names)
-    for other in others:
-        first.merge(other)
-    write_whole(exchange.path(name), pickle.dumps(first))
+    write_whole(exchange.path(name), pickle.dumps(joined_findings(exchange, names)))
     return name
 
 
-def _findings(exchange: Exchange, name: str) -> Analysis:
-    analysis: Analysis = pickle.loads(Path(exchange.path(name)).read_bytes())
+def joined_findings(exchange: Exchange, names: Sequence[str]) -> Analysis:
+    """Return the findings of several files, at least one, put together.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    analysis: Analysis | None = None
+    for name in names:
+        other: Analysis = pickle.loads(Path(exchange.path(name)).read_bytes())
+        if analysis is None:
+            analysis = other
+        else:
+            analysis.merge(other)
+    assert analysis is not None
     return analysis
-
-
-def read_rows(exchange: Exchange, name: str, rows: int = 16_384) -> Iterator[Rows]:
-    """Yield the connections of a part: FLOW_DTYPE, shape (1..rows,)."""
-    with Path(exchange.path(name)).open("rb") as file:
-        while data := file.read(rows * FLOW_DTYPE.itemsize):
-            yield np.frombuffer(data, FLOW_DTYPE)

@@ -57,8 +57,8 @@ def hold(
             assert getattr(run.info, name) == getattr(info, name), name
         assert [str(fault) for fault in run.info.faults] == [str(fault) for fault in info.faults]
         assert list(run.info.paths) == list(info.paths)
-        assert run.shuffle.segments == info.tcp_segments
-        result = len(run.shuffle.pieces), run.shuffle.again
+        assert run.shuffle.at.segments == info.tcp_segments
+        result = len(run.shuffle.at.pieces), run.shuffle.at.again
     assert list(directory.iterdir()) == []
     return result
 
@@ -136,8 +136,12 @@ class TestSeveralCaptures:
         paths = self.cut(tmp_path, ["c", "a", "b"])
         results = set()
         for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
-            hold([paths[i] for i in order], room, 100_000)
-            results.add(in_memory([paths[i] for i in order])[0])
+            given = [paths[i] for i in order]
+            hold(given, room, 100_000)
+            with open_run([str(path) for path in given], threads(), directory=str(room), chunk_bytes=100_000) as run:
+                report = render_json(run.analysis().report(run.info))
+            assert report == render_json(analyze(*given, keep_flows=False))
+            results.add((in_memory(given)[0], report))
         assert len(results) == 1
 
     def test_that_overlap(self, tmp_path: Path, room: Path) -> None:
@@ -204,9 +208,10 @@ def test_parquet_parts(mixed: Path, tmp_path: Path) -> None:
 
 
 class TestProcesses:
-    def test_the_same_connections(self, mixed: Path, room: Path) -> None:
+    def test_the_same_connections_and_findings(self, mixed: Path, room: Path) -> None:
         with open_run([str(mixed)], process_crew(2), directory=str(room), chunk_bytes=200_000) as run:
             rows = sorted_bytes(run.flows())
+            assert render_json(run.analysis().report(run.info)) == render_json(analyze(mixed, keep_flows=False))
         assert rows == in_memory([mixed])[0]
 
     def test_workers_that_are_killed(self, mixed: Path, room: Path, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 from killing import Deadly, killed
@@ -17,7 +19,8 @@ from conntrack.cluster.crew import Crew, dask_crew
 from conntrack.cluster.run import open_run
 from conntrack.errors import InputError
 from conntrack.generate import generate
-from conntrack.pipeline import flow_batches
+from conntrack.pipeline import analyze, flow_batches
+from conntrack.report.json import render_json
 from conntrack.tracker import Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # distributed's own, at the end of clusters and of killed workers
@@ -25,14 +28,18 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # distributed's own, at the e
 
 @contextmanager
 def local(workers: int) -> Iterator[LocalCluster]:
-    with LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        host="127.0.0.1",
-        silence_logs=60,
-    ) as cluster:
+    patient = {"distributed.comm.timeouts.connect": "300s", "distributed.comm.timeouts.tcp": "300s"}
+    with (
+        dask.config.set(patient),
+        LocalCluster(  # a worker that gives up does not come back, and the run waits for it
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+            silence_logs=60,
+        ) as cluster,
+    ):
         yield cluster
 
 
@@ -57,13 +64,14 @@ def room(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_the_same_connections(capture: Path, expected: bytes, room: Path, workers: int) -> None:
+def test_the_same_connections_and_findings(capture: Path, expected: bytes, room: Path, workers: int) -> None:
     with local(workers) as cluster:
         crew = dask_crew(cluster.scheduler_address)
         assert crew.workers == workers
         with open_run([str(capture)], crew, directory=str(room), chunk_bytes=300_000) as run:
-            assert run.shuffle.again == 0
+            assert run.shuffle.at.again == 0
             assert sorted_bytes(run.flows()) == expected
+            assert render_json(run.analysis().report(run.info)) == render_json(analyze(capture, keep_flows=False))
     assert list(room.iterdir()) == []
 
 
@@ -77,6 +85,21 @@ def test_workers_that_are_killed(capture: Path, expected: bytes, room: Path, tmp
             rows = sorted_bytes(run.flows())
     assert len(set(killed(tmp_path / "dead"))) == 2
     assert rows == expected
+    assert list(room.iterdir()) == []
+
+
+def allow_files_of_200_kb() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+
+def test_no_room_is_one_line_and_leaves_nothing(capture: Path, room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To a worker a limit to files is as a disk that fills."""
+    with local(2) as cluster, Client(cluster.scheduler_address, set_as_default=False) as client:
+        client.run(allow_files_of_200_kb)
+        assert main(["report", "--cluster", cluster.scheduler_address, "--spill", str(room), str(capture)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == f"ctrack: {room}: no room for more segments; give --spill a directory with more\n"
     assert list(room.iterdir()) == []
 
 
