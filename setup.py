@@ -2,7 +2,6 @@
 
 CONNTRACK_DEBUG=1     bounds checks, no optimisation
 CONNTRACK_SANITIZE=1  address and undefined-behaviour sanitizers (run with LD_PRELOAD of libasan)
-CONNTRACK_COVERAGE=1  counts which lines of the .pyx run (gcov)
 CONNTRACK_ABI3=1      one extension for CPython 3.11 and all that follow (wheels)
 """
 
@@ -16,7 +15,6 @@ SHARED = "conntrack._cyutility"
 """What Cython adds to every module that takes memoryviews, three quarters of each: compiled once."""
 DEBUG = os.environ.get("CONNTRACK_DEBUG") == "1"
 SANITIZE = os.environ.get("CONNTRACK_SANITIZE") == "1"
-COVERAGE = os.environ.get("CONNTRACK_COVERAGE") == "1"
 ABI3 = os.environ.get("CONNTRACK_ABI3") == "1"
 
 compile_args = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
@@ -26,9 +24,6 @@ if SANITIZE:
     sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
     compile_args += [*sanitizers, "-g"]
     link_args += sanitizers
-if COVERAGE:
-    compile_args += ["--coverage"]
-    link_args += ["--coverage"]
 if ABI3:
     macros += [("Py_LIMITED_API", "0x030B0000")]
 
@@ -49,8 +44,7 @@ setup(
     ext_modules=cythonize(
         extensions,
         nthreads=os.cpu_count() or 1,
-        build_dir="build/checked" if DEBUG or SANITIZE or COVERAGE else None,
-        emit_linenums=COVERAGE,
+        build_dir="build/checked" if DEBUG or SANITIZE else None,
         shared_utility_qualified_name=SHARED,
         compiler_directives={
             "language_level": 3,
