@@ -2,7 +2,6 @@
 
 CONNTRACK_DEBUG=1     bounds checks, no optimisation
 CONNTRACK_SANITIZE=1  address and undefined-behaviour sanitizers (run with LD_PRELOAD of libasan)
-CONNTRACK_COVERAGE=1  counts which lines of the .pyx run (gcov)
 CONNTRACK_ABI3=1      one extension for CPython 3.11 and all that follow (wheels)
 """
 
@@ -11,13 +10,11 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
 
 SHARED = "conntrack._cyutility"
 """What Cython adds to every module that takes memoryviews, three quarters of each: compiled once."""
 DEBUG = os.environ.get("CONNTRACK_DEBUG") == "1"
 SANITIZE = os.environ.get("CONNTRACK_SANITIZE") == "1"
-COVERAGE = os.environ.get("CONNTRACK_COVERAGE") == "1"
 ABI3 = os.environ.get("CONNTRACK_ABI3") == "1"
 
 compile_args = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
@@ -27,9 +24,6 @@ if SANITIZE:
     sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
     compile_args += [*sanitizers, "-g"]
     link_args += sanitizers
-if COVERAGE:
-    compile_args += ["--coverage"]
-    link_args += ["--coverage"]
 if ABI3:
     macros += [("Py_LIMITED_API", "0x030B0000")]
 
@@ -46,35 +40,21 @@ extensions = [
     for name, source in {SHARED: [], **sources}.items()
 ]
 
-
-class BuildExtensions(build_ext):
-    """Runs Cython where something is built: the source distribution has the .pyx, and no .c of whoever made it."""
-
-    def run(self):
-        made = cythonize(
-            self.extensions,
-            nthreads=os.cpu_count() or 1,
-            build_dir="build/checked" if DEBUG or SANITIZE or COVERAGE else None,
-            emit_linenums=COVERAGE,
-            shared_utility_qualified_name=SHARED,
-            compiler_directives={
-                "language_level": 3,
-                "boundscheck": DEBUG,
-                "wraparound": False,
-                "initializedcheck": DEBUG,
-                "cdivision": True,
-                "embedsignature": True,
-            },
-        )
-        found = {extension.name: extension.sources for extension in made}
-        for extension in self.extensions:
-            extension.sources = found[extension.name]
-        super().run()
-
-
 setup(
-    ext_modules=extensions,
-    cmdclass={"build_ext": BuildExtensions},
+    ext_modules=cythonize(
+        extensions,
+        nthreads=os.cpu_count() or 1,
+        build_dir="build/checked" if DEBUG or SANITIZE else None,
+        shared_utility_qualified_name=SHARED,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "initializedcheck": DEBUG,
+            "cdivision": True,
+            "embedsignature": True,
+        },
+    ),
     options={
         "build_ext": {"parallel": os.cpu_count()},
         **({"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {}),

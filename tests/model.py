@@ -4,21 +4,21 @@ Written from RFC 9293 and from what is known of Linux, without a look at the com
 transitions.py: here a rule is a branch, numbers are integers that do not wrap, and every timer is worked out when
 somebody asks. It is slow and keeps everything. Where it and the tracker differ, one of the two is wrong.
 
-What an endpoint knows is in model_end.py, the rules in model_rules.py, the timers of retransmissions in
-model_timers.py.
+What an endpoint knows is in model_end.py, what a connection is in model_connection.py, the rules in model_rules.py, the
+timers of retransmissions in model_timers.py.
 
-What it does not keep: payload statistics, histories, evidence, duplicated frames, times that go back; they have tests
-of their own.
+What it does not keep: payload statistics, histories, evidence, duplicated frames; they have tests of their own.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from model_end import End
+from model_connection import Connection, Row
+from model_end import End, near
 from model_rules import received, sent
-from model_timers import SECOND, Answers, fin_given_up
+from model_timers import SECOND
 from numpy.typing import NDArray
 
 from conntrack.states import SegmentEvent, TcpState
@@ -34,127 +34,11 @@ HAS_TIMESTAMP = 1
 MIB = 1 << 20
 TWO_MSL = 60 * SECOND
 VALID = (SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, ACK)
-TIMERS = {
-    SYN_SENT: 127 * SECOND,
-    SYN_RECEIVED: 63 * SECOND,
-    FIN_WAIT_1: 102_200_000_000,
-    CLOSING: 102_200_000_000,
-    LAST_ACK: 102_200_000_000,
-    TIME_WAIT: 60 * SECOND,
-}
 
 
 def reach(end: End) -> int:
     """How far from what an end has received in order anything can be that is sent to it."""
     return min((65_535 << end.scale) + MIB, 2**30 - MIB)
-
-
-def near(value: int, to: int) -> int:
-    """The number without end that is `value` modulo 2**32 and nearest to `to`."""
-    return to + ((value - to + 2**31) % 2**32 - 2**31)
-
-
-class Row(NamedTuple):
-    """What the model and the tracker must agree on, for one connection."""
-
-    flow_id: int
-    generation: int
-    client: tuple[bytes, int]
-    server: tuple[bytes, int]
-    client_state: TcpState
-    server_state: TcpState
-    client_since_ts_ns: int
-    server_since_ts_ns: int
-    first_ts_ns: int
-    last_ts_ns: int
-    client_packets: int
-    server_packets: int
-
-
-class Connection:
-    """One generation of a 4-tuple."""
-
-    def __init__(self, number: int, generation: int, ends: dict[Any, End], client: Any, server: Any, ts: int) -> None:
-        self.number, self.generation = number, generation
-        self.ends, self.client, self.server = ends, client, server
-        self.first = self.last = ts
-        self.handshake = self.fast_open = False  # a SYN was seen; one with data
-        self.simultaneous = self.full_queue = False
-        self.answers = Answers()
-        self.asked = 0  # how often the client's SYN was seen
-        self.established: int | None = None  # when the handshake was first complete
-
-    def count(self, sender: End, ts: int) -> None:
-        sender.packets += 1
-        self.last = max(self.last, ts)
-
-    def crossing(self, ts: int) -> bool:
-        """Whether a SYN+ACK that comes now was sent before the client's ACK can have arrived."""
-        if not self.asked:
-            return False
-        trip = self.answers.sent[0] - self.first
-        if self.asked > 1:
-            trip = min(trip, SECOND // 2)  # not known which was answered
-        return self.established is None or ts < self.established + trip
-
-    def expire(self, now: int) -> None:
-        for end in self.ends.values():
-            if end.state in TIMERS:
-                repeats = end is self.ends[self.server] and self.answers.sent and not self.simultaneous
-                if end.state == SYN_RECEIVED and repeats:
-                    if missing := self.answers.missing(now, TIMERS[end.state]):
-                        end.move(ESTABLISHED if missing[1] else CLOSED, missing[0])
-                    continue
-                fin = end.fin_sent
-                if fin is not None and not end.fin_acked and end.state != TIME_WAIT and self.last > fin:
-                    given_up = fin_given_up(fin, self.last, TIMERS[end.state], now)
-                    end.move(CLOSED if given_up else end.state, given_up or now)
-                    continue
-                wound = end.alarm if end.state in (SYN_SENT, SYN_RECEIVED, TIME_WAIT) else self.last
-                if now > wound + TIMERS[end.state]:
-                    end.move(CLOSED, wound + TIMERS[end.state])
-
-    def waits(self, end: End) -> bool:
-        """Its accept queue was full, and nothing shows that it is not any more."""
-        return self.full_queue and end.state in (SYN_SENT, SYN_RECEIVED)
-
-    def resumes(self, x: End, y: End, s: Any) -> bool:
-        """The ACK of a SYN+ACK of which nothing was left: a SYN cookie."""
-        first = x is self.ends[self.client] and y.state == CLOSED and y.greeting and y.fin_end is None
-        numbers = (x.iss + 1, y.iss + 1)
-        fits = first and (near(int(s["seq"]), numbers[0]), near(int(s["ack"]), numbers[1])) == numbers
-        return fits and (y.acked, y.nxt) == numbers
-
-    def over(self) -> bool:
-        """Nothing is left at either end."""
-        states = {end.state for end in self.ends.values()}
-        return states <= {CLOSED, LISTEN} and CLOSED in states
-
-    def probed(self) -> bool:
-        """Nothing but segments with impossible flags have come."""
-        return not any(end.spoke or end.reset for end in self.ends.values())
-
-    def lingering(self) -> bool:
-        """At most a TIME_WAIT is left."""
-        states = {end.state for end in self.ends.values()}
-        return self.over() or (states <= {CLOSED, TIME_WAIT})
-
-    def row(self) -> Row:
-        client, server = self.ends[self.client], self.ends[self.server]
-        return Row(
-            self.number,
-            self.generation,
-            self.client,
-            self.server,
-            client.state,
-            server.state,
-            client.since,
-            server.since,
-            self.first,
-            self.last,
-            client.packets,
-            server.packets,
-        )
 
 
 class Model:
@@ -170,10 +54,10 @@ class Model:
         for segment in segments:
             self._take(segment)
 
-    def rows(self) -> list[Row]:
-        """Every connection, in its state at the latest time, by flow_id."""
+    def rows(self, at_ns: int | None = None) -> list[Row]:
+        """Every connection, in its state at `at_ns`, or at the latest time, by flow_id."""
         for connection in self.table.values():
-            connection.expire(max(self.now, connection.last))
+            connection.expire(max(self.now if at_ns is None else at_ns, connection.last))
         return sorted(connection.row() for connection in [*self.finished, *self.table.values()])
 
     def _take(self, s: Any) -> None:
@@ -194,14 +78,20 @@ class Model:
                 connection = None
         generation, syn_ts, asked = 1, ts, 0
         if connection is not None:
+            if ts < connection.first:  # of what was before its first segment nothing is known
+                ts = connection.first
+                s = s.copy()
+                s["ts_ns"] = syn_ts = ts
             x, y = connection.ends[source], connection.ends[target]
-            if flags == SYN | ACK and y.pending:
+            if flags == SYN | ACK and y.pending and near(int(s["ack"]), y.pending[0]) == y.pending[0] + 1:
                 syn_ts, asked = y.pending[1], 1
             match _relation(connection, s, flags, x, y):
                 case "stray":
                     connection.count(x, ts)
                     _wind_up(s, flags, x, y)
-                    x.pending, y.pending = (int(s["seq"]), ts), None  # the last one is remembered
+                    if x.pending is None or x.pending[0] != int(s["seq"]):  # the last one is remembered
+                        x.pending = (int(s["seq"]), ts)
+                    y.pending = None
                     connection.asked += x is connection.ends[connection.client]
                     return
                 case "next":
@@ -211,6 +101,7 @@ class Model:
         if connection is None:
             connection = self.table[key] = _open(s, flags, source, target, generation, syn_ts)
             connection.asked = asked
+            connection.own_syn = asked > 0
         connection.count(connection.ends[source], ts)
         _step(connection, s, flags, connection.ends[source], connection.ends[target])
 
@@ -243,9 +134,8 @@ def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
         return "next" if c.over() and near(seq, x.iss) != x.iss and not answers else "same"
     if flags in (ACK, FIN | ACK) and c.over() and c.probed():
         return "next"
-    if flags in (ACK, FIN | ACK) and c.over() and x.spoke:
-        number = near(seq, x.nxt)
-        return "next" if number > x.nxt + MIB or near(seq, x.iss) < x.iss else "same"
+    if flags in (ACK, FIN | ACK) and c.over() and x.known:
+        return "next" if (seq - x.iss) % 2**32 > (x.nxt + MIB - x.iss) % 2**32 else "same"
     return "same"
 
 
@@ -316,10 +206,15 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
     seq = int(s["seq"])
     beyond = (int(s["ack"]) - y.iss - 1) % 2**32
     if x.state in (LISTEN, SYN_SENT, SYN_RECEIVED) and y.opened and beyond > (y.nxt - y.iss - 1) % 2**32:
-        return  # of an older connection: it does not acknowledge the SYN of the peer
+        ahead = near(seq, x.nxt) - x.nxt, near(int(s["ack"]), y.nxt) - y.nxt
+        lost = x.opened and 0 <= ahead[0] <= reach(y) and 0 <= ahead[1] <= reach(x)  # by the capture
+        if not lost or c.ends[c.server].other_iss is not None:
+            return  # of an older connection: it does not acknowledge the SYN of the peer
     first, x.spoke = not x.spoke, True
     if first and not (x.known and (c.handshake or not y.packets) and 0 <= near(seq, x.nxt) - x.nxt < 2**30):
         x.start(seq - 1, seq)
+        if y.acked is not None:  # or of an older connection
+            y.acked = near(y.acked, seq) if abs(near(y.acked, seq) - seq) <= 2**30 else None
     if c.waits(x):
         x.move(sent(x.state, Event.DATA), ts)
         heard = near(int(s["ack"]), y.edge)
@@ -336,6 +231,8 @@ def _transfer(c: Connection, s: Any, ts: int, payload: int, fin: bool, x: End, y
         if not old:
             _follow(int(s["ack"]), x, y)
             if x.state not in (SYN_SENT, SYN_RECEIVED) and x.fin_end is None:
+                first_fin = fin and (x.stray_fin is None or x.stray != end % 2**32)
+                x.stray_fin = ts if first_fin else x.stray_fin if fin else None
                 x.stray, y.stray, x.other_iss, y.other_iss = end % 2**32, None, None, None
         return
     unopened = y.state == SYN_SENT and x is c.ends[c.server] and y.spoke and not x.greeting
@@ -378,35 +275,40 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
     """What a SYN means; None where it says nothing new."""
     seq, payload = int(s["seq"]), int(s["payload_bytes"])
     again = x.known and near(seq, x.iss) == x.iss
-    event = Event.SYN
+    event, first = Event.SYN, False
     if flags == SYN:
+        again = again and (x.opened or x.spoke or x.state not in (CLOSED, LISTEN))
         split = _splits(c, x, y)
         c.asked += x is c.ends[c.client]
         if split:
             again, c.established = False, None
         if again:
-            if x.opened and not x.spoke and c.asked < 2:  # it comes behind its answer
-                x.spoke = True
+            if x.opened and not x.spoke and not c.own_syn:  # it comes behind its answer
+                x.spoke = c.own_syn = True
                 x.scale = 0 if int(s["window_scale"]) == 255 else min(int(s["window_scale"]), 14)
                 if int(s["options"]) & HAS_TIMESTAMP:
                     x.ts_recent = int(s["tsval"])
             else:
                 c.answers.asked = int(s["ts_ns"])
             return None
+        c.own_syn |= x is c.ends[c.client]
         c.simultaneous |= y.state in (SYN_SENT, SYN_RECEIVED)
         if payload:
             c.fast_open = True
     else:
         ack = near(int(s["ack"]), y.nxt)
-        if not (y.known and y.opened and y.iss < ack <= y.nxt):
+        if not (y.known and y.opened and y.iss < ack <= (y.nxt if c.fast_open else y.iss + 1)):
             return None
         event = Event.SYN_ACK
-        if x.opened and not x.greeting and not again:
-            return None  # its SYN had another number
+        if not c.own_syn and not c.ends[c.server].greeting and x.state != LISTEN:
+            return None  # nobody asked, or not as far as the capture goes back
+        if x is c.ends[c.client] and x.state == CLOSED:
+            return None
+        if x.fin_end is not None or (not again and (c.simultaneous if x is c.ends[c.server] else x.opened)):
+            return None  # late, or its SYN had another number
         if x.spoke and not again and x.state not in (CLOSED, LISTEN, SYN_SENT, SYN_RECEIVED) and y.state != SYN_SENT:
             return None  # both are past the handshake
         if again and x is c.ends[c.client] and not c.simultaneous:
-            x.acked = ack if x.acked is None else max(x.acked, ack)
             return None  # it asked, and nobody asked it
         if not x.greeting:
             c.answers.sent = c.answers.sent or [int(s["ts_ns"])]
@@ -414,25 +316,34 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
             c.answers.again(int(s["ts_ns"]), again)
         answered = y.acked is not None and y.acked > x.iss
         if x.greeting and answered and (again or x.state != SYN_RECEIVED):
-            if not again or x.nxt > x.iss + 1 + payload or (x.acked is not None and x.acked > ack):
+            if x is c.ends[c.client] or c.simultaneous:
+                return None  # it has no accept queue
+            if not again or x.nxt != x.iss + 1 + payload or (x.acked is not None and x.acked > ack):
                 return None
             if c.crossing(int(s["ts_ns"])):
                 return None
             y.edge, y.ranges, y.fin_taken = y.iss + 1, [], False
             return Event.SYN_ACK_AGAIN
+        if x.greeting and x.state == CLOSED and x.nxt != x.iss + 1 + payload:
+            return None
         if x.greeting and again:
             return event if x.state == CLOSED else None  # it never took the RST
-        if x.greeting:
+        if x.greeting and x.state != CLOSED:
             x.other_iss, x.stray, y.stray = x.iss, None, None  # the ACK will choose
-        x.greeting = y.greeted = True
-        x.acked = ack
-        if c.fast_open and ack == y.iss + 1:
+        first, x.greeting = not x.greeting, True
+        y.greeted = True
+        x.acked = ack if x.acked is None else max(x.acked, ack)
+        if first and c.fast_open and ack == y.iss + 1 and y.fin_end is None:
             y.nxt = y.edge = ack  # the data of the SYN was not taken
         if int(s["window_scale"]) == 255:
             y.scale = 0
     c.handshake = True
+    if flags == SYN:
+        y.acked = None  # those were other numbers
     if not again:
         x.start(seq, seq + 1 + payload)
+        if first and y.acked is not None:  # or of an older connection
+            y.acked = near(y.acked, x.nxt) if x.iss < near(y.acked, x.nxt) else None
     x.opened = x.spoke = True
     if int(s["options"]) & HAS_TIMESTAMP:
         x.ts_recent = int(s["tsval"])
@@ -473,14 +384,20 @@ def _follow(ack: int, x: End, y: End) -> None:
     """Believe numbers of y that were far from what it had sent before, where x acknowledges them."""
     if y.stray is None or (y.stray - ack) % 2**32 > reach(x) or y.fin_end is not None:
         return
-    y.edge = y.nxt = near(y.stray, y.edge)
-    y.stray, y.ranges, x.acked = None, [], near(ack, y.edge)
+    y.edge = y.nxt = y.edge + (y.stray - y.edge) % 2**32
+    x.acked = near(ack, y.edge)
+    if y.stray_fin is not None and x.acked == y.edge:
+        y.fin_end, y.fin_sent = y.edge, y.stray_fin
+        y.move(sent(y.state, Event.FIN), y.stray_fin)
+    elif y.stray_fin is not None:  # of all but the FIN, which will be sent again
+        y.edge = y.nxt = x.acked
+    y.stray, y.ranges = None, []
 
 
 def _reset(s: Any, flags: int, x: End, y: End) -> None:
     ts, seq, ack = int(s["ts_ns"]), int(s["seq"]), int(s["ack"])
     x.reset = True
-    stray = x.state in (SYN_SENT, SYN_RECEIVED) and x.spoke and not x.iss < near(seq, x.nxt) <= x.nxt
+    stray = x.state in (SYN_SENT, SYN_RECEIVED) and x.known and not x.iss < near(seq, x.nxt) <= x.nxt
     if not y.spoke:
         valid = True
     elif y.state == SYN_SENT and x.state in (LISTEN, CLOSED):

@@ -31,6 +31,7 @@ class End:
     acked: int | None = None  # the highest ACK that it sent
     greeted: bool = False  # it was sent a SYN+ACK that acknowledges its SYN
     stray: int | None = None  # the end of a segment of its own that was beyond any window
+    stray_fin: int | None = None  # when that was first sent, if it is a FIN
     scale: int = 14  # of the windows that it announces; the most there can be where its SYN was not seen
     ts_recent: int | None = None  # of what it sent, as its peer remembers it
     alarm: int = 0  # when the timer of the state was last wound up
@@ -59,3 +60,8 @@ class End:
         while any(low <= self.edge for low, _ in self.ranges):
             self.edge = max(self.edge, *(high for low, high in self.ranges if low <= self.edge))
             self.ranges = [r for r in self.ranges if r[0] > self.edge]
+
+
+def near(value: int, to: int) -> int:
+    """The number without end that is `value` modulo 2**32 and nearest to `to`."""
+    return to + ((value - to + 2**31) % 2**32 - 2**31)

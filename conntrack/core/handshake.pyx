@@ -12,11 +12,11 @@ from .life cimport (
     synack_ts, trait, trouble_of,
 )
 from .live cimport (
-    ASKED_AGAIN, FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN,
-    MOST_TURNS, NO_DELAY, OTHER_ISS, SAW_ACK_OF_SYN, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, STRAY, FirstSeen, Trouble,
+    ACKED, ASKED_AGAIN, FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_PENDING_SYN, FLAG_SIMULTANEOUS_OPEN, KNOWN,
+    MOST_TURNS, NO_DELAY, OTHER_ISS, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, STRAY, FirstSeen, Trouble,
 )
-from .seqnum cimport seq_le
-from .sides cimport LARGEST_SCALE, has_acked, is_known, note_ack, set_scale
+from .seqnum cimport seq_lt
+from .sides cimport LARGEST_SCALE, has_acked, has_fin, is_known, note_ack, set_scale
 from .stream cimport count_retransmit
 
 cdef enum:
@@ -52,6 +52,11 @@ cdef void _begin_side(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
     _take_options(f, s, side)
 
 
+cdef inline bint _is_acked(LiveFlow* f, int side) noexcept nogil:
+    # Whether the peer has acknowledged its SYN.
+    return has_acked(f, 1 - side) and seq_lt(f.iss[side], f.ack[1 - side])
+
+
 cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
     cdef int peer = 1 - side
     cdef Trouble* x
@@ -61,15 +66,15 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
         f.established_after_ns = <uint32_t>NO_DELAY
         if f.trouble:
             t.troubles[f.trouble].established_ts_ns = NO_TIME
-    if split or first and (trait(t, f, side) & (PASSIVE | OVER) or trait(t, f, side) & ACTIVE_OPEN
-                           and not f.flags & SAW_SYN and s.seq == f.iss[side]):
-        if trait(t, f, side) & ACTIVE_OPEN:
-            # The SYN+ACK came first in the file: this is the SYN that it answers.
-            if side == 0:
-                f.flags |= SAW_SYN
-                note_syn(&t.firsts[f - t.flows], s)
-            _begin_side(t, f, s, side)
-            return
+    if first and side == 0 and f.flags & (SAW_SYN | SAW_SYN_ACK) == SAW_SYN_ACK and s.seq == f.iss[0]:
+        # The SYN+ACK came first in the file: this is the SYN that it answers.
+        f.flags |= SAW_SYN
+        note_syn(&t.firsts[f - t.flows], s)
+        f.flags |= KNOWN                                # what data it had was not taken: its number alone is answered
+        _take_options(f, s, side)
+        return
+    if split or first and trait(t, f, side) & (PASSIVE | OVER) and not (
+            side == 0 and f.flags & SAW_SYN_ACK and s.seq == f.iss[0]):
         if trait(t, f, peer) & OPENING:
             f.flags |= FLAG_SIMULTANEOUS_OPEN
         if side == 0:
@@ -80,6 +85,7 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
         if s.payload_bytes:
             f.flags |= FLAG_FAST_OPEN
         _begin_side(t, f, s, side)
+        f.flags &= ~(<uint32_t>ACKED << peer)           # what the peer had acknowledged were other numbers
         move(t, f, SENT, EVENT_SYN, side, s.ts_ns, SEEN)
         move(t, f, RECEIVED, EVENT_SYN, peer, s.ts_ns, SEEN)
         return
@@ -91,9 +97,10 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
         x.synack_asked_ts_ns = s.ts_ns
         count_retransmit(t, f, side, s.payload_bytes, True)
         return
-    x.pending_role = <uint8_t>(side + 1)
-    x.pending_iss = s.seq
-    x.pending_ts_ns = s.ts_ns
+    if x.pending_role != side + 1 or x.pending_iss != s.seq:    # else it asks again
+        x.pending_role = <uint8_t>(side + 1)
+        x.pending_iss = s.seq
+        x.pending_ts_ns = s.ts_ns
     f.flags |= FLAG_PENDING_SYN
 
 
@@ -130,12 +137,17 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
     cdef int peer = 1 - side
     cdef Trouble* x
     cdef uint32_t acked = s.ack - f.iss[peer] - 1      # octets behind the peer's SYN that are acknowledged too
-    if (is_known(f, peer) or f.flags & SAW_SYN) and acked > f.snd_nxt[peer] - f.iss[peer] - 1:
+    if (is_known(f, peer) or f.flags & (SAW_SYN | SAW_SYN_ACK)) and acked > (
+            f.snd_nxt[peer] - f.iss[peer] - 1 if f.flags & FLAG_FAST_OPEN else 0):
         trouble_of(t, f).more_syns[side] += 1
         return                                          # answers no SYN of this connection
     if side == 0 and not is_known(f, peer) or not f.flags & (SAW_SYN | SAW_SYN_ACK) and not trait(t, f, side) & PASSIVE:
         trouble_of(t, f).more_syns[side] += 1
         return                                          # nobody asked, or not as far as the capture goes back
+    if has_fin(t, f, side) or side == 0 and trait(t, f, 0) & OVER or s.seq != f.iss[side] and f.flags & (
+            FLAG_SIMULTANEOUS_OPEN if side else SAW_SYN | SAW_SYN_ACK):
+        trouble_of(t, f).more_syns[side] += 1
+        return                                          # late, or its SYN had another number
     if not first and s.seq != f.iss[side] and not (
             trait(t, f, side) & (OPENING | PASSIVE | OVER) or trait(t, f, peer) & ACTIVE_OPEN):
         trouble_of(t, f).more_syns[side] += 1
@@ -143,15 +155,19 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
     if side == 0 and s.seq == f.iss[0] and not f.flags & FLAG_SIMULTANEOUS_OPEN:
         first = False                                   # it asked, and nobody asked it
     if first or (side == 1 and not f.flags & SAW_SYN_ACK) or (
-            f.flags & FLAG_SIMULTANEOUS_OPEN and s.seq == f.iss[side] and trait(t, f, side) & OPENING):
-        if first or s.seq != f.iss[side]:
+            f.flags & FLAG_SIMULTANEOUS_OPEN and s.seq == f.iss[side]
+            and (trait(t, f, side) | trait(t, f, peer)) & OPENING):
+        if s.seq != f.iss[side] or not is_known(f, side) and not has_acked(f, peer):
             _begin_side(t, f, s, side)
-        else:
-            trouble_of(t, f).more_syns[side] += 1
+            if not _is_acked(f, side):
+                f.flags &= ~(<uint32_t>ACKED << peer)   # that was of an older connection
+        else:                                           # its number is known, and what was acknowledged behind it
+            trouble_of(t, f).more_syns[side] += not first
+            f.flags |= <uint32_t>KNOWN << side
             _take_options(f, s, side)
         if s.window_scale == 255:
             set_scale(f, peer, 0)
-        if acked == 0 and f.flags & FLAG_FAST_OPEN and f.snd_nxt[peer] != s.ack:
+        if acked == 0 and f.flags & FLAG_FAST_OPEN and f.snd_nxt[peer] != s.ack and not has_fin(t, f, peer):
             # The server did not take the data of the SYN (RFC 7413 section 4.2.2): the client will send it again.
             x = trouble_of(t, f)
             x.retransmitted_bytes[peer] += f.snd_nxt[peer] - s.ack
@@ -164,14 +180,15 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             add_letter(t, f, LETTER_SYN_ACK + side)
         move(t, f, SENT, EVENT_SYN_ACK, side, s.ts_ns, SEEN)
         move(t, f, RECEIVED, EVENT_SYN_ACK, peer, s.ts_ns, SEEN)
-        if f.flags & FLAG_SIMULTANEOUS_OPEN and has_acked(f, peer) and f.ack[peer] == f.iss[side] + 1 \
+        if f.flags & FLAG_SIMULTANEOUS_OPEN and _is_acked(f, side) \
                 and (peer == 1 and f.flags & SAW_SYN_ACK or peer == 0 and has_letter(t, f, LETTER_SYN_ACK)):
             # The peer's SYN+ACK is on its way, or has come: figure 7, last lines.
             move(t, f, RECEIVED, EVENT_SYN_ACK, side, s.ts_ns, INFERRED)
     else:
         x = trouble_of(t, f)
         x.more_syns[side] += 1
-        if trait(t, f, side) & OVER and side == 1 and not f.flags & SAW_ACK_OF_SYN:
+        if trait(t, f, side) & OVER and side == 1 and not _is_acked(f, 1) \
+                and f.snd_nxt[1] == f.iss[1] + 1 + s.payload_bytes:
             # It goes on answering: it never took the RST, or its timer is longer than was thought.
             _note_answer(t, f, s, x, s.seq == f.iss[side])
             if s.seq != f.iss[side]:
@@ -189,8 +206,9 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
         count_retransmit(t, f, side, s.payload_bytes, True)
         if side == 1 and not trait(t, f, 0) & trait(t, f, 1) & LINGERS:     # there second_timer_ts_ns has another use
             _note_answer(t, f, s, x, True)
-        if side == 1 and f.flags & SAW_ACK_OF_SYN and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes \
-                and seq_le(f.ack[side], s.ack) and s.ts_ns - established_ts(t, f) >= _server_rtt_ns(t, f, x):
+        if side == 1 and not f.flags & FLAG_SIMULTANEOUS_OPEN and _is_acked(f, side) \
+                and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes \
+                and f.ack[side] - f.iss[peer] <= s.ack - f.iss[peer] and s.ts_ns - established_ts(t, f) >= _server_rtt_ns(t, f, x):
             # The server has forgotten the client's ACK, and all that came with it (it has acknowledged none of that).
             f.flags |= FLAG_ACCEPT_QUEUE
             f.flags &= ~(<uint32_t>FIN_TAKEN << peer)
@@ -198,4 +216,5 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             x.ranges[peer] = 0
             move(t, f, SENT, EVENT_SYN_ACK_AGAIN, side, s.ts_ns, SEEN)
             move(t, f, RECEIVED, EVENT_SYN_ACK_AGAIN, peer, s.ts_ns, SEEN)
+        return                                          # what it acknowledges is known
     note_ack(f, side, s.ack)

@@ -44,10 +44,9 @@ cdef bint replaces(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noe
     cdef uint8_t own = trait(t, f, side)
     cdef uint8_t its = trait(t, f, peer)
     cdef bint gone = is_over(t, f)
-    cdef bint beyond
     cdef Trouble* x
     if kind == KIND_SYN:
-        if is_known(f, side) and s.seq == f.iss[side]:
+        if s.seq == f.iss[side] and (is_known(f, side) or side == 0 and f.flags & SAW_SYN_ACK):
             return False
         if gone:
             return True
@@ -69,9 +68,9 @@ cdef bint replaces(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noe
         return gone and s.seq != f.iss[side] and not (is_known(f, peer) and s.ack - f.iss[peer] - 1 < PLAUSIBLE)
     if kind == KIND_OTHER and gone and not f.flags & (3 * KNOWN) and not f.closing:
         return True                                     # there were only probes
-    if kind == KIND_OTHER and gone and is_known(f, side):
-        beyond = seq_lt(f.snd_nxt[side], s.seq) and s.seq - f.snd_nxt[side] > WINDOW_MARGIN
-        return beyond or seq_lt(s.seq, f.iss[side])
+    if kind == KIND_OTHER and gone and (
+            is_known(f, side) or has_acked(f, peer) or side == 0 and f.flags & (SAW_SYN | SAW_SYN_ACK)):
+        return s.seq - f.iss[side] > f.snd_nxt[side] + WINDOW_MARGIN - f.iss[side]
     return False
 
 
@@ -88,7 +87,7 @@ cdef bint _rst_counts(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
         return s.flags & TCP_ACK and s.ack - f.iss[peer] - 1 <= f.snd_nxt[peer] - f.iss[peer] - 1
     if not is_known(f, side) and not has_acked(f, peer):
         return True                                     # its sender was never seen, nor acknowledged
-    if trait(t, f, side) & OPENING and f.ack[peer] and s.seq == f.ack[peer]:
+    if trait(t, f, side) & OPENING and has_acked(f, peer) and s.seq == f.ack[peer]:
         return True                                     # of two SYN+ACKs that differ, the one that the client chose
     if f.trouble:
         x = &t.troubles[f.trouble]
@@ -106,7 +105,8 @@ cdef bint _rst_counts(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
 cdef void _judge_rst(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     cdef int peer = 1 - side
     cdef bint over = is_over(t, f)
-    cdef bint stray = trait(t, f, side) & OPENING and is_known(f, side) and not (
+    cdef bint has_number = is_known(f, side) or side == 0 and f.flags & (SAW_SYN | SAW_SYN_ACK)
+    cdef bint stray = trait(t, f, side) & OPENING and has_number and not (
         s.seq - f.iss[side] - 1 <= f.snd_nxt[side] - f.iss[side] - 1)
     cdef bint counts = _rst_counts(t, f, s, side)
     cdef Closing* c
@@ -140,7 +140,8 @@ cdef bint is_copy(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noex
     if kind == KIND_SYN and s.ip_id and s.ip_id == t.firsts[f - t.flows].syn_id and side == 0 and f.flags & SAW_SYN \
             and s.seq == f.iss[0] and s.ts_ns - f.first_ts_ns <= COPY_NS:
         return True                                     # though more came between: its timer is a second
-    if kind == KIND_SYN_ACK and not s.ip_id and side == 1 and is_known(f, side) and s.seq == f.iss[side]:
+    if kind == KIND_SYN_ACK and not s.ip_id and side == 1 and f.flags & SAW_SYN_ACK and s.seq == f.iss[1] \
+            and s.ack - f.iss[0] - 1 <= f.ack[1] - f.iss[0] - 1:
         # Linux gives its SYN+ACK the id 0, and sends it again for its timer, or for a SYN that came again.
         answered = synack_ts(t, f)
         if f.trouble and x.second_timer_ts_ns != NO_TIME:
@@ -160,6 +161,8 @@ cdef bint is_copy(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noex
                                           or f.trouble and x.rsts[side])
     if not is_known(f, side) or s.flags & TCP_ACK and not (has_acked(f, side) and seq_le(s.ack, f.ack[side])):
         return False
+    if kind == KIND_SYN and not s.ip_id and not (side == 0 and f.flags & SAW_SYN):
+        return False                                    # the first SYN there is, behind an ACK that fits it
     if not s.ip_id:
         return length and end == f.snd_nxt[side] and -COPY_WITHOUT_ID_NS < since < COPY_WITHOUT_ID_NS
     return seq_le(end, edge_of(t, f, side)) or length and f.trouble and covered(x, side, s.seq, end) == length

@@ -17,7 +17,7 @@ from .life cimport (
 )
 from .live cimport (
     ACKED, FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, KNOWN, NO_DELAY,
-    SAW_ACK_OF_SYN, SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, FirstSeen, LiveFlow, Tables,
+    SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, Closing, FirstSeen, LiveFlow, Tables,
 )
 from .seqnum cimport seq_lt
 from .sides cimport LARGEST_SCALE, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, note_timestamp, set_scale
@@ -29,7 +29,7 @@ cdef extern from *:
     int64_t NO_TIMER "CONNTRACK_NO_TIMER"
 
 cdef enum:
-    OPENED = SAW_SYN | SAW_SYN_ACK | SAW_ACK_OF_SYN | FLAG_FAST_OPEN | FLAG_SIMULTANEOUS_OPEN | FLAG_ACCEPT_QUEUE
+    OPENED = SAW_SYN | SAW_SYN_ACK | FLAG_FAST_OPEN | FLAG_SIMULTANEOUS_OPEN | FLAG_ACCEPT_QUEUE
 
 
 cdef inline uint8_t next_state(const Tables* t, int role, int event, uint8_t state) noexcept nogil:
@@ -188,7 +188,7 @@ cdef inline bint _open_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int s
     if delay > t.asking_ns or f.synack_after_ns == <uint32_t>NO_DELAY or delay - f.synack_after_ns > t.answering_ns:
         return False
     count_next(f, s, side)
-    f.flags |= SAW_ACK_OF_SYN | ACKED
+    f.flags |= ACKED
     f.established_after_ns = <uint32_t>delay
     _see(f, 0, t.open)
     _see(f, 1, t.open)

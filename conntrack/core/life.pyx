@@ -51,7 +51,7 @@ cdef Trouble* trouble_of(Tables* t, LiveFlow* f) noexcept nogil:
         x.pending_ts_ns = x.synack_ts_ns = x.established_ts_ns = NO_TIME
         x.fin_taken_ts_ns[0] = x.fin_taken_ts_ns[1] = NO_TIME
         x.half_close_payload_ts_ns = x.reused_age_ns = x.second_timer_ts_ns = NO_TIME
-        x.synack_asked_ts_ns = NO_TIME
+        x.synack_asked_ts_ns = x.stray_fin_ts_ns = NO_TIME
         x.recent_ids[0] = x.recent_ids[1] = 1
     return &t.troubles[f.trouble]
 

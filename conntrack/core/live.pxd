@@ -48,7 +48,6 @@ cdef enum:                          # LiveFlow.flags; bits 0-15 are states.FlowF
     FLAGS_EXPORTED = 0x7FCC
     SAW_SYN = 1 << 16               # a SYN without ACK, from the client
     SAW_SYN_ACK = 1 << 17           # a SYN+ACK, from the server
-    SAW_ACK_OF_SYN = 1 << 18        # the client's first ACK of the SYN+ACK
     FIN_TAKEN = 1 << 19             # two bits: the client's, the server's FIN counts as received by the other
     SAW_TIMESTAMP = 1 << 21         # two bits: ts_recent of the client, of the server is known
     HEAD_COUNT = 23                 # shift of three bits: how many of the letters a, d, A, D the history has so far
@@ -88,7 +87,7 @@ cdef struct Closing:                # 64 bytes
     # that (bits 62-63): 1 the client, 2 the server.
     uint64_t history
 
-cdef struct Trouble:                # 264 bytes
+cdef struct Trouble:                # 272 bytes
     uint32_t edge[2]                # end of the contiguous part of what each side sent
     uint32_t range_start[8]         # out of order, beyond the edge: [side * RANGES + i]
     uint32_t range_end[8]
@@ -120,6 +119,7 @@ cdef struct Trouble:                # 264 bytes
     int64_t reused_age_ns
     int64_t second_timer_ts_ns      # opening: last SYN+ACK that repeats the first; both ends linger: the server's timer
     int64_t synack_asked_ts_ns      # last SYN that came again since then, or NO_TIME
+    int64_t stray_fin_ts_ns         # with STRAY: when that was first sent, if it is a FIN, or NO_TIME
 
 cdef enum:                          # Trouble.marks
     FINS_CROSSED = 1                # neither side had the other's FIN when it sent its own

@@ -217,7 +217,8 @@ cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Prob
             lingering_since = since_ts(t, f, peer)
         elif trait(t, f, side) & LINGERS:
             lingering_since = since_ts(t, f, side)
-    if kind == KIND_SYN_ACK and not forgotten and f.trouble and t.troubles[f.trouble].pending_role == peer + 1:
+    if kind == KIND_SYN_ACK and not forgotten and f.trouble and t.troubles[f.trouble].pending_role == peer + 1 \
+            and t.troubles[f.trouble].pending_iss == s.ack - 1:
         pending_iss = t.troubles[f.trouble].pending_iss
         pending_ts = t.troubles[f.trouble].pending_ts_ns
     if over:
@@ -234,7 +235,7 @@ cdef int _begin_again(Tables* t, LiveFlow* f, const SegmentRecord* s, const Prob
             trouble_of(t, f).marks |= REUSE_BY_RFC6191
     if pending_ts != NO_TIME:                           # the SYN was counted with the connection before
         f.flags |= SAW_SYN
-        f.first_ts_ns = pending_ts
+        f.first_ts_ns = pending_ts if pending_ts < s.ts_ns else s.ts_ns
         f.iss[0] = pending_iss
         f.marks &= ~(3 << MARK_DIRECTION)               # BY_SYN
     return side

@@ -16,9 +16,9 @@ from .life cimport (
     add_head_letter, add_letter, closing_of, established_ts, move, set_established_ts, trait, trouble_of,
 )
 from .live cimport (
-    FIN_TAKEN, FINS_CROSSED, FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW,
-    FLAG_PAWS_REJECTED, KNOWN,
-    OTHER_ISS, RANGES, SAW_ACK_OF_SYN, SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, STRAY, Closing,
+    ACKED, FIN_TAKEN, FINS_CROSSED, FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_FAST_OPEN, FLAG_OUT_OF_WINDOW,
+    FLAG_PAWS_REJECTED, FLAG_SIMULTANEOUS_OPEN, KNOWN,
+    OTHER_ISS, RANGES, SAW_BARE_ACK, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, STRAY, Closing,
     Trouble,
 )
 from .seqnum cimport seq_le, seq_lt, seq_max
@@ -107,12 +107,17 @@ cdef inline uint32_t _reach(LiveFlow* f, int side) noexcept nogil:
 
 cdef void _note_stray(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     # Remember where a segment beyond any window ends: the capture may have lost all between.
+    cdef uint32_t end = s.seq + s.payload_bytes + (s.flags & TCP_FIN)
     cdef Trouble* x
     if trait(t, f, side) & OPENING or has_fin(t, f, side):
         return
     x = trouble_of(t, f)
+    if not s.flags & TCP_FIN:
+        x.stray_fin_ts_ns = NO_TIME
+    elif x.stray_fin_ts_ns == NO_TIME or not x.marks & (STRAY << side) or x.stray_seq != end:
+        x.stray_fin_ts_ns = s.ts_ns                     # else it is sent again
     x.marks = <uint8_t>(x.marks & ~(OTHER_ISS | 3 * STRAY) | STRAY << side)
-    x.stray_seq = s.seq + s.payload_bytes + (s.flags & TCP_FIN)
+    x.stray_seq = end
 
 
 cdef void _follow_stray(Tables* t, LiveFlow* f, uint32_t ack, int side) noexcept nogil:
@@ -129,6 +134,14 @@ cdef void _follow_stray(Tables* t, LiveFlow* f, uint32_t ack, int side) noexcept
     f.ack[side] = ack
     x.ranges[peer] = 0
     f.snd_nxt[peer] = x.edge[peer] = x.stray_seq
+    if x.stray_fin_ts_ns == NO_TIME:
+        return
+    if ack != x.stray_seq:                              # of all but the FIN, which will be sent again
+        f.snd_nxt[peer] = x.edge[peer] = ack
+        return
+    closing_of(t, f).fin_ts_ns[peer] = x.stray_fin_ts_ns
+    add_letter(t, f, LETTER_FIN + peer)
+    move(t, f, SENT, EVENT_FIN, peer, x.stray_fin_ts_ns, INFERRED)
 
 
 cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint processed) noexcept nogil:
@@ -166,8 +179,6 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
         note_ack(f, side, s.ack)
     if (trait(t, f, peer) & (OPENING | PASSIVE) or trait(t, f, side) & (OPENING | PASSIVE)) \
             and s.ack - f.iss[peer] - 1 <= f.snd_nxt[peer] - f.iss[peer] - 1:
-        if side == 0:
-            f.flags |= SAW_ACK_OF_SYN
         if established_ts(t, f) == NO_TIME and trait(t, f, side) & (OPENING | ACTIVE_OPEN) != OPENING:
             set_established_ts(t, f, s.ts_ns)
         if trait(t, f, peer) & PASSIVE or trait(t, f, side) & PASSIVE:
@@ -190,8 +201,7 @@ cdef void _take_ack_of_fin(
     if not f.flags & (<uint32_t>FIN_TAKEN << peer):
         f.flags |= <uint32_t>FIN_TAKEN << peer
         trouble_of(t, f).fin_taken_ts_ns[peer] = s.ts_ns
-    if c.fin_acked_ts_ns[peer] == NO_TIME:
-        move(t, f, SENT, EVENT_ACK_OF_FIN, side, s.ts_ns, SEEN)
+    move(t, f, SENT, EVENT_ACK_OF_FIN, side, s.ts_ns, SEEN)
     if processed and c.fin_acked_ts_ns[peer] == NO_TIME:
         c.fin_acked_ts_ns[peer] = s.ts_ns
         move(t, f, RECEIVED, EVENT_ACK_OF_FIN, peer, s.ts_ns, SEEN)
@@ -264,6 +274,16 @@ cdef void _fin_arrives(Tables* t, LiveFlow* f, int side, int64_t ts_ns, bint at_
     move(t, f, RECEIVED, EVENT_FIN, 1 - side, ts_ns, SEEN)
 
 
+cdef bint _goes_on(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
+    # Whether a segment goes on from the SYNs of both, and the capture lost no more than a window between.
+    cdef int peer = 1 - side
+    if not f.flags & (SAW_SYN_ACK | FLAG_SIMULTANEOUS_OPEN) and not trait(t, f, side) & ACTIVE_OPEN:
+        return False
+    if f.trouble and t.troubles[f.trouble].marks & OTHER_ISS:
+        return False                                    # there are two SYN+ACKs, and this is an answer to neither
+    return s.seq - f.snd_nxt[side] <= _reach(f, peer) and s.ack - f.snd_nxt[peer] <= _reach(f, side)
+
+
 cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
     cdef int peer = 1 - side
     cdef bint delivered = True
@@ -271,14 +291,17 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
     cdef bint new_fin, processed
     cdef uint32_t edge
     cdef Trouble* x
-    if trait(t, f, side) & (OPENING | PASSIVE) and f.flags & (SAW_SYN | SAW_SYN_ACK if side else SAW_SYN_ACK) \
-            and s.ack - f.iss[peer] - 1 > f.snd_nxt[peer] - f.iss[peer] - 1:
+    if trait(t, f, side) & (OPENING | PASSIVE) and f.flags & (
+            SAW_SYN | SAW_SYN_ACK if side else SAW_SYN_ACK | FLAG_SIMULTANEOUS_OPEN) \
+            and s.ack - f.iss[peer] - 1 > f.snd_nxt[peer] - f.iss[peer] - 1 and not _goes_on(t, f, s, side):
         return                                          # of an older connection: it does not acknowledge the peer's SYN
     f.flags |= <uint32_t>KNOWN << side
     if first and not (
             f.flags & (SAW_SYN | SAW_SYN_ACK) and has_acked(f, peer) and s.seq - f.snd_nxt[side] < PLAUSIBLE):
         f.iss[side] = s.seq - 1
         f.snd_nxt[side] = s.seq
+        if s.seq - f.ack[peer] > PLAUSIBLE and f.ack[peer] - s.seq > PLAUSIBLE:
+            f.flags &= ~(<uint32_t>ACKED << peer)       # what it acknowledged was of an older connection
         if f.trouble:
             t.troubles[f.trouble].edge[side] = s.seq
     if _is_waiting(t, f, side):
@@ -328,7 +351,8 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
         x.zero_windows[side] += 1
         if decade(x.zero_windows[side]):
             add_letter(t, f, LETTER_ZERO_WINDOW + side)
-    if (s.payload_bytes or s.flags & TCP_FIN) and _is_waiting(t, f, peer):
+    if (s.payload_bytes or s.flags & TCP_FIN) and _is_waiting(t, f, peer) and not (
+            has_fin(t, f, side) and seq_lt(f.snd_nxt[side], s.seq + s.payload_bytes + (s.flags & TCP_FIN))):
         # What came beyond a hole before was dropped: an open server would have answered it at once (RFC 5681 4.2).
         t.troubles[f.trouble].ranges[side] = 0
     new_fin = _take_data(t, f, s, side, delivered)

@@ -27,9 +27,9 @@ _OTHER_ISS = 4
 class LiveFlag:
     """Bits of LiveFlow.flags that are not exported."""
 
+    ACKED = 1 << 4  # two bits
     SAW_SYN = 1 << 16
     SAW_SYN_ACK = 1 << 17
-    SAW_ACK_OF_SYN = 1 << 18
     FIN_TAKEN = 1 << 19  # two bits
     SAW_TIMESTAMP = 1 << 21  # two bits
 
@@ -57,6 +57,7 @@ class Numbers:
 
     Attributes:
         fins: whether a FIN of the side was seen.
+        acked: whether the side has acknowledged anything.
     """
 
     origin: int
@@ -80,6 +81,7 @@ class Numbers:
     retransmitted_bytes: Pair
     out_of_order: Pair
     duplicates: Pair
+    acked: tuple[bool, bool]
 
     @classmethod
     def of(cls, tracker: Tracker) -> Numbers:
@@ -132,6 +134,7 @@ class Numbers:
             retransmitted_bytes,
             out_of_order,
             duplicates,
+            (bool(row["flags"] & LiveFlag.ACKED), bool(row["flags"] & LiveFlag.ACKED << 1)),
         )
 
     @property

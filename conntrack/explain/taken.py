@@ -144,7 +144,7 @@ def _syn_ack(before: Numbers | None, after: Numbers, s: Segment, events: frozens
         if after.iss[s.side] == s.seq:
             return Taken(["another SYN+ACK: the client's ACK will choose"])
         return Taken(["SYN+ACK with another initial number: ignored"], reply=_TO_CHALLENGE)
-    if before.flags & LiveFlag.SAW_ACK_OF_SYN:
+    if before.acked[peer] and before.ack[peer] != s.seq:
         late = before.states[s.side] == after.states[s.side] and _trait(before, s.side) & _OPENING
         again = "SYN+ACK again: accept queue still full" if late else "SYN+ACK again, too late to matter"
         return Taken([again], reply=_TO_OLD)

@@ -43,6 +43,22 @@ class TestOutage:
         assert ends(story) == (ESTABLISHED, ESTABLISHED)
         assert ends(story.client("P.", 10, seq=1001).client("F.", seq=1011)) == (FIN_WAIT_1, CLOSE_WAIT)
 
+    def test_is_bridged_by_a_fin_that_is_acknowledged(self, hole: int, client_iss: int, scale: int) -> None:
+        story = in_state(ESTABLISHED, ESTABLISHED, client_iss=client_iss, scale=scale).client("P.", 1000).server(".")
+        story.client("P.", hole, lost=True).client("F.", 100)
+        sent_ns = story.now_ns
+        assert ends(story.wait(0.2).again()) == (ESTABLISHED, ESTABLISHED)
+        assert ends(story.server(".")) == (FIN_WAIT_2, CLOSE_WAIT)
+        row = row_of(story)
+        assert (row["client_fin_ts_ns"], row["client_fin_acked_ts_ns"]) == (sent_ns, story.now_ns)
+        assert ends(story.server("F.").client(".")) == (TIME_WAIT, CLOSED)
+
+    def test_is_bridged_but_for_a_fin_that_is_not(self, hole: int, client_iss: int, scale: int) -> None:
+        story = in_state(ESTABLISHED, ESTABLISHED, client_iss=client_iss, scale=scale).client("P.", 1000).server(".")
+        story.client("P.", hole, lost=True).client("F.").server(".", ack=1001 + hole)
+        assert ends(story) == (ESTABLISHED, ESTABLISHED)
+        assert ends(story.wait(0.2).again(-2)) == (FIN_WAIT_1, CLOSE_WAIT)
+
     def test_of_both_directions(self, hole: int, client_iss: int, scale: int) -> None:
         story = in_state(ESTABLISHED, ESTABLISHED, client_iss=client_iss, scale=scale)
         story.client("P.", 1000).server("P.", 1000).client("P.", hole, lost=True).server("P.", hole + 7, lost=True)

@@ -1,0 +1,149 @@
+"""What the second opinion (tests/model.py) found on random histories, each as a story of its own."""
+
+from __future__ import annotations
+
+import pytest
+from segments import Exchange, in_state
+from tracked import ends, flags_of, row_of, track
+
+from conntrack.states import FlowFlag, TcpState
+
+CLOSED, LISTEN, SYN_SENT, SYN_RECEIVED, ESTABLISHED = list(TcpState)[:5]
+FIN_WAIT_1, FIN_WAIT_2, CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT = list(TcpState)[5:]
+
+GIB = 1 << 30
+SIX = {"client": "[2001:db8::1]:50000", "server": "[2001:db8::2]:443"}
+
+
+def test_the_capture_lost_the_ack_and_the_first_data() -> None:
+    """What the server acknowledges then was never seen, but both numbers go on from the handshake's."""
+    story = Exchange().client("S").server("S.").client(".", lost=True).client("P.", 100, lost=True)
+    assert ends(story.server("P.", 200)) == (ESTABLISHED, ESTABLISHED)
+    assert row_of(story)["client_gap_bytes"] == 100
+    assert ends(story.client("F.").server("F.").client(".")) == (TIME_WAIT, CLOSED)
+
+
+def test_the_capture_lost_the_first_data_of_both() -> None:
+    story = Exchange().client("S").server("S.").client("P.", 100, lost=True).server("P.", 200, lost=True)
+    assert ends(story.client("P.", 10)) == (ESTABLISHED, ESTABLISHED)
+
+
+def test_an_ack_of_the_first_of_two_syn_acks_does_not_open_the_second() -> None:
+    """The first was a SYN cookie: its ACK is answered with a RST of the number that it asked for (figure 8)."""
+    story = Exchange(server_iss=500_000).client("S").server("S.").wait(1).again(0).server("S.", seq=-9_000)
+    story.client(".", seq=1, ack=1).client("P.", 20, seq=1, ack=1).server("R", seq=1)
+    assert ends(story) == (SYN_SENT, SYN_RECEIVED)
+
+
+def test_an_ack_of_numbers_before_the_handshake_is_of_an_older_connection() -> None:
+    story = Exchange().client("S").server("S.").server(".", seq=-9000, ack=-9000).client(".", seq=-9000, ack=-9000)
+    assert ends(story) == (SYN_SENT, SYN_RECEIVED)
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+@pytest.mark.parametrize("ends_at", [{}, SIX])
+def test_both_syn_acks_of_a_simultaneous_open(first: str, ends_at: dict[str, str]) -> None:
+    """In either order, and soon after one another: without an IP id the second is no copy of the first."""
+    story = Exchange(**ends_at).client("S").server("S")
+    for side in ("client", "server") if first == "client" else ("server", "client"):
+        getattr(story, side)("S.", seq=0, ack=1)
+    assert ends(story) == (ESTABLISHED, ESTABLISHED)
+    row = row_of(story)
+    assert (row["client_packets"], row["server_packets"]) == (2, 2)
+    assert int(row["client_duplicates"]) + int(row["server_duplicates"]) == 0
+
+
+def test_neither_end_of_a_simultaneous_open_has_an_accept_queue() -> None:
+    story = Exchange().client("S").server("S").client("S.", seq=0, ack=1).server(".", seq=1, ack=1)
+    story.wait(1.5).server("S.", seq=0, ack=1)
+    assert ends(story) == (ESTABLISHED, ESTABLISHED)
+    assert not flags_of(story) & FlowFlag.ACCEPT_QUEUE
+
+
+def test_a_syn_ack_of_another_number_than_its_syn() -> None:
+    """Its SYN set the number; what has another is of another attempt."""
+    story = Exchange().client("S").server("S").server("S.", seq=70_000, ack=1)
+    assert ends(story) == (SYN_RECEIVED, SYN_SENT)
+
+
+def test_a_syn_ack_without_an_id_that_answers_another_syn_is_no_copy() -> None:
+    story = Exchange().client("S", lost=True).server("S.", ip_id=0).server("S.", seq=0, ack=9_001, ip_id=0)
+    assert row_of(story)["server_duplicates"] == 0
+
+
+def test_a_syn_ack_that_acknowledges_data_answers_no_syn_but_of_fast_open() -> None:
+    story = Exchange().client("S").server("S.").client("P.", 100).wait(1.1).server("S.", seq=0, ack=101)
+    assert ends(story) == (ESTABLISHED, ESTABLISHED)
+    assert not flags_of(story) & FlowFlag.ACCEPT_QUEUE
+
+
+def test_a_pending_syn_again_is_as_old_as_its_first() -> None:
+    story = in_state(ESTABLISHED, ESTABLISHED).wait(100).reopen(40_000_000, 70_000_000)
+    story.client("S").wait(1).again(-1).server("S.").client(".")
+    assert row_of(story)["generation"] == 2
+    assert row_of(story)["first_ts_ns"] == story.segments()["ts_ns"][3]
+
+
+def test_a_pending_syn_gives_its_number_only_to_what_answers_it() -> None:
+    story = in_state(ESTABLISHED, ESTABLISHED).client("S", seq=700_000).client("R", seq=1).reopen(900_000, 800_000)
+    story.client("S", lost=True).server("S.").client(".")
+    assert ends(story) == (ESTABLISHED, ESTABLISHED)
+    assert row_of(story)["client_isn"] == 900_000
+
+
+def test_a_syn_ack_that_comes_behind_the_close_opens_nothing() -> None:
+    """Captures of several queues are out of order."""
+    story = Exchange().client("S").server("S.", lost=True).client("F.").server("F.").client(".")
+    assert ends(story) == (TIME_WAIT, CLOSED)
+    assert ends(story.server("S.", seq=0, ack=1)) == (TIME_WAIT, CLOSED)
+
+
+def test_a_syn_that_comes_behind_its_refused_answer_opens_nothing() -> None:
+    story = Exchange().client("S", lost=True).server("S.").client("R", seq=1).client("S", seq=0)
+    assert ends(story) == (CLOSED, CLOSED)
+    assert row_of(story)["generation"] == 1
+
+
+def test_a_reset_that_does_not_fit_the_syn_that_was_answered() -> None:
+    """Of the client only the answer to its SYN is known: that is enough to tell a stray RST."""
+    story = Exchange().client("S", lost=True).server("S.").client("R", seq=-50)
+    assert ends(story) == (SYN_SENT, SYN_RECEIVED)
+
+
+def test_a_syn_ack_again_after_gigabytes_says_nothing_of_acknowledgments() -> None:
+    story = in_state(ESTABLISHED, ESTABLISHED)
+    for _ in range(3):
+        story.client("P.", GIB - 5_000_000).server(".")
+    story.again(1).client("F.").server(".").server("F.").client(".")
+    assert ends(story) == (TIME_WAIT, CLOSED)
+
+
+def test_what_comes_late_after_gigabytes_begins_nothing() -> None:
+    """Its number is far from the first, modulo 2**32 before it, and near the last."""
+    story = in_state(ESTABLISHED, ESTABLISHED)
+    for _ in range(3):
+        story.client("P.", GIB - 5_000_000).server(".")
+    story.client("P.", 100).server(".").client("R.").client("P.", 100, seq=3 * GIB - 15_000_000 + 1)
+    assert len(track(story)) == 1
+
+
+def test_a_first_segment_far_from_what_was_acknowledged_begins_the_numbers_anew() -> None:
+    """The capture begins midway, and with an ACK of an older connection: none of the new data is old."""
+    story = Exchange().client(".", seq=1, ack=2 * GIB + 9).wait(120).server("P.", 100, seq=1, ack=1)
+    story.client("F.", seq=1, ack=101).server(".")
+    assert ends(story) == (FIN_WAIT_2, CLOSE_WAIT)
+
+
+def test_fast_open_whose_data_is_overtaken_by_the_fin() -> None:
+    """The SYN+ACK that says that the data was not taken comes late in the file: the FIN keeps its number."""
+    story = Exchange().client("S", 200).client("F.", seq=401, ack=1).server("S.", ack=1).server(".", ack=402)
+    assert ends(story) == (FIN_WAIT_2, CLOSE_WAIT)
+
+
+def test_times_before_the_first_segment_are_its_own() -> None:
+    story = in_state(ESTABLISHED, ESTABLISHED).wait(100).reopen(40_000_000, 70_000_000).client("S")
+    segments = story.server("S.").segments()
+    segments["ts_ns"][-1] = segments["ts_ns"][-2] - 1_000_000
+    row = track(segments)[-1]
+    assert row["generation"] == 2
+    assert row["first_ts_ns"] <= row["last_ts_ns"]
