@@ -18,13 +18,10 @@ import pytest
 
 @pytest.fixture(scope="module")
 def files(root: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names in the source distribution of what git knows."""
-    folder = tmp_path_factory.mktemp("sources")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True).stdout.decode()
-    for name in listed.rstrip("\0").split("\0"):
-        if (root / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, folder / name)
+    """The names in the source distribution of this tree as it is, with what was built in it."""
+    folder = tmp_path_factory.mktemp("sources") / "tree"
+    aside = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(root, folder, ignore=aside)
     (folder / "conntrack" / "core" / "stale.c").write_text("#error\n")
     code = "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
