@@ -208,7 +208,8 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             _note_answer(t, f, s, x, True)
         if side == 1 and not f.flags & FLAG_SIMULTANEOUS_OPEN and _is_acked(f, side) \
                 and f.snd_nxt[side] == s.seq + 1 + s.payload_bytes \
-                and f.ack[side] - f.iss[peer] <= s.ack - f.iss[peer] and s.ts_ns - established_ts(t, f) >= _server_rtt_ns(t, f, x):
+                and f.ack[side] - f.iss[peer] <= s.ack - f.iss[peer] \
+                and s.ts_ns - established_ts(t, f) >= _server_rtt_ns(t, f, x):
             # The server has forgotten the client's ACK, and all that came with it (it has acknowledged none of that).
             f.flags |= FLAG_ACCEPT_QUEUE
             f.flags &= ~(<uint32_t>FIN_TAKEN << peer)
