@@ -44,14 +44,14 @@ class WholeFile:
         with suppress(FileNotFoundError):
             status = Path(path).stat()
         if status is not None and not stat.S_ISREG(status.st_mode):
-            self.stream: BinaryIO = open(path, "wb", buffering=0 if keep else -1)  # noqa: PTH123, SIM115
+            self.stream: BinaryIO = open(path, "wb", buffering=0 if keep else -1)  # noqa: SIM115  (closed by finish or discard)
             return
         if status is not None and not os.access(path, os.W_OK):
             raise PermissionError(13, os.strerror(13), path)
         self._place = Path(os.path.realpath(path))
         for name in _names(self._place, keep):
             try:
-                self.stream = open(name, "xb", buffering=0 if keep else -1)  # noqa: PTH123, SIM115
+                self.stream = open(name, "xb", buffering=0 if keep else -1)  # noqa: SIM115  (closed by finish or discard)
             except FileExistsError:
                 continue
             except OSError as error:
@@ -75,7 +75,7 @@ class WholeFile:
                 os.fsync(self.stream.fileno())
             self.stream.close()
             if self._place is not None:
-                os.replace(self.path, self._place)  # noqa: PTH105
+                os.replace(self.path, self._place)
         except BaseException:
             self.discard()
             raise

@@ -11,10 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("CONNTRACK_SHARED") or ROOT.parent / "shared")
 NO_SHARED = "the shared captures are not here (CONNTRACK_SHARED, or ../shared next to the repository)"
+
+# No test is timed: a busy machine is no fault. Under CI=true Hypothesis sees to that by itself.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if os.environ.get("CI") != "true":
+    settings.load_profile("untimed")
 
 os.environ["COLUMNS"] = "80"
 os.environ["TZ"] = "UTC"

@@ -194,7 +194,7 @@ def open_run(
             shuffle.read(tuple(paths), part)
             yield Run(exchange, crew, shuffle, profile, watch)
     except OSError as error:
-        where = directory or (os.path.dirname(own or "") or "." if checkpoint else tempfile.gettempdir())  # noqa: PTH120
+        where = directory or (os.path.dirname(own or "") or "." if checkpoint else tempfile.gettempdir())
         option = "--checkpoint" if checkpoint is not None else "--spill"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ConntrackError(f"{where}: no room for more segments; give {option} a directory with more") from error

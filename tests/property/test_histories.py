@@ -38,7 +38,7 @@ def answers(history: History) -> tuple[list[Row], list[Row]]:
     both = agreed(track(history.segments, at_ns=history.ended_ns)), model.rows(history.ended_ns)
     if not history.copies.any():
         return both
-    return tuple([_states(row) for row in rows] for rows in both)  # type: ignore[return-value]
+    return tuple([_states(row) for row in rows] for rows in both)
 
 
 def _states(row: Row) -> Row:

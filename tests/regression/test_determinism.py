@@ -94,7 +94,7 @@ def test_whatever_the_batches_and_the_key(batch_segments: int, captures: Path) -
     keys = np.random.default_rng(batch_segments).integers(0, 2**64, (3, 4), dtype=np.uint64)
     for key in (np.zeros(4, np.uint64), *keys):
         assert rows_and_report(path, Tracker(key=key), batch_segments) == expected
-    assert rows_and_report(path, make_tracker(threads=2), batch_segments) == expected  # type: ignore[arg-type]
+    assert rows_and_report(path, make_tracker(threads=2), batch_segments) == expected
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "4294967295", "random"])

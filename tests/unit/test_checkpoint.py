@@ -109,7 +109,7 @@ def test_stopped_once(mixed: Path, expected: bytes, tmp_path: Path, stop: dict[s
 
 def test_stopped_again_and_again(mixed: Path, expected: bytes, tmp_path: Path) -> None:
     checkpoint = tmp_path / "run.ckpt"
-    for times in range(100):  # noqa: B007
+    for times in range(100):  # noqa: B007  (asked for after the loop)
         try:
             rows = go([mixed], checkpoint, Stop(reads=2, parts=2))
         except KeyboardInterrupt:
@@ -252,7 +252,7 @@ class TestRefused:
         document = json.loads(np.load(io.BytesIO(members["checkpoint.npy"])).tobytes())
 
         def forged(changes: dict[str, object]) -> None:
-            standing = {**document["standing"]["Standing"], **changes.pop("standing", {})}  # type: ignore[dict-item]
+            standing = {**document["standing"]["Standing"], **changes.pop("standing", {})}
             text = json.dumps({**document, **changes, "standing": {"Standing": standing}}).encode()
             data = io.BytesIO()
             np.save(data, np.frombuffer(text, np.uint8))

@@ -68,7 +68,7 @@ def arguments(name: str, out: Path) -> tuple[list[str], Path]:
 
 def run(given: list[str], **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-B", "-m", "conntrack", *given]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
 
 
 def test_every_command_that_writes_is_here() -> None:
