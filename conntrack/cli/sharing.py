@@ -1,14 +1,12 @@
 """A command's work shared by many workers: processes on this machine, or a Dask cluster; and work that can go on later.
 
 Owns the options that ask for it. Ctrl-C ends the command without a result: what workers have read is in parts, of which
-none is complete. SIGTERM ends it as Ctrl-C does, so that what was exchanged is removed.
+none is complete. What was exchanged is removed then, as it is after SIGTERM (errors.py).
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -107,9 +105,9 @@ def open_shared(captures: tuple[str, ...], profile: str) -> Iterator[Run]:
     crew = dask_crew(address) if address is not None else process_crew(workers or len(os.sched_getaffinity(0)))
     progress = Progress()
     try:
-        with _terminable(), open_run(
+        with open_run(
             captures, crew, directory=directory, profile=profile, part=part, checkpoint=checkpoint, watch=progress
-        ) as run:  # fmt: skip
+        ) as run:
             for note in run.info.notes:
                 say(note)
             yield run
@@ -121,18 +119,6 @@ def open_shared(captures: tuple[str, ...], profile: str) -> Iterator[Run]:
         raise
     finally:
         progress.close()
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def finish_shared(info: CaptureInfo, *, allow_truncated: bool) -> ExitCode:
