@@ -9,7 +9,6 @@ disk that tells only late that it is full, cannot leave an empty file under the 
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -92,6 +91,6 @@ def _names(place: Path, keep: bool) -> Iterator[str]:
     """Yield names beside `place`, until one is free."""
     for number in count(1):
         if not keep:
-            yield str(place.with_name(f".ctrack-{secrets.token_hex(4)}.tmp"))
+            yield str(place.with_name(f".ctrack-{os.urandom(4).hex()}.tmp"))
         else:
             yield f"{place}.part" if number == 1 else f"{place}.{number}.part"
