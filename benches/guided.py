@@ -86,9 +86,7 @@ def fuzz(
     )
     stats = dict(re.findall(r"^stat::(\w+):\s+(\d+)", done.stderr, re.MULTILINE))
     covered = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stderr)
-    told = re.findall(
-        r"^(?:not so: .*|.*runtime error: .*|.*ERROR: .*| === Uncaught.*|\w+Error: .*)$", done.stderr, re.MULTILINE
-    )
+    told = re.findall(TOLD, done.stderr, re.MULTILINE)
     return {
         "target": target,
         "seed": seed,
