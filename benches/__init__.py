@@ -8,7 +8,7 @@ Run from the root of the repository, with the extensions built (`pip install -e 
     python -m benches.record                                 all of them, written to benches/results/DATE-COMMIT.json,
                                                              and what became slower than recorded is called out
     python -m benches.memory F.pcap                          peak memory of `ctrack report`, for each connection
-    python -m benches.soak --seconds 3600                    live traffic for as long: memory, descriptors, the same answer
+    python -m benches.soak --seconds 3600                    live traffic for as long: does memory grow
     python -m benches.peers F.pcap                           other programs, the floor and we, on one capture
 
 `--bench-connections N` sets the size of the generated traffic (100,000 connections are 1.4 million packets). Times are

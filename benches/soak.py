@@ -5,7 +5,7 @@
 Two commands take the same packets: `ctrack live -`, which keeps them (-w), and `ctrack report --follow` on files that
 are rotated. They are stopped and continued, and told of another size of the terminal, again and again. What must hold:
 neither takes more memory in the last third than in the second, beyond ALLOWED_BYTES, nor more descriptors, and both say
-in the end what `ctrack report` says of the packets that were kept. The account is printed, and kept in benches/results/.
+in the end what `ctrack report` says of the packets that were kept. The account is kept in benches/results/.
 """
 
 from __future__ import annotations
