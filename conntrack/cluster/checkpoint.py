@@ -186,6 +186,7 @@ _DAMAGE = (
     *(ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError, RecursionError, MemoryError),
     *(zipfile.BadZipFile, NotImplementedError),
 )
+"""What reading bytes that another wrote can end with; the last is zipfile's word for a compression it does not know."""
 _VERSION = f"{VERSION} {crc32(repr((SEGMENT_DTYPE.descr, FLOW_DTYPE.descr)).encode()):08x}"
 
 
