@@ -112,8 +112,15 @@ class Crew:
 
 
 def _terminate(executor: Executor) -> None:
-    for process in list((getattr(executor, "_processes", None) or {}).values()):  # terminate_workers() from 3.14 on
+    processes = list((getattr(executor, "_processes", None) or {}).values())  # terminate_workers() from 3.14 on
+    for process in processes:
         process.terminate()
+    for process in processes:
+        process.join()
+    # One that ended within a result leaves the executor's thread waiting for the rest of it, and shutdown() for that
+    # thread: with the last end of the pipe that is written to, ours, the wait ends too.
+    if (results := getattr(executor, "_result_queue", None)) is not None:
+        results._writer.close()
 
 
 def process_crew(workers: int) -> Crew:

@@ -152,6 +152,7 @@ class Kill:
             os.kill(os.getpid(), signal.{signal})
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the background of a shell has it ignored
     with open_run(
         [sys.argv[1]], process_crew(2), checkpoint=sys.argv[2], chunk_bytes=300_000, parts=9, watch=Kill()
     ) as run:

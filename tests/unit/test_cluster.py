@@ -231,6 +231,14 @@ class TestProcesses:
             crew.one(os._exit, 9)
 
 
+def test_a_crew_is_left_in_the_middle_of_results() -> None:
+    """A worker that is ended while it sends leaves half a result, whose rest nobody may wait for."""
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt), process_crew(2) as crew:
+            for _ in crew.run(bytes, [(50_000_000,)] * 7):
+                raise KeyboardInterrupt
+
+
 def test_what_is_no_capture(tmp_path: Path, room: Path) -> None:
     (tmp_path / "a").write_text("no capture")
     with (
