@@ -52,6 +52,7 @@ ROOMS = {
     "cluster": {
         *WORDS,
         "version",
+        "whole",
         "memory",
         "core",
         "upkeep",

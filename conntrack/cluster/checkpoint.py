@@ -9,7 +9,6 @@ bytes) must be so when the run goes on. File and directory are gone when the run
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import re
@@ -27,12 +26,13 @@ import numpy as np
 from conntrack.capture.chunks import Place
 from conntrack.capture.ranges import open_random, read_at
 from conntrack.capture.remote import is_remote
-from conntrack.cluster.exchange import Exchange, Piece, write_whole
+from conntrack.cluster.exchange import Exchange, Piece
 from conntrack.cluster.order import NOTHING, Held
 from conntrack.core.abi import FLOW_DTYPE, SEGMENT_DTYPE
 from conntrack.core.walk import N_OUTCOMES, NO_TIME_NS
 from conntrack.errors import CaptureError, ConntrackError
 from conntrack.version import VERSION
+from conntrack.whole import WholeFile
 
 __all__ = ["Checkpoint", "Standing", "open_checkpoint"]
 
@@ -143,10 +143,14 @@ class Checkpoint:
             "standing": _plain(self.standing, arrays),
         }
         text = np.frombuffer(json.dumps(document).encode(), np.uint8)
-        data = io.BytesIO()
         members: dict[str, Any] = {_DOCUMENT: text, **arrays}
-        np.savez(data, **members)
-        write_whole(self._path, data.getvalue())
+        file = WholeFile(self._path)
+        try:
+            np.savez(file.stream, **members)
+        except BaseException:
+            file.discard()
+            raise
+        file.finish()
 
     def load(self) -> None:
         """Read what was known.
