@@ -2,6 +2,7 @@
 
 CONNTRACK_DEBUG=1     bounds checks, no optimisation
 CONNTRACK_SANITIZE=1  address and undefined-behaviour sanitizers (run with LD_PRELOAD of libasan)
+CONNTRACK_COVERAGE=1  gcc counts how often each line runs (benches/covered.py)
 CONNTRACK_ABI3=1      one extension for CPython 3.11 and all that follow (wheels)
 """
 
@@ -15,11 +16,15 @@ SHARED = "conntrack._cyutility"
 """What Cython adds to every module that takes memoryviews, three quarters of each: compiled once."""
 DEBUG = os.environ.get("CONNTRACK_DEBUG") == "1"
 SANITIZE = os.environ.get("CONNTRACK_SANITIZE") == "1"
+COVERAGE = os.environ.get("CONNTRACK_COVERAGE") == "1"
 ABI3 = os.environ.get("CONNTRACK_ABI3") == "1"
 
 compile_args = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
 link_args = []
 macros = []
+if COVERAGE:
+    compile_args += ["--coverage"]
+    link_args += ["--coverage"]
 if SANITIZE:
     sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
     compile_args += [*sanitizers, "-g"]

@@ -1,9 +1,10 @@
 """Tests over kernels with bounds checks and sanitizers: `python -m benches.checked [pytest arguments]`.
 
-Owns that build: setup.py's two switches together (CONNTRACK_DEBUG, CONNTRACK_SANITIZE), in build/checked/ with the
-package's Python beside it, so that the ordinary extension modules stay as they are. An index beyond a memoryview is an
-exception that nobody takes, which fails the test; a byte beyond an allocation or undefined behaviour ends the process,
-with the words on stderr (pytest's -s shows them).
+Owns that build: setup.py's switches together (CONNTRACK_DEBUG, CONNTRACK_SANITIZE, CONNTRACK_COVERAGE), in
+build/checked/ with the package's Python beside it, so that the ordinary extension modules stay as they are. An index
+beyond a memoryview is an exception that nobody takes, which fails the test; a byte beyond an allocation or undefined
+behaviour ends the process, with the words on stderr (pytest's -s shows them). What gcc counts meanwhile, covered.py
+reads.
 
 Needs gcc with its sanitizers, which come with it.
 """
@@ -11,19 +12,24 @@ Needs gcc with its sanitizers, which come with it.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 
 from benches.record import ROOT
 
-__all__ = ["BUILD", "build", "environment"]
+__all__ = ["BUILD", "OBJECTS", "TESTS", "build", "environment"]
 
 BUILD = ROOT / "build" / "checked"
 OBJECTS = BUILD / "objects"
+"""What gcc leaves: its notes of each module, and its counts."""
 TESTS = ("tests/unit", "tests/property", "tests/golden")
-"""What touches the kernels and needs no program that would not stand the sanitizer's library."""
-SWITCHES = {"CONNTRACK_DEBUG": "1", "CONNTRACK_SANITIZE": "1"}
+"""What touches the kernels."""
+PLAIN = BUILD / "bin"
+"""Ahead on the PATH: programs that do not stand the sanitizer's library (they hang), started without it."""
+PROGRAMS = ("capinfos", "chromium", "dumpcap", "editcap", "mergecap", "tcpdump", "tshark")
+SWITCHES = {"CONNTRACK_DEBUG": "1", "CONNTRACK_SANITIZE": "1", "CONNTRACK_COVERAGE": "1"}
 ASAN_OPTIONS = "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1:malloc_context_size=6"
 """Python keeps what it has: no leaks."""
 
@@ -34,6 +40,12 @@ def build() -> None:
     done = subprocess.run(command, cwd=ROOT, env=os.environ | SWITCHES, check=False, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
+    PLAIN.mkdir(exist_ok=True)
+    for name in PROGRAMS:
+        if program := shutil.which(name):
+            script = PLAIN / name
+            script.write_text(f'#!/bin/sh\nunset LD_PRELOAD\nexec {shlex.quote(program)} "$@"\n')
+            script.chmod(0o755)
     ignored = shutil.ignore_patterns("*.so", "*.c", "*.pyx", "*.pyi", "__pycache__")
     shutil.copytree(ROOT / "conntrack", BUILD / "conntrack", ignore=ignored, dirs_exist_ok=True)
 
@@ -45,6 +57,7 @@ def environment() -> dict[str, str]:
         "LD_PRELOAD": found.stdout.strip(),
         "ASAN_OPTIONS": ASAN_OPTIONS,
         "UBSAN_OPTIONS": "print_stacktrace=1",
+        "PATH": os.pathsep.join([str(PLAIN), os.environ["PATH"]]),
         "PYTHONSAFEPATH": "1",
         "PYTHONPATH": os.pathsep.join([str(BUILD), str(ROOT)]),
     }
