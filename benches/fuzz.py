@@ -47,7 +47,7 @@ TOLD_EVERY_S = 30.0
 
 
 def _sanitized() -> bool:
-    return "libasan" in Path("/proc/self/maps").read_text()
+    return "libclang_rt.asan" in Path("/proc/self/maps").read_text()
 
 
 def _peak_bytes() -> int:
