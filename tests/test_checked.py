@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from benches.covered import kernel_lines, lines_of_c
+from benches.valgrind import OURS, errors_of
 
 C = """\
 /* "conntrack/core/a.pyx":3 */
@@ -57,3 +58,15 @@ def test_the_checked_kernels_pass_and_their_lines_are_reached(root: Path) -> Non
     assert done.returncode == 0, done.stdout
     reached = kernel_lines()
     assert len(reached) >= 45 and sum(map(len, reached.values())) > 4000, "every module is counted"
+
+
+def test_valgrinds_errors_are_ours_where_a_kernel_is_among_the_callers(tmp_path: Path) -> None:
+    errors = [("InvalidRead", f"{OURS}core/step.so"), ("InvalidRead", "/lib/numpy.so"), ("Leak_Lost", f"{OURS}a.so")]
+    texts = [
+        f"<error><kind>{kind}</kind><what>of {where}</what>"
+        f"<stack><frame><obj>/lib/c.so</obj><fn>memcpy</fn></frame><frame><obj>{where}</obj></frame></stack></error>"
+        for kind, where in errors
+    ]
+    said = tmp_path / "said.xml"
+    said.write_text(f"<valgrindoutput>{''.join(texts)}</valgrindoutput>")
+    assert errors_of(said) == [f"of {OURS}core/step.so\n  memcpy (c.so)\n  ? (step.so)"]
