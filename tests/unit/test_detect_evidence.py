@@ -121,6 +121,7 @@ def test_unanswered_syn() -> None:
         "distinct_clients_by": "exact",
     }
     assert len(finding.caveats) == 2
+    assert [step.count("80") for step in finding.next_steps] == [1, 1, 1]
 
 
 def test_connection_refused() -> None:
@@ -139,6 +140,7 @@ def test_connection_refused() -> None:
         "distinct_clients": 2,
         "distinct_clients_by": "exact",
     }
+    assert [step.count("80") for step in finding.next_steps] == [1, 1]
 
 
 @pytest.mark.parametrize("detector", [detect.ConnectionRefused, detect.UnansweredSyn])
@@ -200,9 +202,14 @@ def test_last_ack_stuck() -> None:
     }
     server = one(detect.LastAckStuck, many(vanished(), np.arange(12.0)), many(completed(), np.arange(3.0)))
     assert (server.evidence["side"], server.evidence["service_connections"]) == ("server", 15)
-    together = many(vanished(client_fin_received_ts=1.02), np.zeros(12))  # the other's FIN came as it sent its own
-    assert one(detect.LastAckStuck, together).count == 12
-    first = many(vanished(client_fin_received_ts=1.03), np.zeros(12))  # it closed first
+    for other_end in (
+        {"client_fin_received_ts": 1.02},  # its FIN came as the server sent its own
+        {"server_fin_received_ts": 1.5, "client_fins": 6},  # it closed first
+        {"client_fin_ts": 1.02, "client_fin_received_ts": 1.02, "server_fin_received_ts": 1.02, "client_fins": 3},
+    ):
+        finding = one(detect.LastAckStuck, many(vanished(client_fin_acked_ts=None, **other_end), np.zeros(12)))
+        assert (finding.subject, finding.count) == ("10.0.0.2:80", 12)
+    first = many(vanished(client_fin_received_ts=1.03), np.zeros(12))  # the server closed first
     assert detected.found(detect.LastAckStuck, first, at(600)) == []
 
 
@@ -247,6 +254,7 @@ def test_zero_window_stall() -> None:
         "stalled_ratio": 0.4167,
     }
     assert finding.next_steps[0].startswith("On 10.0.0.2: ss -tinp '( sport = :80 )'")
+    assert one(detect.ZeroWindowStall, completed(server_zero_windows=3)).count == 1
     client = one(detect.ZeroWindowStall, many(completed(client_zero_windows=3), np.arange(4.0)))
     assert client.evidence == {
         "side": "client",
@@ -261,11 +269,12 @@ def test_the_capture_itself() -> None:
     from_server = flow(synack_ts=0.0, last_ts=2.0, server_packets=4, flags=FlowFlag.ONE_SIDED)
     from_client = flow(syn_ts=0.0, last_ts=2.0, client_packets=4, flags=FlowFlag.ONE_SIDED, server="10.0.0.3:81")
     rows = flows(many(from_server, np.arange(3.0)), many(from_client, [1.0]), many(completed(), np.arange(3.0)))
-    finding = one(detect.OneSidedCapture, rows)
+    stray = flow(synack_ts=0.0, server_packets=2, flags=FlowFlag.ONE_SIDED)
+    finding = one(detect.OneSidedCapture, rows, many(stray, [0.0, 1.0]))
     assert outline(finding) == ("capture", "info", -0.1, 4.0, 4, 3, 4)
     assert finding.evidence == {
-        "connections": 7,
-        "one_sided_ratio": 0.5714,
+        "connections": 9,
+        "one_sided_ratio": 0.4444,
         "only_from_client": 1,
         "only_from_server": 3,
         "top_services": {"10.0.0.2:80": 3, "10.0.0.3:81": 1},
