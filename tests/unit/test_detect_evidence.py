@@ -183,6 +183,22 @@ def test_fin_wait_2_stuck() -> None:
     assert client.next_steps[0] == "On 10.0.0.1: ss -tanop state fin-wait-2 | wc -l"
 
 
+def test_who_waits_in_fin_wait_2_and_who_is_not_told() -> None:
+    def found(*rows: np.ndarray, end_s: float = 600.0, **options: Any) -> list[tuple[str, int]]:
+        findings = detected.found(detect.FinWait2Stuck, flows(*rows), at(end_s), **options)
+        return [(finding.subject, finding.count) for finding in findings]
+
+    clients = many(stuck_in_close_wait(), np.arange(24.0), A + np.arange(24) % 2)
+    server = many(stuck_in_close_wait(side="client"), np.arange(12.0))
+    assert found(clients, server, lone_subjects_max=1) == [("10.0.0.2:80", 12)]
+    told = [("10.1.0.1", 12), ("10.1.0.2", 12)]
+    assert found(clients, lone_subjects_max=1, orphans_max=20) == told  # a warning is told however many there are
+    assert found(server, end_s=75.0) == [("10.0.0.2:80", 12)]  # they began long enough before the end
+    assert found(server, end_s=72.9) == [("10.0.0.2:80", 12)]
+    assert found(server, end_s=69.9) == []
+    assert found(many(stuck_in_close_wait(half_close_payload_ts=30.0), np.arange(12.0))) == []  # it still sends
+
+
 def test_last_ack_stuck() -> None:
     at_client = flow(
         syn_ts=0.0, synack_ts=0.01, established_ts=0.02, server_fin_ts=1.0, server_fin_received_ts=1.01,

@@ -22,7 +22,8 @@ def test_the_table_and_every_detector_are_tried(root: Path, known: dict[str, dic
     assert wanted - {"conntrack/detect/detection.py"} <= set(known["tests"])
     for name, tests in known["tests"].items():
         assert tests, name
-        assert [path for path in (name, *tests) if not (root / path).is_file()] == []
+        paths = [name, *(f"tests/unit/{test}" for test in tests)]
+        assert [path for path in paths if not (root / path).is_file()] == []
 
 
 def test_every_reason_is_of_a_line_that_is_there(root: Path, known: dict[str, dict[str, list]]) -> None:
