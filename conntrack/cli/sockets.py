@@ -40,6 +40,8 @@ _ROWS = 8_192
 """Most rows turned into text at a time: about a megabyte."""
 _FEW = 1_024
 """Fewer rows than this are kept until there are more: a call for each of many instants costs more than their rows."""
+_MANY = 1 << 20
+"""Of more rows than this no text is kept for the next instant (export/instants.py): half a gigabyte."""
 
 
 @click.command("sockets", short_help="What ss -tan showed at an instant, or shows now.", epilog=examples("sockets"))
@@ -223,6 +225,8 @@ class _View:
     """Writes the sockets of one instant after the other: rows, or for people a table each."""
 
     def __init__(self, output: Output, format_: str, *, of: str, host: str | None, epoch: bool) -> None:
+        from conntrack.export.instants import InstantLines
+
         self._output = output
         self._of = of
         self._host = host
@@ -231,11 +235,16 @@ class _View:
         self._kept: list[Rows] = []
         self._kept_rows = 0
         self._rows = None if format_ == "table" else make_exporter(format_, of=of, epoch=epoch)
+        self._instants = InstantLines(format_, epoch=epoch) if self._rows is not None and of == "sockets" else None
         if self._rows is not None:
             output.write(self._rows.header())
 
     def show(self, at_ns: int, rows: Rows) -> None:
         """Write `rows`, those of the instant `at_ns`."""
+        if self._instants is not None and _FEW <= len(rows) <= _MANY:
+            self.finish()
+            self._output.write(self._instants.rows(rows).data)
+            return
         if self._rows is not None:
             self._kept.append(rows)
             self._kept_rows += len(rows)
