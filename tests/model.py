@@ -308,7 +308,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         if payload:
             c.fast_open = True
     else:
-        ack = near(int(s["ack"]), y.nxt)
+        ack = near(int(s["ack"]), y.iss)
         if not (y.known and y.opened and y.iss < ack <= (y.nxt if c.fast_open else y.iss + 1)):
             return None
         event = Event.SYN_ACK

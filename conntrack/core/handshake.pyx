@@ -53,8 +53,10 @@ cdef void _begin_side(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
 
 
 cdef inline bint _is_acked(LiveFlow* f, int side) noexcept nogil:
-    # Whether the peer has acknowledged its SYN.
-    return has_acked(f, 1 - side) and seq_lt(f.iss[side], f.ack[1 - side])
+    # Whether the peer has acknowledged its SYN. That may be more than 2 GiB ago.
+    cdef uint32_t syn = f.iss[side]
+    cdef uint32_t ack = f.ack[1 - side]
+    return has_acked(f, 1 - side) and (seq_lt(syn, ack) or ack - syn - 1 <= f.snd_nxt[side] - syn - 1)
 
 
 cdef inline void _note_syn_acked(LiveFlow* f, int side, uint32_t ack) noexcept nogil:

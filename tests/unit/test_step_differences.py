@@ -162,6 +162,12 @@ def test_a_server_that_answers_on_behind_its_reset_was_answered_before() -> None
     assert ends(story) == (ESTABLISHED, ESTABLISHED)
 
 
+def test_a_server_that_answers_on_behind_its_reset_and_gigabytes() -> None:
+    story = Exchange().client("S").server("S").server(".", seq=1, ack=1).client("S.", seq=0, ack=1)
+    story.server("P.", 100, seq=2 * GIB + 4097).client(".", ack=2 * GIB + 4197).server("R.", seq=GIB, ack=5)
+    assert ends(story.wait(60).server("S.", seq=0, ack=1)) == (ESTABLISHED, ESTABLISHED)
+
+
 def test_a_syn_ack_behind_gigabytes_is_not_the_highest_acknowledgment() -> None:
     """What is 2 GiB ahead looks like what is behind."""
     story = Exchange().client("S").server("S").server(".", seq=1, ack=1)
