@@ -20,7 +20,7 @@ from conntrack.pipeline import analyze
 from conntrack.sharded import default_threads
 from conntrack.tracker import Tracker
 
-__all__ = ["ROUNDS", "SEED", "Measured", "Stage", "measure"]
+__all__ = ["ROUNDS", "SEED", "Measured", "Stage", "measure", "measure_stages"]
 
 SEED = 20
 ROUNDS = 3
@@ -32,7 +32,7 @@ class Stage:
     """One stage, with everything before it.
 
     Attributes:
-        name: "read", "decode", "track", "report", "report, N threads".
+        name: "read", "decode", "track", "rows", "report", "report, N threads".
         seconds: median.
         ns_a_packet: the same for each packet.
     """
@@ -80,7 +80,7 @@ def measure(connections: int = 50_000, *, threads: int | None = None) -> Measure
         with path.open("wb") as out:
             truth = generate(out, connections=connections, seed=SEED)
         trackers: list[Tracker] = []
-        stages = tuple(_stages(path, truth["packets"], threads, trackers))
+        stages = tuple(measure_stages(path, truth["packets"], threads, trackers))
         size = path.stat().st_size
     return Measured(
         packets=truth["packets"],
@@ -93,7 +93,22 @@ def measure(connections: int = 50_000, *, threads: int | None = None) -> Measure
     )
 
 
-def _stages(path: Path, packets: int, threads: int, trackers: list[Tracker]) -> Iterator[Stage]:
+def measure_stages(
+    path: Path, packets: int, threads: int, trackers: list[Tracker], *, rounds: int = ROUNDS
+) -> Iterator[Stage]:
+    """Yield each stage of a report on a capture of so many packets, one after the other.
+
+    "read" is the file's bytes; "decode" makes segments of them; "track" steps them, and makes rows of the connections
+    that are over meanwhile; "rows" makes rows of all that are left, too; "report" is analyze() with every detector,
+    and with more than one thread again with those.
+
+    Args:
+        path, packets: the capture.
+        threads: of the last stage, which is left out for one.
+        trackers: holds the tracker of the stage "track" afterwards, with what was left in its table.
+        rounds: the median of so many is taken.
+    """
+
     def track() -> None:
         trackers[:] = [Tracker()]
         with open_capture([path]) as capture:
@@ -102,17 +117,28 @@ def _stages(path: Path, packets: int, threads: int, trackers: list[Tracker]) -> 
                 for _ in trackers[0].retired():
                     pass
 
+    def rows() -> None:
+        tracker = Tracker()
+        with open_capture([path]) as capture:
+            for segments in capture:
+                tracker.process(segments)
+                for _ in tracker.retired():
+                    pass
+        for _ in tracker.finish(ordered=False):
+            pass
+
     works: list[tuple[str, Callable[[], object]]] = [
         ("read", lambda: _read(path)),
         ("decode", lambda: _decode(path)),
         ("track", track),
+        ("rows", rows),
         ("report", lambda: analyze(path, keep_flows=False, threads=1)),
     ]
     if threads > 1:
         works.append((f"report, {threads} threads", lambda: analyze(path, keep_flows=False, threads=threads)))
     for name, work in works:
         times = []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             begin = perf_counter()
             work()
             times.append(perf_counter() - begin)

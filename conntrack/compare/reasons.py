@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from conntrack.compare.model import Endpoint, KernelSocket, WireFlow
 from conntrack.states import TcpState
 
-__all__ = ["Instant", "nat", "of_difference", "only_in_kernel", "only_on_wire"]
+__all__ = ["REASONS", "Instant", "nat", "of_difference", "only_in_kernel", "only_on_wire"]
 
 Reason = tuple[str, str]
 
@@ -37,6 +37,14 @@ FACTS: tuple[tuple[frozenset[TcpState], str, bool], ...] = (
     (_CLOSE_TAKEN, "the ACK of this host's FIN", True),
 )
 """States of an end that stand for a segment, its name, and whether the end received it (else it sent it)."""
+
+
+REASONS = (
+    "accept_queue", "began_before", "clock", "firewall_dropped", "firewall_forgot", "given_up", "lost_segments", "nat",
+    "not_arrived", "not_captured", "one_sided", "peer_vanished", "sent_by_another", "snapshot_later",
+    "stale_close_wait", "syn_cookies", "timer",
+)  # fmt: skip
+"""Each in one word, those of firewall.py included."""
 
 
 @dataclass(frozen=True, slots=True)

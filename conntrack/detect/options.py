@@ -58,8 +58,8 @@ class DetectOptions:
         accept_queue_critical_count: 100 (ours: a backlog of 128, somaxconn before Linux 5.4, nearly once more).
         scan_targets_min, scan_window_s: ports of one host, or hosts on one port, tried in vain within so long: 25
             (NetScope alarms at 25 ports) in 600 s (the longest window of Snort's port_scan).
-        sources_exact: distinct sources or targets counted exactly for each service or host; beyond, estimated to about
-            2 % (distinct.py).
+        sources_exact: distinct sources or targets counted exactly for each service or host: 65,536, half a megabyte of
+            them (ours); beyond, estimated to about 2 % (distinct.py).
         close_wait_age_s: age in CLOSE_WAIT that counts as a leak: 60 s (ours: the time for which the peer's kernel
             keeps its orphaned FIN_WAIT_2, tcp_fin_timeout; after it nobody is waiting for the answer any more).
         close_wait_warning_count: 10 leaking ends of one service or host (ours: fewer is as often one slow task).

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conntrack.report.glossary import EVIDENCE
+from conntrack.report.glossary import EVIDENCE, Term
 from conntrack.times import rfc3339, unix_seconds
 
 __all__ = [
@@ -126,9 +126,9 @@ def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) 
     return "".join(line)
 
 
-def evidence_text(key: str, value: Any, *, epoch: bool) -> tuple[str, str]:
-    """Return what a piece of evidence is called (glossary.py), and its value; the end of its key has the unit."""
-    label = EVIDENCE[key].name if key in EVIDENCE else words(_UNIT_OF_KEY.sub("", key))
+def evidence_text(key: str, value: Any, *, epoch: bool, meanings: Mapping[str, Term] = EVIDENCE) -> tuple[str, str]:
+    """Return what a piece of evidence is called (by a glossary), and its value; the end of its key has the unit."""
+    label = meanings[key].name if key in meanings else words(_UNIT_OF_KEY.sub("", key))
     if isinstance(value, int) and key.endswith("_ts_ns"):
         return label, instant(value, epoch=epoch)
     if isinstance(value, int) and key.endswith("_bytes"):

@@ -13,6 +13,7 @@ from typing import Any
 
 from conntrack.detect.finding import SEVERITIES, Finding
 from conntrack.report.format import count
+from conntrack.report.host_glossary import HOST_EVIDENCE
 from conntrack.report.json import SCHEMA, finding_as_json
 from conntrack.report.sheet import Sheet
 from conntrack.report.verdict import sentence
@@ -59,7 +60,13 @@ class HostReport:
 
 def render_host_text(report: HostReport, *, width: int = 80, color: bool = False, epoch: bool = False) -> str:
     """Return `report` as text; arguments as those of report.text.render_text."""
-    sheet = Sheet(width, color=color, epoch=epoch, unweakened="Nothing on this host speaks against it.")
+    sheet = Sheet(
+        width,
+        color=color,
+        epoch=epoch,
+        unweakened="Nothing on this host speaks against it.",
+        meanings=HOST_EVIDENCE,
+    )
     sheet.wrap(_verdict(report, epoch), style=report.findings[0].severity if report.findings else "good")
     sheet.findings(report.findings)
     sheet.heading(f"Sockets: {count(sum(report.states.values()))}")

@@ -9,13 +9,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from conntrack.detect.finding import SEVERITIES
 from conntrack.report.glossary import EVIDENCE as MEANINGS
 from conntrack.report.json import SCHEMA
-from conntrack.states import TcpState
-from conntrack.times import RFC3339_PATTERN
+from conntrack.report.schema_parts import (
+    COUNTS,
+    DRAFT,
+    INTEGER,
+    NUMBER,
+    STATES,
+    TEXT,
+    TIME_OR_NULL,
+    Evidence,
+    definitions,
+    nullable,
+    object_of,
+)
 
-__all__ = ["EVIDENCE", "render_schema"]
+__all__ = ["EVIDENCE", "OF_A_CAPTURE", "render_schema"]
 
 _OF_SERVICE_OR_HOST = "attempts answered_before distinct_clients? distinct_clients_by? services? ports?"
 _COMMON_TIME_WAIT = "rate_before_peak_per_s peak_ts reused reused_by_rfc6191 reused_after_retry counted_every_s"
@@ -44,13 +54,6 @@ EVIDENCE = {
 }
 """Each kind's evidence, by its name in the document: with `?` where it may be missing, `~` where it may be null."""
 
-_STATES = [state.name for state in TcpState]
-_INTEGER: dict[str, Any] = {"type": "integer", "minimum": 0}
-_NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
-_TEXT: dict[str, Any] = {"type": "string"}
-_TIME: dict[str, Any] = {"$ref": "#/$defs/time"}
-_TIME_OR_NULL: dict[str, Any] = {"anyOf": [_TIME, {"type": "null"}]}
-_COUNTS: dict[str, Any] = {"type": "object", "additionalProperties": _INTEGER}
 _STATE_COUNTS = {"$ref": "#/$defs/state_counts"}
 _STATE_SERIES = {"$ref": "#/$defs/state_series"}
 _PORTS: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 65_535}}
@@ -64,81 +67,72 @@ _WORDS = {
 }
 _ODD: dict[str, dict[str, Any]] = {  # those whose names do not say what they are
     "alike_ratio": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
-    "most_tried_host": _TEXT,
+    "most_tried_host": TEXT,
     "most_tried_ports": _PORTS,
-    "ports": {"anyOf": [_INTEGER, _PORTS]},
-    "service": _TEXT,
-    "targets_by": _TEXT,
-    "top_peers": _COUNTS,
-    "top_services": _COUNTS,
+    "ports": {"anyOf": [INTEGER, _PORTS]},
+    "service": TEXT,
+    "targets_by": TEXT,
+    "top_peers": COUNTS,
+    "top_services": COUNTS,
 }
+
+OF_A_CAPTURE = Evidence(EVIDENCE, MEANINGS, {**_ODD, **{name: {"enum": words} for name, words in _WORDS.items()}})
 
 
 def render_schema() -> str:
     """Return the schema of one document."""
     document = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DRAFT,
         "title": f"ctrack report --format json, schema version {SCHEMA}",
         "description": "One report. Keys may be added; none is taken away or changes what it means.",
-        **_object(
+        **object_of(
             {
                 "schema": {"const": SCHEMA},
-                "capture": _object(_capture()),
-                "connections": _object(
+                "capture": object_of(_capture()),
+                "connections": object_of(
                     {
-                        "total": _INTEGER,
-                        "evicted": _INTEGER,
+                        "total": INTEGER,
+                        "evicted": INTEGER,
                         "client_states": _all_states(),
                         "server_states": _all_states(),
                     }
                 ),
                 "findings": {"type": "array", "items": {"$ref": "#/$defs/finding"}},
-                "services": {"type": "array", "maxItems": 50, "items": _object(_service())},
-                "series": _object(
-                    {**_instants(), "client": _STATE_SERIES, "server": _STATE_SERIES, "groups": _object(_groups())}
+                "services": {"type": "array", "maxItems": 50, "items": object_of(_service())},
+                "series": object_of(
+                    {**_instants(), "client": _STATE_SERIES, "server": _STATE_SERIES, "groups": object_of(_groups())}
                 ),
             }
         ),
         "$defs": {
-            "time": {
-                "description": "RFC 3339 in UTC; unix seconds with --epoch.",
-                "type": ["string", "number"],
-                "pattern": RFC3339_PATTERN,
-            },
-            "state_counts": {"propertyNames": {"enum": _STATES}, **_COUNTS},
+            "state_counts": {"propertyNames": {"enum": STATES}, **COUNTS},
             "state_series": {
                 "description": "State to the number of ends in it at every step; states that never occur are left out.",
                 "type": "object",
-                "propertyNames": {"enum": _STATES},
-                "additionalProperties": {"type": "array", "items": _INTEGER},
+                "propertyNames": {"enum": STATES},
+                "additionalProperties": {"type": "array", "items": INTEGER},
             },
-            "finding": _finding(),
-            **{f"{kind}_evidence": _evidence(kind) for kind in EVIDENCE},
+            **definitions(OF_A_CAPTURE),
         },
     }
     return json.dumps(document, indent=2) + "\n"
 
 
-def _object(properties: dict[str, Any], *, optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required}
-
-
 def _all_states() -> dict[str, Any]:
-    return _object(dict.fromkeys(_STATES, _INTEGER))
+    return object_of(dict.fromkeys(STATES, INTEGER))
 
 
 def _capture() -> dict[str, Any]:
     return {
-        "files": {"type": "array", "items": _TEXT},
-        "bytes": _INTEGER,
-        "packets": _INTEGER,
-        "tcp_segments": _INTEGER,
-        "first_ts": _TIME_OR_NULL,
-        "last_ts": _TIME_OR_NULL,
-        "skipped": {"description": "Frames that were not tracked, by reason.", **_COUNTS},
-        "time_inversions": {"description": "Packets with a time before the one before them.", **_INTEGER},
-        "faults": {"description": "What was damaged, a line each.", "type": "array", "items": _TEXT},
+        "files": {"type": "array", "items": TEXT},
+        "bytes": INTEGER,
+        "packets": INTEGER,
+        "tcp_segments": INTEGER,
+        "first_ts": TIME_OR_NULL,
+        "last_ts": TIME_OR_NULL,
+        "skipped": {"description": "Frames that were not tracked, by reason.", **COUNTS},
+        "time_inversions": {"description": "Packets with a time before the one before them.", **INTEGER},
+        "faults": {"description": "What was damaged, a line each.", "type": "array", "items": TEXT},
         "interrupted": {"description": "Whether reading was stopped before the end.", "type": "boolean"},
     }
 
@@ -148,18 +142,18 @@ def _service() -> dict[str, Any]:
     sides = ("client_payload_bytes", "server_payload_bytes", "client_retransmits", "server_retransmits")
     handshakes = ("handshake_p50_s", "handshake_p95_s", "handshake_p99_s")
     return {
-        "service": {"description": "ip:port, or [ip6]:port", **_TEXT},
-        **dict.fromkeys((*counts, *sides), _INTEGER),
+        "service": {"description": "ip:port, or [ip6]:port", **TEXT},
+        **dict.fromkeys((*counts, *sides), INTEGER),
         "client_states": _STATE_COUNTS,
         "server_states": _STATE_COUNTS,
-        **{name: _nullable(_NUMBER) for name in handshakes},
+        **{name: nullable(NUMBER) for name in handshakes},
     }
 
 
 def _instants() -> dict[str, Any]:
     return {
-        "first_ts": _TIME_OR_NULL,
-        "step_s": {"description": "From one instant to the next; null without series.", **_nullable(_NUMBER)},
+        "first_ts": TIME_OR_NULL,
+        "step_s": {"description": "From one instant to the next; null without series.", **nullable(NUMBER)},
     }
 
 
@@ -168,67 +162,11 @@ def _groups() -> dict[str, Any]:
         **_instants(),
         "services": {"type": "object", "additionalProperties": _STATE_SERIES},
         "services_rest": _STATE_SERIES,
-        "services_total": _INTEGER,
+        "services_total": INTEGER,
         "hosts": {"type": "object", "additionalProperties": _STATE_SERIES},
         "clients_counted": {"type": "boolean"},
         "unproven_clients_counted": {"type": "boolean"},
     }
-
-
-def _finding() -> dict[str, Any]:
-    sentences = {"type": "array", "items": _TEXT}
-    common = {
-        "kind": {"enum": list(EVIDENCE)},
-        "subject": {"description": "A service (ip:port), the address of a host, or capture.", **_TEXT},
-        "severity": {"enum": list(SEVERITIES)},
-        "first_ts": _TIME,
-        "last_ts": _TIME,
-        "count": {"description": "Connections concerned.", **_INTEGER},
-        "peak": {"description": "The most of them at one instant.", **_INTEGER},
-        "evidence": {"type": "object"},
-        "caveats": sentences,
-        "next_steps": sentences,
-        "flow_ids": {"description": "The lowest of those behind it.", "type": "array", "maxItems": 100,
-                     "items": {"type": "integer", "minimum": 1}, "uniqueItems": True},
-    }  # fmt: skip
-    by_kind = [
-        {
-            "if": {"properties": {"kind": {"const": kind}}},
-            "then": {"properties": {"evidence": {"$ref": f"#/$defs/{kind}_evidence"}}},
-        }
-        for kind in EVIDENCE
-    ]
-    return {**_object(common), "allOf": by_kind}
-
-
-def _evidence(kind: str) -> dict[str, Any]:
-    properties = {}
-    optional = []
-    for spelled in EVIDENCE[kind].split():
-        name = spelled.rstrip("?~")
-        meaning = MEANINGS.get(name) or MEANINGS[f"{name}_ns"]
-        value = _value(name)
-        properties[name] = {"description": meaning.means, **(_nullable(value) if spelled.endswith("~") else value)}
-        if spelled.endswith("?"):
-            optional.append(name)
-    return _object(properties, optional=tuple(optional))
-
-
-def _value(name: str) -> dict[str, Any]:
-    """Return the type of evidence: the unit at the end of its name decides, else it is a count."""
-    if name in _ODD:
-        return _ODD[name]
-    if name in _WORDS:
-        return {"enum": _WORDS[name]}
-    if name.endswith("_ts"):
-        return _TIME
-    measured = name.endswith(("_s", "_per_min")) or "ratio" in name.split("_")
-    return _NUMBER if measured else _INTEGER
-
-
-def _nullable(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the type that may be null as well."""
-    return {**value, "type": [value["type"], "null"]} if "type" in value else _TIME_OR_NULL
 
 
 if __name__ == "__main__":

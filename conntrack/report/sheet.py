@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conntrack.detect.finding import Finding
 from conntrack.report.format import count, duration, evidence_text, instant, printable
+from conntrack.report.glossary import EVIDENCE, Term
 
 __all__ = ["Sheet"]
 
@@ -34,13 +35,23 @@ class Sheet:
         color: with ANSI colours.
         epoch: times in unix seconds instead of RFC 3339.
         unweakened: what is said of a finding that nothing speaks against.
+        meanings: the glossary that has the names of evidence.
     """
 
-    def __init__(self, width: int, *, color: bool, epoch: bool, unweakened: str) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        color: bool,
+        epoch: bool,
+        unweakened: str,
+        meanings: Mapping[str, Term] = EVIDENCE,
+    ) -> None:
         self.width = min(max(width, 60), 100)
         self._color = color
         self.epoch = epoch
         self._unweakened = unweakened
+        self._meanings = meanings
         self._lines: list[str] = []
 
     def text(self) -> str:
@@ -65,7 +76,7 @@ class Sheet:
         at_once = f", {count(finding.peak)} at the peak" if finding.peak > 1 else ""
         self.wrap(f"{count(finding.count, 'connection')}{at_once}", indent=2)
         for key, value in _told(finding.evidence):
-            label, text = evidence_text(key, value, epoch=self.epoch)
+            label, text = evidence_text(key, value, epoch=self.epoch, meanings=self._meanings)
             self.wrap(text, indent=4, label=label)
         self._bullets("How sure:", finding.caveats or (self._unweakened,))
         self._bullets("Next:", finding.next_steps)

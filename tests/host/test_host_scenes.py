@@ -18,6 +18,7 @@ from typing import Any
 
 import network
 import pytest
+from reported import meet_the_schema
 
 SCENES = Path(__file__).with_name("scenes.py")
 
@@ -42,7 +43,9 @@ class Played:
     @property
     def findings(self) -> dict[str, dict[str, Any]]:
         """By kind; more than one of a kind fails the test."""
-        found = json.loads(self.out)["findings"]
+        document = json.loads(self.out)
+        meet_the_schema(document, "host")
+        found = document["findings"]
         assert len({finding["kind"] for finding in found}) == len(found), found
         return {finding["kind"]: finding for finding in found}
 

@@ -16,6 +16,7 @@ from typing import Any
 import network
 import pytest
 from live_scene import CLIENT, FIRST, IDLE, LEAKS, MORE, SERVER
+from reported import meet_the_schema
 
 import conntrack
 from conntrack.cli import main
@@ -40,7 +41,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def events(scene: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (scene / "events.ndjson").read_text().splitlines()]
+    found = [json.loads(line) for line in (scene / "events.ndjson").read_text().splitlines()]
+    for event in found:
+        meet_the_schema(event, "live")
+    return found
 
 
 def test_the_leak_opens_grows_and_ends(events: list[dict[str, Any]]) -> None:
@@ -97,6 +101,7 @@ def test_a_fin_that_never_arrived(scene: Path, capsys: pytest.CaptureFixture[str
     options = ["--with", str(scene / "ss_deaf.txt"), "--at", at, "--format", "ndjson"]
     assert main(["compare", str(scene / "kept.pcapng"), *options]) == 0
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    meet_the_schema(row, "compare")
     assert (row["local_ip"], row["local_port"], row["remote_ip"]) == (SERVER, IDLE, CLIENT)
     assert (row["wire_state"], row["kernel_state"]) == ("CLOSE_WAIT", "ESTABLISHED")
     assert row["reason"] == "not_arrived" and "the peer's FIN" in row["explanation"]

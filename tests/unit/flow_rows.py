@@ -151,3 +151,31 @@ def stuck_in_close_wait(start: float = 0.0, fin: float = 1.0, side: str = "serve
         "server_syns": 1, f"{peer}_fins": 1, "client_payload_bytes": 100, "server_payload_bytes": 1000,
         "completeness": 31, **fields,
     })  # fmt: skip
+
+
+def queue_full(start: float = 0.0, repeats: int = 2, **fields: Any) -> np.ndarray:
+    """Return a connection that the client took for open, while the server repeated its SYN+ACK."""
+    return flow(**{
+        "syn_ts": start, "synack_ts": start + 0.01, "established_ts": start + 0.02, "last_ts": start + 31.0,
+        "client_packets": 2 + repeats, "client_syns": 1, "server_packets": 1 + repeats, "server_syns": 1 + repeats,
+        "server_state": TcpState.SYN_RECEIVED, "flags": FlowFlag.ACCEPT_QUEUE, **fields,
+    })  # fmt: skip
+
+
+def vanished(fins: int = 6, **fields: Any) -> np.ndarray:
+    """Return a connection whose server closed second, and sent that FIN again and again: the client is gone."""
+    return flow(**{
+        "syn_ts": 0.0, "synack_ts": 0.01, "established_ts": 0.02, "client_fin_ts": 1.0, "client_fin_received_ts": 1.01,
+        "client_fin_acked_ts": 1.01, "server_fin_ts": 1.02, "server_state": TcpState.CLOSED, "server_since_ts": 100.0,
+        "server_state_evidence": Evidence.EXPIRED, "closed_ts": 100.0, "client_fins": 1, "server_fins": fins,
+        "end_reason": EndReason.TIMEOUT, **fields,
+    })  # fmt: skip
+
+
+def cut(by: int = ClosedBy.SERVER, **fields: Any) -> np.ndarray:
+    """Return an open connection that `by` ended with a RST after 5 s, with no FIN from either end."""
+    return flow(**{
+        "syn_ts": 0.0, "synack_ts": 0.01, "established_ts": 0.02, "reset_ts": 5.0, "closed_ts": 5.0, "closed_by": by,
+        "client_state": TcpState.CLOSED, "server_state": TcpState.CLOSED, "client_packets": 4, "server_packets": 4,
+        "client_syns": 1, "server_syns": 1, "end_reason": EndReason.RESET, **fields,
+    })  # fmt: skip

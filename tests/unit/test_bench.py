@@ -16,8 +16,8 @@ from conntrack.version import VERSION
 def test_every_stage_is_measured_on_the_same_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     first, second = measure(1_000, threads=2), measure(1_000, threads=1)
-    assert [stage.name for stage in first.stages] == ["read", "decode", "track", "report", "report, 2 threads"]
-    assert [stage.name for stage in second.stages] == ["read", "decode", "track", "report"]
+    assert [stage.name for stage in first.stages] == ["read", "decode", "track", "rows", "report", "report, 2 threads"]
+    assert [stage.name for stage in second.stages] == ["read", "decode", "track", "rows", "report"]
     assert (first.packets, first.bytes, first.connections) == (second.packets, second.bytes, second.connections)
     assert first.connections >= 1_000
     assert first.packets > 10 * first.connections
@@ -32,7 +32,7 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--connections", "1000", "--threads", "1", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["version"]) == (1, VERSION)
-    assert [stage["name"] for stage in document["stages"]] == ["read", "decode", "track", "report"]
+    assert [stage["name"] for stage in document["stages"]] == ["read", "decode", "track", "rows", "report"]
     assert {"packets", "bytes", "connections", "bytes_a_connection", "peak_bytes", "load_1m"} <= set(document)
 
 
@@ -47,5 +47,5 @@ def test_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--connections", "1000", "--threads", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"ctrack {VERSION}: ")
-    assert [line.split()[0] for line in lines[3:7]] == ["read", "decode", "track", "report"]
+    assert [line.split()[0] for line in lines[3:8]] == ["read", "decode", "track", "rows", "report"]
     assert "bytes a connection" in lines[-1]

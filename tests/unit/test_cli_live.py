@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from reported import meet_the_schema
 
 from conntrack.cli import main
 from conntrack.cli.live_status import Status, change_line, screen, status_line
@@ -84,6 +85,8 @@ def test_events_are_those_of_the_report(root: Path, capsys: pytest.CaptureFixtur
     done = run(root, "--format", "ndjson")
     assert (done.returncode, done.stderr) == (0, "")
     *events, stopped = [json.loads(line) for line in done.stdout.splitlines()]
+    for event in (*events, stopped):
+        meet_the_schema(event, "live")
     findings = json.loads(report(root, capsys, "--format", "json"))["findings"]
     assert [(event["schema"], event["event"]) for event in events] == [(1, "opened")] * len(findings)
     for event, finding in zip(events, findings, strict=True):

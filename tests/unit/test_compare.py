@@ -12,6 +12,7 @@ import pytest
 from frames import ACK, FIN, RST, SYN, eth_ipv4_tcp, write_pcap
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reported import meet_the_schema
 
 import conntrack
 from conntrack.addresses import parse_ip
@@ -442,6 +443,8 @@ class TestCommand:
             ("CLOSE_WAIT", "ESTABLISHED", "not_arrived"),
             (None, "ESTABLISHED", "not_captured"),
         ]
+        for row in rows:
+            meet_the_schema(row, "compare")
         assert rows[0]["flow_id"] == 1 and rows[0]["at_ts"] == "2025-11-21T12:00:10.040000000Z"
         assert "2 sockets of 10.0.0.2 against" in err
         assert "0 agree, 2 do not (0 only on the wire, 1 only in the kernel, 1 in another state)" in err

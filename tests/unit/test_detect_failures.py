@@ -5,10 +5,10 @@ from __future__ import annotations
 import detected
 import numpy as np
 import pytest
-from flow_rows import at, completed, flow, flows, half_open, many, refused, unanswered
+from flow_rows import at, completed, flows, half_open, many, queue_full, refused, unanswered
 
 from conntrack.detect import AcceptQueueOverflow, ConnectionRefused, PortScan, UnansweredSyn, port_scan
-from conntrack.states import EndReason, FlowFlag, TcpState
+from conntrack.states import EndReason
 
 END = at(600)
 
@@ -25,15 +25,6 @@ def one(detector, rows, end=END, **options):
 def to_ports(rows, ports):
     rows["server_port"] = ports
     return rows
-
-
-def queue_full(start=0.0, repeats=2, **fields):
-    """Return a connection that the client took for open, while the server repeated its SYN+ACK."""
-    return flow(**{
-        "syn_ts": start, "synack_ts": start + 0.01, "established_ts": start + 0.02, "last_ts": start + 31.0,
-        "client_packets": 2 + repeats, "client_syns": 1, "server_packets": 1 + repeats, "server_syns": 1 + repeats,
-        "server_state": TcpState.SYN_RECEIVED, "flags": FlowFlag.ACCEPT_QUEUE, **fields,
-    })  # fmt: skip
 
 
 # unanswered_syn

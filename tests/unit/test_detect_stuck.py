@@ -5,7 +5,7 @@ from __future__ import annotations
 import detected
 import numpy as np
 import pytest
-from flow_rows import at, completed, flow, flows, many, stuck_in_close_wait, unanswered
+from flow_rows import at, completed, cut, flow, flows, many, stuck_in_close_wait, unanswered, vanished
 
 from conntrack.detect import (
     CaptureLoss,
@@ -16,7 +16,7 @@ from conntrack.detect import (
     ResetStorm,
     ZeroWindowStall,
 )
-from conntrack.states import ClosedBy, EndReason, Evidence, FlowFlag, TcpState
+from conntrack.states import ClosedBy, FlowFlag, TcpState
 
 END = at(600)
 
@@ -60,15 +60,6 @@ def test_few_or_short_waits_are_silent():
 # last_ack_stuck
 
 
-def vanished(fins=6, **fields):
-    return flow(**{
-        "syn_ts": 0.0, "synack_ts": 0.01, "established_ts": 0.02, "client_fin_ts": 1.0, "client_fin_received_ts": 1.01,
-        "client_fin_acked_ts": 1.01, "server_fin_ts": 1.02, "server_state": TcpState.CLOSED, "server_since_ts": 100.0,
-        "server_state_evidence": Evidence.EXPIRED, "closed_ts": 100.0, "client_fins": 1, "server_fins": fins,
-        "end_reason": EndReason.TIMEOUT, **fields,
-    })  # fmt: skip
-
-
 def test_peers_that_vanish_leave_last_ack():
     finding = one(LastAckStuck, many(vanished(), np.arange(15)))
     assert (finding.kind, finding.subject, finding.severity) == ("last_ack_stuck", "10.0.0.2:80", "info")
@@ -82,14 +73,6 @@ def test_an_ack_that_the_capture_lost_is_silent():
 
 
 # reset_storm
-
-
-def cut(by=ClosedBy.SERVER, **fields):
-    return flow(**{
-        "syn_ts": 0.0, "synack_ts": 0.01, "established_ts": 0.02, "reset_ts": 5.0, "closed_ts": 5.0, "closed_by": by,
-        "client_state": TcpState.CLOSED, "server_state": TcpState.CLOSED, "client_packets": 4, "server_packets": 4,
-        "client_syns": 1, "server_syns": 1, "end_reason": EndReason.RESET, **fields,
-    })  # fmt: skip
 
 
 def test_a_server_that_cuts_all_its_connections_is_a_warning():
