@@ -53,6 +53,22 @@ class TestOpenAndClose:
             ("client", "FIN_WAIT_2", "TIME_WAIT", "the peer closes too"),
         ]
 
+    def test_split_handshake(self) -> None:
+        """The server's ACK opens nothing, its SYN with another number does (RFC 9293 section 3.5)."""
+        story = Exchange().client("S").server(".", seq=-9).server("S").client("S.", seq=0, ack=1).server(".", ack=1)
+        assert [one.split(";")[0] for one in words(tell(story)[0])] == [
+            "SYN",
+            "ACK of SYN",
+            "SYN, behind an ACK: split handshake",
+            "SYN+ACK",
+            "handshake complete",
+        ]
+
+    def test_what_answers_nothing_of_this_connection(self) -> None:
+        story = Exchange().client("S").server("F.", seq=500, ack=90_000).server(".", seq=500, ack=90_000)
+        of_another = "acknowledges what was never sent: of another connection"
+        assert words(tell(story)[0])[1:] == [f"FIN; {of_another}", of_another]
+
     def test_simultaneous_close(self) -> None:
         (story,) = tell(opened().client("F.").server("F.", ack=1).client(".").server("."))
         assert words(story)[3:] == ["FIN", "FIN, crossing the other", "ACK of FIN", "ACK of FIN"]
@@ -61,6 +77,7 @@ class TestOpenAndClose:
     def test_simultaneous_open(self) -> None:
         (story,) = tell(Exchange().client("S").server("S").client("S.", seq=0, ack=1).server("S.", seq=0, ack=1))
         assert words(story)[1].startswith("SYN, crossing the other: simultaneous open")
+        assert [one.split(";")[0] for one in words(story)[2:]] == ["SYN+ACK", "SYN+ACK"]
         assert reasons(story, 1)[1][3] == "both have sent a SYN: simultaneous open"
         assert all(reason for step in range(4) for *_, reason in reasons(story, step))
 
