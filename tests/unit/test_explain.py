@@ -98,6 +98,17 @@ class TestOpenAndClose:
         assert isinstance(last, Expired)
         assert last.ts_ns - story.steps[0].ts_ns == 127_000_000_000  # tcp_syn_retries, from the first SYN
 
+    def test_a_server_that_stops_asking(self) -> None:
+        """A SYN cookie, or pressure: the SYN+ACK is not sent again a second later."""
+        (story,) = tell(Exchange().client("S").server("S."), after_s=60)
+        assert reasons(story) == [("server", "SYN_RECEIVED", "CLOSED", "no ACK came, and it has stopped asking for one")]
+
+    def test_a_server_whose_accept_queue_was_full_for_a_while(self) -> None:
+        """It drops the ACK, asks again, and takes the next ACK without a word."""
+        (story,) = tell(opened().wait(1).again(1).client("."), after_s=60)
+        why = "it took the ACK: its SYN+ACK was due again, and did not come"
+        assert reasons(story) == [("server", "SYN_RECEIVED", "ESTABLISHED", why)]
+
     def test_accept_queue(self) -> None:
         exchange = opened().wait(1).again(1).client(".").wait(2).again(1).client(".")
         assert later(exchange) == [
