@@ -101,7 +101,9 @@ class TestOpenAndClose:
     def test_a_server_that_stops_asking(self) -> None:
         """A SYN cookie, or pressure: the SYN+ACK is not sent again a second later."""
         (story,) = tell(Exchange().client("S").server("S."), after_s=60)
-        assert reasons(story) == [("server", "SYN_RECEIVED", "CLOSED", "no ACK came, and it has stopped asking for one")]
+        assert reasons(story) == [
+            ("server", "SYN_RECEIVED", "CLOSED", "no ACK came, and it has stopped asking for one")
+        ]
 
     def test_a_server_whose_accept_queue_was_full_for_a_while(self) -> None:
         """It drops the ACK, asks again, and takes the next ACK without a word."""
