@@ -345,8 +345,8 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         first, x.greeting = not x.greeting, True
         y.greeted = True
         x.acked = ack if x.acked is None else max(x.acked, ack)
-        if first and c.fast_open and ack == y.iss + 1 and y.fin_end is None:
-            x.acked = y.nxt = y.edge = ack  # the data of the SYN was not taken
+        if first and c.fast_open and x.acked == ack == y.iss + 1 and y.fin_end is None:
+            y.nxt = y.edge = ack  # the data of the SYN was not taken
         if int(s["window_scale"]) == 255:
             y.scale = 0
     c.handshake = True

@@ -180,7 +180,9 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             _take_options(f, s, side)
         if s.window_scale == 255:
             set_scale(f, peer, 0)
-        if acked == 0 and f.flags & FLAG_FAST_OPEN and f.snd_nxt[peer] != s.ack and not has_fin(t, f, peer):
+        _note_syn_acked(f, side, s.ack)
+        if acked == 0 and f.flags & FLAG_FAST_OPEN and f.snd_nxt[peer] != s.ack and f.ack[side] == s.ack \
+                and not has_fin(t, f, peer):
             # The server did not take the data of the SYN (RFC 7413 section 4.2.2): the client will send it again.
             x = trouble_of(t, f)
             x.retransmitted_bytes[peer] += f.snd_nxt[peer] - s.ack
@@ -233,5 +235,3 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             x.ranges[peer] = 0
             move(t, f, SENT, EVENT_SYN_ACK_AGAIN, side, s.ts_ns, SEEN)
             move(t, f, RECEIVED, EVENT_SYN_ACK_AGAIN, peer, s.ts_ns, SEEN)
-        return                                          # what it acknowledges is known
-    _note_syn_acked(f, side, s.ack)

@@ -200,3 +200,9 @@ def test_a_first_ack_of_what_cannot_have_been_sent_is_none() -> None:
     story = Exchange().client("S").client(".", seq=2 * GIB + 7000, ack=500).server(".", seq=500, ack=2 * GIB + 7000)
     story.server("F.", seq=1900, ack=8000).client(".", seq=8000, ack=1901)
     assert ends(story) == (CLOSE_WAIT, FIN_WAIT_2)
+
+
+def test_fast_open_whose_data_was_acknowledged_before_the_syn_ack_comes() -> None:
+    """It says that the data was not taken, and comes late in the file: since then it was."""
+    story = Exchange().client("S", 1400).server(".", seq=101, ack=1401).server("S.", 100, seq=0, ack=1)
+    assert ends(story.client("R.", seq=1401, ack=1)) == (CLOSED, CLOSED)
