@@ -217,7 +217,7 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
                 x.marks = <uint8_t>(x.marks & ~(3 * STRAY) | OTHER_ISS)
                 _begin_side(t, f, s, side)
                 _note_answer(t, f, s, x, False)
-            elif side == 1 and trait(t, f, peer) & ACTIVE_OPEN and not trait(t, f, 1) & OVER:      # the client asks anew
+            elif side == 1 and trait(t, f, peer) & ACTIVE_OPEN and not trait(t, f, 1) & OVER:    # the client asks anew
                 _begin_side(t, f, s, side)
                 _note_syn_acked(f, side, s.ack)
             return
