@@ -93,13 +93,18 @@ class Sheet:
             self.wrap(sentence, indent=4, label="-", label_width=2)
 
     def table(self, headings: list[str], rows: list[list[str]], notes: list[str]) -> None:
-        """Align numbers below their headings; give up columns from the right until the lines fit; a note after each."""
-        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-        while len(widths) > 1 and 2 * len(widths) + sum(widths) > self.width:
-            widths.pop()
-        for row, note in zip((headings, *rows), ("", *notes), strict=True):
-            name, *numbers = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))
-            self.add("  ".join(["", name.strip().ljust(widths[0]), *numbers]))
+        """Align numbers below their headings, with a note after each row.
+
+        Columns are given up until the lines fit: those without any number, then those on the right.
+        """
+        columns = [list(column) for column in zip(headings, *rows, strict=True)]
+        while len(columns) > 1 and sum(2 + max(map(len, column)) for column in columns) > self.width:
+            bare = [at for at, column in enumerate(columns) if at and set(column[1:]) <= {"", "0"}]
+            del columns[bare[-1] if bare else -1]
+        widths = [max(map(len, column)) for column in columns]
+        for (name, *numbers), note in zip(zip(*columns, strict=True), ("", *notes), strict=True):
+            cells = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
+            self.add("  ".join(["", name.ljust(widths[0]), *cells]))
             if note:
                 self.wrap(note, indent=4)
 
