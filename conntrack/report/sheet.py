@@ -7,12 +7,11 @@ through `printable` before a person sees it. Knows the shape of a Finding and no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from conntrack.detect.finding import Finding
 from conntrack.report.cells import wrap
-from conntrack.report.format import count, duration, evidence_text, instant, printable
+from conntrack.report.format import count, duration, evidence_text, instant, printable, told
 from conntrack.report.glossary import EVIDENCE, Term
 
 __all__ = ["Sheet"]
@@ -75,7 +74,7 @@ class Sheet:
         self.wrap(f"until {until} ({length})", indent=2)
         at_once = f", {count(finding.peak)} at the peak" if finding.peak > 1 else ""
         self.wrap(f"{count(finding.count, 'connection')}{at_once}", indent=2)
-        for key, value in _told(finding.evidence):
+        for key, value in told(finding.evidence):
             label, text = evidence_text(key, value, epoch=self.epoch, meanings=self._meanings)
             self.wrap(text, indent=4, label=label)
         self._bullets("How sure:", finding.caveats or (self._unweakened,))
@@ -137,13 +136,3 @@ class Sheet:
     def add(self, line: str) -> None:
         """Add a line as it stands."""
         self._lines.append(line)
-
-
-def _told(evidence: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the evidence that a person reads: nothing empty or zero, and how a number was counted beside it."""
-    for key, value in evidence.items():
-        empty = value is None or value == {} or (value == 0 and type(value) is int)
-        if empty or key.removesuffix("_by") != key:
-            continue
-        how = evidence.get(f"{key}_by")
-        yield key, value if how is None else f"{count(value)} ({how})"
