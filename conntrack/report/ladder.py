@@ -174,6 +174,8 @@ class _Ladder:
             self._wrap(f"{side} {end}" + (f"  ({why})" if side == "client" else ""), indent=2)
         before = "" if story.generation == 1 else f", number {story.generation} on these ports"
         self._wrap(f"start  {instant(self._start_ns, epoch=self._epoch)}{before}", indent=2)
+        if row["tag"]:
+            self._wrap(f"tag    {row['tag']}, of the network that its first segment was on", indent=2)
         words = [word.name.lower().replace("_", " ") for word in FlowFlag(int(row["flags"])) if word.name]
         if words:
             self._wrap(f"flags  {', '.join(words)}", indent=2)
