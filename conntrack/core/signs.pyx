@@ -3,8 +3,6 @@
 Reads each row once. Which rows are kept is decided there; this leaves out only what cannot be kept.
 """
 
-import numpy as np
-
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 
 from .abi cimport FlowRecord

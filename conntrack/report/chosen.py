@@ -14,7 +14,6 @@ import numpy as np
 from conntrack.core.abi import FLOW_DTYPE
 from conntrack.core.signs import look
 from conntrack.states import TcpState
-from conntrack.upkeep import joined, plain
 
 __all__ = ["EACH_KIND", "MOST_ROWS", "ORDER", "SIGNS", "Chosen", "choose", "put_first", "signs_of"]
 
@@ -89,7 +88,7 @@ class Chosen:
             self._longest.append(flows)
             self._kept += len(flows)
             if self._kept > 2 * self._most:
-                rows = _by_length(joined(self._longest), self._most)
+                rows = _by_length(_joined(self._longest), self._most)
                 self._longest, self._kept = [rows], len(rows)
                 self._least = (int(rows["last_ts_ns"][-1] - rows["first_ts_ns"][-1]), int(rows["flow_id"][-1]))
 
@@ -97,7 +96,7 @@ class Chosen:
         kept = self._kinds.get(kind)
         rows = _at(flows, chosen & (flows["flow_id"] < self._bars[kind]))
         if len(rows):
-            rows = rows if kept is None else joined([kept, rows])
+            rows = rows if kept is None else _joined([kept, rows])
             rows = _at(rows, np.argsort(rows["flow_id"])[:EACH_KIND])
             self._kinds[kind] = rows
             if len(rows) == EACH_KIND:
@@ -106,7 +105,7 @@ class Chosen:
     def result(self) -> Rows:
         """Return what was chosen, in order, each once: FLOW_DTYPE, shape (n,), n at most `most`."""
         by_signs = sorted(self._kinds.items(), key=lambda item: (-item[0].bit_count(), item[0]))
-        longest = _by_length(joined([np.empty(0, FLOW_DTYPE), *self._longest]), self._most)
+        longest = _by_length(_joined([np.empty(0, FLOW_DTYPE), *self._longest]), self._most)
         return _once(np.concatenate([*(kind for _, kind in by_signs), longest]))[: self._most]
 
 
@@ -143,5 +142,15 @@ def _by_length(rows: Rows, most: int) -> Rows:
 
 
 def _at(rows: Rows, chosen: Any) -> Rows:
-    """Return `rows[chosen]`, copied as octets."""
-    return plain(rows)[chosen].view(FLOW_DTYPE)
+    """Return `rows[chosen]`."""
+    some: Rows = _octets(rows)[chosen].view(FLOW_DTYPE)
+    return some
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    return np.concatenate([_octets(part) for part in parts]).view(FLOW_DTYPE)
+
+
+def _octets(rows: Rows) -> Rows:
+    """Return `rows` seen as octets: numpy copies structs field by field."""
+    return rows.view(f"V{FLOW_DTYPE.itemsize}")
