@@ -90,6 +90,7 @@ def track(
     profile: str = "linux",
     threads: int | None = None,
     max_memory: int | None = None,
+    tag_in_key: bool = False,
     filter: str | None = None,
     reader: Reader = "native",
     display_filter: str | None = None,
@@ -102,6 +103,7 @@ def track(
         threads: how many work, by default one for each core; the rows are the same, in the same order.
         max_memory: bytes for the connections alive at one time, by default half of the memory that there is; beyond
             them those that were idle for longest end as EndReason.EVICTED (upkeep.py).
+        tag_in_key: the VLAN ids or the tunnel's identifier are part of what makes a connection (Tracker).
         filter: only frames that pass this expression of pcap-filter(7) are decoded.
         reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
         display_filter: Wireshark's, for reader "pyshark".
@@ -119,7 +121,9 @@ def track(
         76
     """
     with open_capture(paths, filter=filter, reader=reader, display_filter=display_filter) as capture:
-        yield from flow_batches(capture, make_tracker(profile, threads=threads, max_memory=max_memory))
+        yield from flow_batches(
+            capture, make_tracker(profile, threads=threads, max_memory=max_memory, tag_in_key=tag_in_key)
+        )
         if capture.info.faults:
             raise capture.info.faults[0]
 
@@ -132,6 +136,7 @@ def analyze(
     ladders: bool = False,
     threads: int | None = None,
     max_memory: int | None = None,
+    tag_in_key: bool = False,
     filter: str | None = None,
     reader: Reader = "native",
     display_filter: str | None = None,
@@ -151,6 +156,7 @@ def analyze(
         threads: how many work, by default one for each core; the report is the same.
         max_memory: bytes for the connections alive at one time, by default half of the memory that there is; beyond
             them those that were idle for longest are given up (upkeep.py), and the report says how many.
+        tag_in_key: the VLAN ids or the tunnel's identifier are part of what makes a connection (Tracker).
         filter: only frames that pass this expression of pcap-filter(7) are decoded.
         reader: "pyshark" has tshark dissect the files, a thousand times slower (capture.pyshark).
         display_filter: Wireshark's, for reader "pyshark".
@@ -171,7 +177,7 @@ def analyze(
         return open_capture(paths, filter=filter, reader=reader, display_filter=display_filter)
 
     with reopen() as capture:
-        tracker = make_tracker(profile, threads=threads, max_memory=max_memory)
+        tracker = make_tracker(profile, threads=threads, max_memory=max_memory, tag_in_key=tag_in_key)
         if keep_flows:
             for flows in flow_batches(capture, tracker):
                 analysis.feed(flows)
@@ -181,12 +187,16 @@ def analyze(
         flows = np.concatenate(kept).view(FLOW_DTYPE) if kept else np.empty(0, FLOW_DTYPE)
         report = analysis.report(capture.info, flows=flows if keep_flows else None)
     if ladders and capture.info.bytes_total is not None:
-        return look_again(report, reopen, profile=profile)
+        return look_again(report, reopen, profile=profile, tag_in_key=tag_in_key)
     return report
 
 
 def look_again(
-    report: Report, reopen: Callable[[], AbstractContextManager[Iterable[Segments]]], *, profile: str = "linux"
+    report: Report,
+    reopen: Callable[[], AbstractContextManager[Iterable[Segments]]],
+    *,
+    profile: str = "linux",
+    tag_in_key: bool = False,
 ) -> Report:
     """Return `report` with the stories of some connections behind its findings, and all of those among the chosen.
 
@@ -194,7 +204,7 @@ def look_again(
         report: what was found.
         reopen: gives the segments once more, from the beginning; called twice (or not at all, without findings). If
             they end early or are not what they were, stories are missing.
-        profile: as in the first reading.
+        profile, tag_in_key: as in the first reading.
     """
     behind = list(dict.fromkeys(flow_id for finding in report.findings for flow_id in finding.flow_ids))
     told = list(dict.fromkeys(flow_id for finding in report.findings for flow_id in finding.flow_ids[:LADDERS_EACH]))
@@ -203,7 +213,7 @@ def look_again(
     from conntrack.explain import SecondLook, find_tuples  # a report without ladders starts without them
 
     with reopen() as batches:
-        tuples = find_tuples(batches, behind)
+        tuples = find_tuples(batches, behind, tag_in_key=tag_in_key)
     look = SecondLook(tuples, told[:MOST_LADDERS], profile=profile)
     with reopen() as batches:
         for batch in batches:

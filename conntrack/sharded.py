@@ -43,7 +43,7 @@ def default_threads() -> int:
 
 
 def make_tracker(
-    profile: str = "linux", *, threads: int | None = None, max_memory: int | None = None
+    profile: str = "linux", *, threads: int | None = None, max_memory: int | None = None, tag_in_key: bool = False
 ) -> Tracker | ShardedTracker:
     """Return what tracks on so many threads, which must be closed.
 
@@ -52,6 +52,7 @@ def make_tracker(
         threads: 1 to MOST_THREADS; default_threads() if there is no number. Results do not depend on it.
         max_memory: bytes for the connections alive at one time, at least upkeep.LEAST_BUDGET; half of the memory that
             there is (memory.half_of_memory) if there is no number.
+        tag_in_key: as for Tracker.
 
     Raises:
         ValueError: something is outside of its range.
@@ -59,8 +60,8 @@ def make_tracker(
     threads = default_threads() if threads is None else threads
     max_memory = half_of_memory() if max_memory is None else max_memory
     if threads == 1:
-        return Tracker(profile, max_memory=max_memory)
-    return ShardedTracker(threads, profile, max_memory=max_memory)
+        return Tracker(profile, max_memory=max_memory, tag_in_key=tag_in_key)
+    return ShardedTracker(threads, profile, max_memory=max_memory, tag_in_key=tag_in_key)
 
 
 class _Block:
@@ -89,6 +90,7 @@ class ShardedTracker:
         threads: how many work, the one that calls included; 2 to MOST_THREADS.
         profile: timers of which kind of host, as for Tracker.
         max_memory: bytes for all connections together, as for Tracker.
+        tag_in_key: as for Tracker.
 
     Attributes:
         segments: how many were taken in.
@@ -97,12 +99,14 @@ class ShardedTracker:
         ValueError: something is outside of its range.
     """
 
-    def __init__(self, threads: int, profile: str = "linux", *, max_memory: int | None = None) -> None:
+    def __init__(
+        self, threads: int, profile: str = "linux", *, max_memory: int | None = None, tag_in_key: bool = False
+    ) -> None:
         if not 2 <= threads <= MOST_THREADS:
             raise ValueError(f"2 to {MOST_THREADS} threads, not {threads}")
         self.segments = 0
         self._upkeep = Upkeep(max_memory, MOST_BYTES_EACH)
-        self._trackers = [Tracker(profile) for _ in range(threads)]
+        self._trackers = [Tracker(profile, tag_in_key=tag_in_key) for _ in range(threads)]
         self._key = np.frombuffer(os.urandom(32), np.uint64)
         self._clock = Clock()
         self._looks: deque[_Look] = deque()

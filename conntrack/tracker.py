@@ -49,9 +49,9 @@ class Tracker:
             been idle for longest are evicted (upkeep.py has the rule). None for no limit.
         validate: check the table against itself after each batch (slow, for tests).
         key: secret of the hash, uint64 of shape (4,); random by default. Results do not depend on it.
-        key_tag: the network that a segment was on (its tag: VLAN ids, tunnel id) is part of what makes a connection, so
-            that the same addresses and ports on two networks are two. By default it is not: a mirror port or a router
-            shows one connection on several.
+        tag_in_key: the network that a segment was on (its tag: VLAN ids, tunnel id) is part of what makes a connection,
+            so that the same addresses and ports on two networks are two. By default it is not: a mirror port or a
+            router shows one connection on several, and some give each direction a VLAN of its own.
         reserve: records of each kind to reserve address space for; with more they are copied.
         lanes: plain segments take a short way (core/lanes.pxd); without, every one is judged by every case, to the same
             result (for tests).
@@ -80,7 +80,7 @@ class Tracker:
         max_memory: int | None = None,
         validate: bool = False,
         key: Array | None = None,
-        key_tag: bool = False,
+        tag_in_key: bool = False,
         reserve: int = FIRST_CAPACITY,
         lanes: bool = True,
     ) -> None:
@@ -103,7 +103,7 @@ class Tracker:
             round(PROFILES[profile].two_msl_s * 1e9),
             NO_TIMEOUT_NS if synack_rto_s is None else round(synack_rto_s * 1e9),
             np.frombuffer(os.urandom(32), dtype=np.uint64) if key is None else key,
-            key_tag,
+            tag_in_key,
         )
         use_lanes(self._table, lanes)
         self._pools: dict[str, list[Reservation]] = {}

@@ -224,6 +224,10 @@ class Capture:
         finally:
             self._segments.close()
             self._account()
+            if self._outside and not self.info.tcp_segments:
+                self.info.notes.append(
+                    "no TCP segment lies in the time asked for; 'ctrack info' says when there are any"
+                )
 
     def _within(self, rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
         times = rows["ts_ns"]
@@ -284,7 +288,7 @@ def open_capture(
     source.WINDOW_SEGMENTS reaches (core/order.pyx has the rule).
 
     Args:
-        paths: files, or "-" for standard input.
+        paths: files, patterns of their names (`ring_*`), or "-" for standard input.
         recursive: read the captures in directories, and below; what is none there is left out and told.
         follow: go on reading as the file, or the set of files, is written (follow.py); never ends by itself.
         from_ns: leave out segments before this time, nanoseconds since 1970.

@@ -20,9 +20,11 @@ from conntrack.errors import CaptureError, InputError
 
 __all__ = ["Codec", "Decompressed", "codec_of"]
 
-CHUNK_BYTES = 1 << 18
-"""Of what comes out at once; measured: half and twice as much are the same."""
-CHUNKS_AHEAD = 8
+CHUNK_BYTES = 1 << 17
+"""Of what comes out at once. Measured: the thread that decompresses works 8 % longer than the decompressor would alone.
+With twice as much 12 %, since the allocator gives chunks of that size back to the system and asks for others; with half
+as much 12 %, for handing them over."""
+CHUNKS_AHEAD = 16
 READ_BYTES = 1 << 17
 MOST_XZ_BYTES = 1 << 27
 """Memory that xz may ask for: its strongest preset needs 65 MiB."""
@@ -117,9 +119,13 @@ class Decompressed:
         self._path = path
         self._source = source
         self._codec = codec
-        self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(CHUNKS_AHEAD)
+        self._chunks: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(CHUNKS_AHEAD):
+            self._places.put(None)
         self._chunk = memoryview(b"")
         self._ended = False
+        self._room = memoryview(bytearray(READ_BYTES))
         self._unwanted = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(head,), name=f"decompress {path}", daemon=True)
         self._thread.start()
@@ -148,10 +154,8 @@ class Decompressed:
 
     def close(self) -> None:
         self._unwanted.set()
-        while self._thread.is_alive():
-            while not self._chunks.empty():
-                self._chunks.get_nowait()
-            self._thread.join(0.01)
+        self._places.put(None)
+        self._thread.join()
         self._source.close()
 
     def _next(self, timeout_s: float | None) -> bool:
@@ -162,6 +166,7 @@ class Decompressed:
         if isinstance(chunk, BaseException):
             self._ended = True
             raise chunk
+        self._places.put(None)
         self._chunk, self._ended = memoryview(chunk), not chunk
         return bool(chunk)
 
@@ -176,8 +181,7 @@ class Decompressed:
             end = CaptureError(self._path, at, f"cannot be read on at offset {at}: {error.strerror}")
         except BaseException as error:
             end = error
-        if not self._unwanted.is_set():
-            self._chunks.put(end)
+        self._chunks.put(end)
 
     def _decompress(self, data: bytes) -> None:
         codec, members = self._codec, 0
@@ -220,14 +224,14 @@ class Decompressed:
         while not self._source.ready(WAIT_S):
             if self._unwanted.is_set():
                 raise _Unwanted
-        room = bytearray(READ_BYTES)
-        size = self._source.readinto(memoryview(room))
-        return bytes(memoryview(room)[:size])
+        size = self._source.readinto(self._room)
+        return bytes(self._room[:size])
 
     def _put(self, chunk: bytes) -> None:
-        self._chunks.put(chunk)  # close makes room
+        self._places.get()
         if self._unwanted.is_set():
             raise _Unwanted
+        self._chunks.put(chunk)
 
 
 class _Unwanted(Exception):

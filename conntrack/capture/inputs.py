@@ -1,4 +1,4 @@
-"""Which inputs there are: names as the user gave them, directories looked through, and the order in which files begin.
+"""Which inputs there are: names and patterns as given, directories looked through, and the order in which files begin.
 
 Owns the first look at each input: what is no capture is refused before anything is read, or, where it was found in a
 directory, left out and told.
@@ -6,11 +6,13 @@ directory, left out and told.
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from conntrack.capture.remote import is_remote
 from conntrack.capture.source import OpenReader, Slot
 from conntrack.capture.stream import STANDARD_INPUT, Stream, input_size
 from conntrack.errors import CaptureError, InputError
@@ -49,7 +51,7 @@ def find_inputs(
     """Look at every input once.
 
     Args:
-        paths: files, "-" for standard input, and directories if `recursive`.
+        paths: files, patterns of their names (`ring_*`), "-" for standard input, and directories if `recursive`.
         recursive: read the captures in directories and below.
         slot: memory to look with; as it was afterwards.
         open_reader: finds the reader of an input.
@@ -60,7 +62,7 @@ def find_inputs(
     """
     if not paths:
         raise InputError("no capture given; name at least one file, or - for standard input")
-    given = [os.fsdecode(path) for path in paths]
+    given = [name for path in paths for name in _matching(os.fsdecode(path))]
     if given.count(STANDARD_INPUT) > 1:
         raise InputError("-: given twice; standard input can be read once")
     found: dict[str, list[str]] = {}
@@ -100,6 +102,16 @@ def find_inputs(
     order = sorted(sizes, key=lambda name: (starts[name] is not None, starts[name] or 0))
     total = sum(size for size in sizes.values() if size is not None)
     return Inputs(tuple(order), tuple(starts[name] for name in order), total)
+
+
+def _matching(name: str) -> list[str]:
+    # The shell puts in the names where it can: not in quotes, not from Python, and nowhere on Windows.
+    if not glob.has_magic(name) or is_remote(name) or os.path.lexists(name):
+        return [name]
+    found = sorted(glob.glob(name))
+    if not found:
+        raise InputError(f"{name}: no file matches; check the name")
+    return found
 
 
 def _files_in(folder: str) -> list[str]:

@@ -1,9 +1,10 @@
 """What passes an interface now: Wireshark's dumpcap in a pipe, whose pcapng our own reader reads.
 
 Owns the process and what its failures mean. dumpcap is a small program that holds the right to capture, so that nothing
-else needs it; where only tshark is to be found, tshark starts its own dumpcap and passes the same stream on. pyshark's
-LiveCapture is no way around that (it starts dumpcap itself, and finds it in PATH only). dumpcap tells its drops at the
-end, in an interface statistics block: they are in `CaptureInfo.described`, like those of every pcapng file.
+else needs it; where only tshark is to be found, its own dumpcap is run, or tshark, which starts it and passes the same
+stream on. Without a dumpcap that this user may run nothing of Wireshark captures: tshark is a front end of it, and so
+is pyshark's LiveCapture, which moreover finds it in PATH only. dumpcap tells its drops at the end, in an interface
+statistics block: they are in `CaptureInfo.described`, like those of every pcapng file.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class Captured:
         filter: an expression of pcap-filter(7) that the kernel applies, None for all.
         snap_bytes: of each frame; 0 for all of it.
 
+    Attributes:
+        note: what to know of how it is captured, in a sentence; "" where it is dumpcap as found in PATH.
+
     Raises:
         InputError: there is no such interface, neither dumpcap nor tshark, or no right to run it.
     """
@@ -60,7 +64,8 @@ class Captured:
         self._filter = filter
         self._ending = False
         _check_names(interfaces)
-        command = [_find_program(self.path), "-q", "-s", str(snap_bytes), "-B", str(BUFFER_MIB)]
+        program, self.note = _find_program(self.path)
+        command = [program, "-q", "-s", str(snap_bytes), "-B", str(BUFFER_MIB)]
         command += ["-f", filter] if filter else []
         command += [argument for name in interfaces for argument in ("-i", name)]
         self._words = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
@@ -85,8 +90,10 @@ class Captured:
     def readinto(self, room: memoryview) -> int:
         size: int = self._out.readinto(room) or 0  # type: ignore[attr-defined]
         self.raw_bytes += size
-        if not size and self._process.wait() and not self._ending:
-            raise self._fault()
+        if not size and (code := self._process.wait()):
+            failed_at_once = code > 0 and not self.raw_bytes  # asked to end or not: it never began
+            if failed_at_once or not self._ending:
+                raise self._fault()
         return size
 
     def ready(self, timeout_s: float) -> bool:
@@ -111,7 +118,12 @@ class Captured:
     def _fault(self) -> CaptureError | InputError:
         self._words.seek(0)
         said = self._words.read(_MOST_WORDS).decode(errors="replace")
-        if "permission" in said or "not permitted" in said:
+        if "run" in said and "dumpcap in child process: No such" in said:  # tshark's words
+            return InputError(
+                f"{self.path}: tshark is installed without dumpcap, which it captures through; install the package "
+                f"{PACKAGE}, or pipe a capture in: tcpdump -i {self.path} -w - | ctrack live -"
+            )
+        if "ermission" in said or "not permitted" in said:
             return _no_permission(self.path)
         if "capture filter" in said:
             return InputError(f"--filter: '{self._filter}' is no expression of pcap-filter(7){_parenthesis(said)}")
@@ -203,6 +215,8 @@ def open_interfaces(
     snap = snap_bytes if snap_bytes is not None else 0 if keep else SNAP_BYTES
     captured = Captured(interfaces, filter, snap_bytes=snap)
     capture = Capture(BATCH_SEGMENTS)
+    if captured.note:
+        capture.info.notes.append(captured.note)
     capture.read_streams(_one(captured.path, captured, keep, capture))
     return capture, captured
 
@@ -235,15 +249,15 @@ def _one(path: str, source: Bytes | None, keep: str | None, capture: Capture) ->
     return iter((stream,))
 
 
-def _find_program(path: str) -> str:
-    # dumpcap; else the one beside tshark; else tshark, which knows where its own is.
-    found = shutil.which("dumpcap")
-    tshark = shutil.which("tshark")
-    if found is None and tshark is not None:
+def _find_program(path: str) -> tuple[str, str]:
+    # dumpcap; else the one beside tshark; else tshark, which knows where its own is. With what is to be said of it.
+    if (found := shutil.which("dumpcap")) is not None:
+        return found, ""
+    if (tshark := shutil.which("tshark")) is not None:
         beside = Path(tshark).resolve().with_name("dumpcap")
-        found = str(beside) if os.access(beside, os.X_OK) else tshark
-    if found is not None:
-        return found
+        if os.access(beside, os.X_OK):
+            return str(beside), f"dumpcap is not in PATH: captured by tshark's, {beside}"
+        return tshark, f"no dumpcap is found: captured by tshark, {tshark}"
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         if (Path(folder) / "dumpcap").exists():  # Debian lets only its group run it
             raise _no_permission(path)

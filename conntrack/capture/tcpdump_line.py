@@ -27,6 +27,8 @@ _START = re.compile(
     r" *(?:\S{1,32} +)?(?:In|Out|M|B|P) +|(?:IP6? |ip: |ARP|PPPoE |MPLS |(?:[0-9a-f]{2}:){5}[0-9a-f]{2} |[\w-]{1,32}, )"
 )
 """How a packet begins after its time; `eth0 In` on interface any."""
+_IPV4_ALONE = "IP (tos 0x"
+"""-v without a time: the addresses are on the next line."""
 _PACKET = re.compile(r"ethertype |: Flags \[|, length \d|: tcp \d")
 """What is printed of packets of other link layers."""
 
@@ -79,7 +81,7 @@ def is_packet(line: str, time: re.Match[str] | None) -> bool:
     at = time.end() if time else 0
     if not _START.match(line, at) and not _PACKET.search(line, at):
         return False
-    return time is not None or " > " in line or "ARP" in line[:200]
+    return time is not None or " > " in line or "ARP" in line[:200] or line.startswith(_IPV4_ALONE)
 
 
 def parse(text: str) -> Printed | None:

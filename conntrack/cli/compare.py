@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from conntrack.cli.reading import (
     profile_option,
     truncated_option,
 )
+from conntrack.report.cells import wrap
 from conntrack.report.format import count, instant, printable
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _head(comparison: Comparison, snapshot: Snapshot, *, epoch: bool) -> str:
 
 
 def _table(comparison: Comparison, snapshot: Snapshot, width: int, *, epoch: bool) -> Iterator[str]:
-    yield from textwrap.wrap(printable(_head(comparison, snapshot, epoch=epoch)), width, break_on_hyphens=False)
+    yield from wrap(printable(_head(comparison, snapshot, epoch=epoch)), width)
     before: tuple[str, str] | None = None
     rows = sorted(comparison.disagreements, key=lambda row: (row.reason, row.explanation, row.local, row.remote))
     sizes = [max((len(_text(getattr(row, end))) for row in rows), default=0) for end in ("local", "remote")]
@@ -181,7 +181,7 @@ def _table(comparison: Comparison, snapshot: Snapshot, width: int, *, epoch: boo
             before = row.reason, row.explanation
             yield ""
             reason = f"{row.reason.replace('_', ' ')}: {row.explanation}"
-            yield from textwrap.wrap(reason, width, break_on_hyphens=False)
+            yield from wrap(reason, width)
         ends = f"{_text(row.local):{sizes[0]}}  {_text(row.remote):{sizes[1]}}"
         flow = "" if row.flow_id is None else f"  flow {row.flow_id}"
         yield f"  {ends}  wire {row.wire or '-'}, kernel {row.kernel or '-'}{flow}"

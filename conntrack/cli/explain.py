@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from conntrack.cli.errors import debug_option
+from conntrack.cli.errors import debug_option, say
 from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
@@ -19,16 +20,19 @@ from conntrack.cli.reading import (
     epoch_option,
     open_reading,
     profile_option,
+    tag_in_key,
+    tag_option,
     truncated_option,
 )
 from conntrack.errors import ConntrackError
 from conntrack.report import STORY_FORMATS, STORY_SUFFIXES
+from conntrack.report.format import count
 from conntrack.states import NO_TIME_NS
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from conntrack.explain import FourTuple, Story, StoryTeller
+    from conntrack.explain import FourTuple, NetworkTellers, Story, StoryTeller
 
     Segments = np.ndarray[Any, Any]
 
@@ -59,6 +63,7 @@ class NotFoundError(ConntrackError):
 )
 @output_option
 @profile_option
+@tag_option
 @epoch_option
 @truncated_option
 @debug_option
@@ -82,8 +87,9 @@ def command(
     chosen = choose_format(format_, output_path, STORY_SUFFIXES, terminal="text", piped="text")
     check_profile(profile)
 
-    from conntrack.explain import StoryTeller
+    from conntrack.explain import NetworkTellers, StoryTeller
 
+    make = partial(StoryTeller, profile=profile, fold=chosen == "text" and not all_)
     four = None if between is None else _four_tuple(between)
     if flow_id is not None:
         with open_reading(captures, output_path) as reading:
@@ -95,7 +101,7 @@ def command(
                 reading.finish(allow_truncated=True)
                 raise NotFoundError(f"--flow {flow_id}: no TCP segment has this frame number; {_LIST}")
             if reading.capture.info.bytes_total is None:  # a pipe is read once: from here on
-                teller = StoryTeller(four, profile=profile, fold=chosen == "text" and not all_, only=flow_id)
+                teller = make(four, only=flow_id)
                 last_ns = _follow(chain([batch], batches), teller, four)
                 stories = _told(teller, last_ns, flow_id)
                 for story in stories:
@@ -103,8 +109,14 @@ def command(
                 return _write(stories, reading, captures, chosen, output_path, epoch, allow_truncated)
     assert four is not None
     with open_reading(captures, output_path) as reading:
-        teller = StoryTeller(four, profile=profile, fold=chosen == "text" and not all_, only=flow_id)
-        stories = _told(teller, _follow(reading, teller, four), flow_id)
+        if four.tag is None and tag_in_key():
+            tellers = NetworkTellers(four, make)
+            stories = tellers.finish(_follow(reading, tellers, four))
+            if tellers.untold:
+                say(f"--between: on more than {count(tellers.networks, 'network')}; only the first of them are told")
+        else:
+            teller = make(four, only=flow_id)
+            stories = _told(teller, _follow(reading, teller, four), flow_id)
         if not stories and not reading.interrupted:
             reading.finish(allow_truncated=True)
             raise NotFoundError(f"--between {four.a} {four.b}: no such connection in the capture; {_LIST}")
@@ -132,11 +144,11 @@ def _find(batches: Iterator[Segments], frame: int) -> tuple[FourTuple | None, Se
     for batch in batches:  # in order of time, which is not always that of the frames
         at = np.flatnonzero(batch["frame"] == frame)
         if len(at):
-            return FourTuple.of(batch[at[0]]), batch[at[0] :]
+            return FourTuple.of(batch[at[0]], with_tag=tag_in_key()), batch[at[0] :]
     return None, None
 
 
-def _follow(batches: Iterable[Segments | None], teller: StoryTeller, four: FourTuple) -> int:
+def _follow(batches: Iterable[Segments | None], teller: StoryTeller | NetworkTellers, four: FourTuple) -> int:
     """Feed the segments of `four` to the teller; return the time of the last segment of all."""
     last_ns = NO_TIME_NS
     for batch in batches:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from conntrack.cli.errors import debug_option
 from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import captures_argument, epoch_option, open_reading, truncated_option
+from conntrack.report.cells import wrap
 from conntrack.report.format import bytes_text, count, duration, instant, path_text, printable
 from conntrack.times import rfc3339
 
@@ -64,7 +64,7 @@ def command(
 
 
 def _wrap(label: str, text: str) -> list[str]:
-    body = textwrap.wrap(printable(text), 80 - _LABEL, break_on_hyphens=False) or [""]
+    body = wrap(printable(text), 80 - _LABEL) or [""]
     return [f"{front:{_LABEL}}{line}".rstrip() for front, line in zip([label, *[""] * len(body)], body, strict=False)]
 
 

@@ -18,7 +18,7 @@ from conntrack.cli.errors import ExitCode, debug_option, say
 from conntrack.cli.examples import examples
 from conntrack.cli.live_status import Status, change_line, screen, status_line, take_status
 from conntrack.cli.output import Output, choose_format, output_option
-from conntrack.cli.reading import check_profile, epoch_option, profile_option
+from conntrack.cli.reading import check_profile, epoch_option, profile_option, tag_in_key, tag_option
 from conntrack.cli.report import render
 from conntrack.cli.thresholds import set_thresholds, threshold_option
 from conntrack.cli.tracking import check_memory, memory_option
@@ -94,6 +94,7 @@ _PIPE_ENDS_WITHIN_S = 1.0
 @output_option
 @threshold_option("syn_backlog=128")
 @profile_option
+@tag_option
 @memory_option
 @epoch_option
 @debug_option
@@ -134,7 +135,12 @@ def command(
 
     options = set_thresholds(DetectOptions, thresholds)
     session = Session(
-        profile=profile, options=options, window_s=window_s, choose=chosen == "html", max_memory=max_memory
+        profile=profile,
+        options=options,
+        window_s=window_s,
+        choose=chosen == "html",
+        tag_in_key=tag_in_key(),
+        max_memory=max_memory,
     )
     with Output(None) as output, _opened(interfaces, pipe, filter_, keep, snap_bytes) as live:
         live.window_s, live.every_s = window_s, every_s

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conntrack.report.cells import cut
 from conntrack.report.format import bytes_text, clock, count, duration, instant, printable, words
 
 if TYPE_CHECKING:
@@ -149,9 +150,7 @@ class _Screen:
         self._color = color
 
     def add(self, text: str, style: str = "") -> None:
-        line = printable(text)
-        line = line if len(line) <= self._width else line[: max(self._width - 3, 0)] + "..."
-        line = line[: self._width]
+        line = cut(printable(text), self._width)
         self.lines.append(f"\x1b[{STYLES[style]}m{line}\x1b[0m" if style and self._color else line)
 
     def table(self, services: tuple[dict[str, Any], ...], height: int) -> None:

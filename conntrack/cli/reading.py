@@ -33,12 +33,15 @@ __all__ = [
     "open_reading",
     "optional_captures_argument",
     "profile_option",
+    "tag_in_key",
+    "tag_option",
     "truncated_option",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _PART = "conntrack.capture"
+_TAG_IN_KEY = "conntrack.tag_in_key"
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
@@ -141,6 +144,26 @@ truncated_option = click.option(
 profile_option = click.option(
     "--profile", metavar="NAME", default="linux", show_default=True, help="Whose timers the hosts keep."
 )
+
+
+def _remember_tag(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[_TAG_IN_KEY] = value
+
+
+tag_option = click.option(
+    "--tag-in-key",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember_tag,
+    help="The VLAN, or the tunnel's identifier (column tag), is part of what makes a connection: the same addresses "
+    "and ports on two networks are two. Not where each direction has a VLAN of its own.",
+)
+
+
+def tag_in_key() -> bool:
+    """Return whether --tag-in-key was given."""
+    asked: bool = click.get_current_context().meta.get(_TAG_IN_KEY, False)
+    return asked
 
 
 def check_profile(name: str) -> None:

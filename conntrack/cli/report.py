@@ -17,6 +17,7 @@ from conntrack.cli.reading import (
     captures_argument,
     epoch_option,
     open_reading,
+    tag_in_key,
     truncated_option,
 )
 from conntrack.cli.sharing import finish_shared, is_shared, no_tracking, open_shared, sharing_options
@@ -144,7 +145,7 @@ def _with_ladders(
             yield reading
 
     try:
-        told = look_again(report, reopen, profile=profile)
+        told = look_again(report, reopen, profile=profile, tag_in_key=tag_in_key())
         for name, state in states.items():
             if state is not None:
                 state.check(name)

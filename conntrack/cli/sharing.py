@@ -15,7 +15,7 @@ import click
 
 from conntrack.cli.errors import ExitCode, say
 from conntrack.cli.progress import Progress
-from conntrack.cli.reading import asked_part
+from conntrack.cli.reading import asked_part, tag_in_key
 from conntrack.cli.tracking import spill_directory
 
 if TYPE_CHECKING:
@@ -106,7 +106,14 @@ def open_shared(captures: tuple[str, ...], profile: str) -> Iterator[Run]:
     progress = Progress()
     try:
         with open_run(
-            captures, crew, directory=directory, profile=profile, part=part, checkpoint=checkpoint, watch=progress
+            captures,
+            crew,
+            directory=directory,
+            profile=profile,
+            tag_in_key=tag_in_key(),
+            part=part,
+            checkpoint=checkpoint,
+            watch=progress,
         ) as run:
             for note in run.info.notes:
                 say(note)

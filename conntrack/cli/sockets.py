@@ -20,6 +20,8 @@ from conntrack.cli.reading import (
     open_reading,
     optional_captures_argument,
     profile_option,
+    tag_in_key,
+    tag_option,
     truncated_option,
 )
 from conntrack.export import FORMATS, SUFFIXES, Exporter, make_exporter
@@ -63,6 +65,7 @@ _FEW = 1_024
     help='Only sockets for which all hold, as in flows. E.g. "state=CLOSE_WAIT and local_port=443".',
 )
 @profile_option
+@tag_option
 @epoch_option
 @truncated_option
 @debug_option
@@ -100,7 +103,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(f"--host: {error}") from None
     if not captures:
-        needs_no_capture("times", "profile", "allow_truncated")
+        needs_no_capture("times", "profile", "tag_in_key", "allow_truncated")
         wanted = parse_where(where, HOST_SOCKET_COLUMNS) if where is not None else None
         return _now(chosen, output_path, host, address, wanted, epoch=epoch)
     from conntrack.tracker import Tracker
@@ -109,7 +112,8 @@ def command(
     with open_reading(captures, output_path) as reading:
         with Output(output_path, captures) as output:
             view = _View(output, chosen, of="sockets", host=host, epoch=epoch)
-            for at_ns, rows in _answers(reading, Tracker(profile=profile), times, address, epoch=epoch):
+            tracker = Tracker(profile=profile, tag_in_key=tag_in_key())
+            for at_ns, rows in _answers(reading, tracker, times, address, epoch=epoch):
                 view.show(at_ns, rows if wanted is None else rows[wanted.mask(rows)])
             view.finish()
         return reading.finish(allow_truncated=allow_truncated)

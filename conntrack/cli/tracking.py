@@ -13,7 +13,7 @@ import click
 
 from conntrack.cli.errors import say
 from conntrack.cli.progress import Progress
-from conntrack.cli.reading import check_profile, profile_option
+from conntrack.cli.reading import check_profile, profile_option, tag_in_key, tag_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,7 @@ class Tracking:
         if self._spill is not None and (threads is not None or max_memory is not None):
             raise click.UsageError("--spill takes neither --threads nor --max-memory")
         self.profile = profile
+        self._tag_in_key = tag_in_key()
         self._threads = threads
         self._max_memory = max_memory
         self._tracker: Tracker | ShardedTracker | None = None
@@ -89,7 +90,9 @@ class Tracking:
         check_memory(self._max_memory)
         if self._threads is not None and self._threads > MOST_THREADS:
             raise click.UsageError(f"--threads: at most {MOST_THREADS}")
-        self._tracker = make_tracker(self.profile, threads=self._threads, max_memory=self._max_memory)
+        self._tracker = make_tracker(
+            self.profile, threads=self._threads, max_memory=self._max_memory, tag_in_key=self._tag_in_key
+        )
         return self._tracker
 
     def follow(
@@ -105,7 +108,13 @@ class Tracking:
         if self._spill is not None:
             from conntrack.cluster.spill import spilled_flows
 
-            return spilled_flows(segment_batches, self._spill, profile=self.profile, followed=progress.followed)
+            return spilled_flows(
+                segment_batches,
+                self._spill,
+                profile=self.profile,
+                tag_in_key=self._tag_in_key,
+                followed=progress.followed,
+            )
         from conntrack.pipeline import flow_batches
 
         return flow_batches(segment_batches, self.begin(), ordered=ordered)
@@ -127,10 +136,11 @@ class Tracking:
 
 
 def tracking_options(command: _Command) -> _Command:
-    """Give a command --profile, --threads and --max-memory, which Tracking takes."""
+    """Give a command --profile, --tag-in-key, --threads, --max-memory and --spill, which Tracking takes or knows."""
     for decorate in reversed(
         (
             profile_option,
+            tag_option,
             click.option(
                 "--threads",
                 type=click.IntRange(1),

@@ -35,6 +35,7 @@ def analyze(
     executor: Executor | None = None,
     directory: str | None = None,
     profile: str = "linux",
+    tag_in_key: bool = False,
     options: DetectOptions | None = None,
     filter: str | None = None,
     chunk_bytes: int | None = None,
@@ -53,6 +54,7 @@ def analyze(
         directory: where workers exchange segments (30 to 40 bytes each), the same for all of them. By default a
             directory for temporary files, on this machine.
         profile: whose timers the hosts keep (timeouts.PROFILES).
+        tag_in_key: the VLAN ids or the tunnel's identifier are part of what makes a connection (Tracker).
         options: thresholds of the detectors.
         filter: only frames that pass this expression of pcap-filter(7) are decoded.
         chunk_bytes: of a capture that one task reads; 64 MiB by default.
@@ -62,7 +64,9 @@ def analyze(
         InputError: an input cannot be opened, or the scheduler does not answer.
         ConntrackError: the directory cannot be written to, or workers die again and again.
     """
-    with _run(paths, _crew(workers, address, executor), directory, profile, filter, chunk_bytes, parts) as run:
+    with _run(
+        paths, _crew(workers, address, executor), directory, profile, tag_in_key, filter, chunk_bytes, parts
+    ) as run:
         return run.analysis(options).report(run.info)
 
 
@@ -73,6 +77,7 @@ def track(
     executor: Executor | None = None,
     directory: str | None = None,
     profile: str = "linux",
+    tag_in_key: bool = False,
     filter: str | None = None,
     chunk_bytes: int | None = None,
     parts: int | None = None,
@@ -81,7 +86,9 @@ def track(
 
     Arguments and errors are those of `analyze`; and CaptureError, at the end, if an input is damaged or cut short.
     """
-    with _run(paths, _crew(workers, address, executor), directory, profile, filter, chunk_bytes, parts) as run:
+    with _run(
+        paths, _crew(workers, address, executor), directory, profile, tag_in_key, filter, chunk_bytes, parts
+    ) as run:
         yield from run.flows()
         if run.info.faults:
             raise run.info.faults[0]
@@ -95,6 +102,7 @@ def write_parquet(
     executor: Executor | None = None,
     directory: str | None = None,
     profile: str = "linux",
+    tag_in_key: bool = False,
     filter: str | None = None,
     chunk_bytes: int | None = None,
     parts: int | None = None,
@@ -106,14 +114,16 @@ def write_parquet(
     Args:
         paths: captures.
         to: a directory that all workers see; made if it is not there. Files in it are part-00000.parquet and so on.
-        workers, address, executor, directory, profile, filter, chunk_bytes, parts: as of `analyze`.
+        workers, address, executor, directory, profile, tag_in_key, filter, chunk_bytes, parts: as of `analyze`.
 
     Raises:
         InputError, ConntrackError: as `analyze`.
         CaptureError: an input is damaged or cut short; all that came before was written.
     """
     os.makedirs(to, exist_ok=True)
-    with _run(paths, _crew(workers, address, executor), directory, profile, filter, chunk_bytes, parts) as run:
+    with _run(
+        paths, _crew(workers, address, executor), directory, profile, tag_in_key, filter, chunk_bytes, parts
+    ) as run:
         connections = run.write_parquet(os.fspath(to))
         if run.info.faults:
             raise run.info.faults[0]
@@ -125,6 +135,7 @@ def _run(
     crew: Crew,
     directory: str | None,
     profile: str,
+    tag_in_key: bool,
     filter: str | None,
     chunk_bytes: int | None,
     parts: int | None,
@@ -136,6 +147,7 @@ def _run(
         crew,
         directory=directory,
         profile=profile,
+        tag_in_key=tag_in_key,
         part={"filter": filter},
         chunk_bytes=chunk_bytes or CHUNK_BYTES,
         parts=parts,

@@ -99,7 +99,9 @@ class Unpacker:
         return self._packer.unpack(np.frombuffer(self._decompress(block), np.uint8), segments)
 
 
-def follow_part(blocks: Iterable[tuple[Rows, int]], end_ns: int, *, profile: str = "linux") -> Iterator[Rows]:
+def follow_part(
+    blocks: Iterable[tuple[Rows, int]], end_ns: int, *, profile: str = "linux", tag_in_key: bool = False
+) -> Iterator[Rows]:
     """Yield the connections of one bucket, each once: FLOW_DTYPE, shape (1..n,).
 
     Args:
@@ -107,8 +109,9 @@ def follow_part(blocks: Iterable[tuple[Rows, int]], end_ns: int, *, profile: str
             capture.
         end_ns: Clock.now_ns at the end of the capture.
         profile: whose timers the hosts keep.
+        tag_in_key: as for Tracker.
     """
-    tracker = Tracker(profile=profile, reserve=_RESERVE)
+    tracker = Tracker(profile=profile, tag_in_key=tag_in_key, reserve=_RESERVE)
     swept_ns, since = None, 0
     for segments, settled_ns in blocks:
         tracker.step(segments)

@@ -71,11 +71,14 @@ class Run:
         shuffle: what was exchanged.
     """
 
-    def __init__(self, exchange: Exchange, crew: Crew, shuffle: Shuffle, profile: str, watch: Watch) -> None:
+    def __init__(
+        self, exchange: Exchange, crew: Crew, shuffle: Shuffle, profile: str, watch: Watch, *, tag_in_key: bool = False
+    ) -> None:
         self.shuffle = shuffle
         self._exchange = exchange
         self._crew = crew
         self._profile = profile
+        self._tag_in_key = tag_in_key
         self._watch = watch
         self._checkpoint = shuffle.checkpoint
         write_whole(exchange.path(_PIECES), pickle.dumps(shuffle.at.pieces))
@@ -134,7 +137,7 @@ class Run:
         settings: dict[str, Any] = {"options": None, "choose": False, "rows": False, **asked}
         end_ns = self.shuffle.clock.now_ns
         parts = range(self._checkpoint.parts_done if self._checkpoint is not None else 0, self._exchange.parts)
-        jobs = (PartJob(part, _PIECES, end_ns, self._profile, **settings) for part in parts)
+        jobs = (PartJob(part, _PIECES, end_ns, self._profile, self._tag_in_key, **settings) for part in parts)
         self._watch.followed(parts.start, parts.stop)
         for part, done in zip(parts, self._crew.run(track_part, ((self._exchange, job) for job in jobs)), strict=True):
             self._watch.followed(part + 1, parts.stop)
@@ -148,6 +151,7 @@ def open_run(
     *,
     directory: str | None = None,
     profile: str = "linux",
+    tag_in_key: bool = False,
     part: dict[str, Any] | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     parts: int | None = None,
@@ -161,6 +165,7 @@ def open_run(
         crew: who does the work; closed at the end.
         directory: where workers exchange files, the same for all of them; by default one for temporary files, here.
         profile: whose timers the hosts keep.
+        tag_in_key: as for Tracker.
         part: what of the captures: arguments of open_capture.
         chunk_bytes: of a capture that one task reads.
         parts: how many parts of the connections there are; eight a worker by default, 256 with a checkpoint.
@@ -183,7 +188,7 @@ def open_run(
             if checkpoint is not None:
                 own = f"{checkpoint}.parts"
                 asked = {name: value for name, value in part.items() if value not in (None, False, "native")}
-                settings = {"profile": profile, **asked}
+                settings = {"profile": profile, **asked, **({"tag_in_key": True} if tag_in_key else {})}
                 begin = open_checkpoint(checkpoint, settings, key, parts or PARTS_KEPT, chunk_bytes)
                 kept = stack.enter_context(begin)
                 exchange, chunk_bytes = kept.exchange, kept.chunk_bytes
@@ -192,7 +197,7 @@ def open_run(
                 exchange = Exchange(own, parts or PARTS_EACH * crew.workers, key)
             shuffle = Shuffle(exchange, crew, chunk_bytes, kept, watch.read)
             shuffle.read(tuple(paths), part)
-            yield Run(exchange, crew, shuffle, profile, watch)
+            yield Run(exchange, crew, shuffle, profile, watch, tag_in_key=tag_in_key)
     except OSError as error:
         where = directory or (os.path.dirname(own or "") or "." if checkpoint else tempfile.gettempdir())
         option = "--checkpoint" if checkpoint is not None else "--spill"

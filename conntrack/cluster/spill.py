@@ -87,6 +87,7 @@ def spilled_flows(
     directory: str,
     *,
     profile: str = "linux",
+    tag_in_key: bool = False,
     buckets: int = BUCKETS,
     followed: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[Rows]:
@@ -99,6 +100,7 @@ def spilled_flows(
         segment_batches: SEGMENT_DTYPE, shape (n,) each, in order of time.
         directory: where there is room; nothing is left there.
         profile: whose timers the hosts keep (timeouts.PROFILES).
+        tag_in_key: as for Tracker.
         buckets: how many.
         followed: is told how many of them are done, and how many there are.
 
@@ -117,4 +119,5 @@ def spilled_flows(
         del sorter
         for bucket in range(buckets):
             followed(bucket, buckets)
-            yield from follow_part(gathered(file.blocks(bucket)), clock.now_ns, profile=profile)
+            blocks = gathered(file.blocks(bucket))
+            yield from follow_part(blocks, clock.now_ns, profile=profile, tag_in_key=tag_in_key)

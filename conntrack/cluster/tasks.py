@@ -201,6 +201,7 @@ class PartJob:
         pieces: the file with the list of pieces (a pickle, of our own).
         end_ns: Clock.now_ns at the end of the capture.
         profile: whose timers.
+        tag_in_key: as for Tracker.
         options: thresholds of the detectors; None: no findings are asked for.
         choose: keep connections that are worth showing.
         rows: write the connections for `read_rows`.
@@ -211,6 +212,7 @@ class PartJob:
     pieces: str
     end_ns: int
     profile: str
+    tag_in_key: bool
     options: DetectOptions | None
     choose: bool
     rows: bool
@@ -249,7 +251,8 @@ def track_part(exchange: Exchange, job: PartJob) -> PartDone:
             table = whole.enter_context(open_whole(str(Path(job.parquet, f"part-{job.part:05}.parquet"))))
             exporter = make_exporter("parquet")
             table.write(exporter.header())
-        for flows in follow_part(part_blocks(exchange, pieces, job.part), job.end_ns, profile=job.profile):
+        blocks = part_blocks(exchange, pieces, job.part)
+        for flows in follow_part(blocks, job.end_ns, profile=job.profile, tag_in_key=job.tag_in_key):
             connections += len(flows)
             if analysis is not None:
                 analysis.feed(flows)

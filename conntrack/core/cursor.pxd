@@ -68,6 +68,8 @@ cdef struct Journal:            # the state of both tables, and what was left ou
     uint64_t subframes          # of 802.11 aggregates, behind the first: not read
     uint32_t paths              # records of the table of paths in use, with record 0: plain frames
     uint32_t last_path
+    uint32_t vlans_tag          # of the last frame that had nothing but VLANs on its way; 0, with path 0, for none
+    uint32_t vlans_path
 
 
 cdef struct Memory:             # what outlives a frame; handed in by whoever owns it (memory.pyx)

@@ -31,18 +31,18 @@ from conntrack.core.cursor cimport (
     LAYER_TCP,
     MOST_LAYERS,
     Cursor,
+    Journal,
     Memory,
     begin_trail,
     big16,
     big32,
-    nest,
     put_number,
 )
 from conntrack.core.framing cimport read_link_layer
 from conntrack.core.ip cimport read_ip, read_ipv4, read_ipv6, write_ipv4
 from conntrack.core.links cimport first_layer
 from conntrack.core.memory cimport DecodeMemory
-from conntrack.core.paths cimport TOKEN_VLAN, number_of_path
+from conntrack.core.paths cimport OTHER_PATHS, TOKEN_VLAN, number_of_path
 from conntrack.core.tunnels cimport is_tunnel, read_tunnel
 
 from conntrack.core.abi import SEGMENT_DTYPE
@@ -222,7 +222,7 @@ cdef inline int decode_straight(
             write_ipv4(segment.src_ip, ip + 12)
             write_ipv4(segment.dst_ip, ip + 16)
             return decode_tcp(ip + 20, captured - 20, total - 20, segment)
-        if ip[9] == IP_UDP and total >= 28 and not is_tunnel(big16(ip + 20)) and not is_tunnel(big16(ip + 22)):
+        if ip[9] == IP_UDP and total >= 28 and not is_tunnel(big16(ip + 20)) | is_tunnel(big16(ip + 22)):
             return UDP
     elif ethertype == ETHERTYPE_IPV6 and captured >= STRAIGHT_BYTES_IPV6 and ip[0] >> 4 == 6:
         total = big16(ip + 4)
@@ -234,36 +234,51 @@ cdef inline int decode_straight(
             memcpy(segment.src_ip, ip + 8, 16)
             memcpy(segment.dst_ip, ip + 24, 16)
             return decode_tcp(ip + 40, captured if captured < total else total, total, segment)
-        if ip[6] == IP_UDP and total >= 8 and not is_tunnel(big16(ip + 40)) and not is_tunnel(big16(ip + 42)):
+        if ip[6] == IP_UDP and total >= 8 and not is_tunnel(big16(ip + 40)) | is_tunnel(big16(ip + 42)):
             return UDP
     return NOT_STRAIGHT
+
+
+cdef inline uint32_t path_of_vlans(uint32_t tag, Memory *memory) noexcept nogil:
+    # Their tag says which they are; most often they are those of the frame before.
+    cdef Cursor cursor
+    cdef Journal *journal = memory.journal
+    cdef uint32_t number
+    if tag == journal.vlans_tag:
+        return journal.vlans_path
+    if tag == 0:
+        return 0
+    begin_trail(&cursor, LINK_ETHERNET)
+    if tag >> 12:
+        put_number(&cursor, TOKEN_VLAN, tag >> 12)
+    put_number(&cursor, TOKEN_VLAN, tag & 0xFFF)
+    number = number_of_path(&cursor, memory)
+    if number != OTHER_PATHS:       # each of those is counted
+        journal.vlans_tag, journal.vlans_path = tag, number
+    return number
 
 
 cdef int decode_tagged(
     const uint8_t *frame, uint32_t captured, uint32_t on_wire, SegmentRecord *segment, Memory *memory
 ) noexcept nogil:
     # Ethernet with VLANs: the straight line behind up to two of them.
-    cdef Cursor cursor
-    cdef uint32_t at = 12, number, ethertype = big16(frame + 12)
+    cdef uint32_t at = 12, number, tag = 0, ethertype = big16(frame + 12)
     cdef int outcome
     cdef int _tag
-    cursor.tag = 0
-    begin_trail(&cursor, LINK_ETHERNET)
     for _tag in range(STRAIGHT_TAGS):
         if (ethertype != ETHERTYPE_VLAN and ethertype != ETHERTYPE_QINQ) or captured < at + 6:
             break
         number = big16(frame + at + 2) & 0xFFF
         if number:
-            nest(&cursor, number)
-            put_number(&cursor, TOKEN_VLAN, number)
+            tag = tag << 12 | number        # as nest() does, which two of them cannot overflow
         at += 4
         ethertype = big16(frame + at)
     outcome = decode_straight(frame + at + 2, ethertype, captured - at - 2, segment)
     if outcome == NOT_STRAIGHT:
         return decode_layers(frame, captured, on_wire, LINK_ETHERNET, segment, memory)
-    segment.tag = cursor.tag
+    segment.tag = tag
     if outcome == TCP and memory != NULL:
-        segment.path = <uint16_t> number_of_path(&cursor, memory)
+        segment.path = <uint16_t> path_of_vlans(tag, memory)
     return outcome
 
 

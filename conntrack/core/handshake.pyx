@@ -63,7 +63,7 @@ cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
     cdef bint split = side == 1 and trait(t, f, 0) & ACTIVE_OPEN and f.flags & SAW_SYN and not f.flags & SAW_SYN_ACK \
         and trait(t, f, 1) & (OPENING | ACTIVE_OPEN) == OPENING
     if split:                                           # an ACK came before its SYN: only the SYN opens (section 3.5)
-        f.established_after_ns = <uint32_t>NO_DELAY
+        f.established_after = <uint32_t>NO_DELAY
         if f.trouble:
             t.troubles[f.trouble].established_ts_ns = NO_TIME
     if first and side == 0 and f.flags & (SAW_SYN | SAW_SYN_ACK) == SAW_SYN_ACK and s.seq == f.iss[0]:

@@ -13,7 +13,7 @@ from .copies cimport FULL, ID_SHIFT, RECENT_IDS, behind_last, id_of, payload_of
 from .life cimport (
     ACTIVE_OPEN, EVENT_ACK_OF_FIN, EVENT_ACK_OF_SYN, EVENT_FIN, EVENT_SYN, EVENT_SYN_ACK, IGNORE, INVALID, LETTER_FIN,
     LINGERS, MARK_EVIDENCE_SHIFT, N_EVENTS, N_STATES, NO_TIME, OPENING, OVER, PASSIVE, RECEIVED, SENT, STEADY,
-    add_head_letter, add_letter, closing_of, states_of,
+    add_head_letter, add_letter, closing_of, delay_ns, delay_of, states_of,
 )
 from .live cimport (
     ACKED, FIN_TAKEN, FLAG_ACCEPT_QUEUE, FLAG_FAST_OPEN, FLAG_SIMULTANEOUS_OPEN, HEAD_COUNT, KNOWN, NO_DELAY,
@@ -155,18 +155,21 @@ cdef inline bint _open_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int s
 cdef inline bint _open_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     """The first answer to it."""
     cdef int64_t delay = s.ts_ns - f.first_ts_ns
+    cdef uint32_t after = delay_of(delay)
     if side == 0 or f.client_state != t.asking or f.server_state != t.listening:
         return False
     if f.flags & (OPENED | 3 * KNOWN | 3 * ACKED) != (SAW_SYN | KNOWN) or f.packets[1] or s.payload_bytes:
         return False
-    if s.ack != f.iss[0] + 1 or s.ack != f.snd_nxt[0] or f.synack_after_ns != <uint32_t>NO_DELAY or delay >= NO_DELAY:
+    if s.ack != f.iss[0] + 1 or s.ack != f.snd_nxt[0] or f.synack_after != <uint32_t>NO_DELAY:
+        return False
+    if after == <uint32_t>NO_DELAY:
         return False
     if f.closing or delay > t.asking_ns or behind_last(f, s, side) < RECENT_IDS:
         return False
     _begin_side(f, s, side)
     if s.window_scale == 255:
         set_scale(f, 0, 0)
-    f.synack_after_ns = <uint32_t>delay
+    f.synack_after = after
     f.flags |= SAW_SYN_ACK | (ACKED << 1)
     f.ack[1] = s.ack
     f.last_ts_ns = s.ts_ns
@@ -177,19 +180,22 @@ cdef inline bint _open_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, i
 cdef inline bint _open_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     """The ACK that completes the handshake."""
     cdef int64_t delay = s.ts_ns - f.first_ts_ns
+    cdef uint32_t after = delay_of(delay)
     if side or f.client_state != t.asking or f.server_state != t.answering or s.payload_bytes:
         return False
     if f.flags & (OPENED | 3 * KNOWN | 3 * ACKED) != (SAW_SYN | SAW_SYN_ACK | 3 * KNOWN | ACKED << 1):
         return False
     if s.ack != f.iss[1] + 1 or s.ack != f.snd_nxt[1] or f.ack[1] != s.seq or behind_last(f, s, side) < RECENT_IDS:
         return False
-    if f.established_after_ns != <uint32_t>NO_DELAY or delay >= NO_DELAY or not is_next(f, s, side):
+    if f.established_after != <uint32_t>NO_DELAY or after == <uint32_t>NO_DELAY or not is_next(f, s, side):
         return False
-    if delay > t.asking_ns or f.synack_after_ns == <uint32_t>NO_DELAY or delay - f.synack_after_ns > t.answering_ns:
+    if delay > t.asking_ns or f.synack_after == <uint32_t>NO_DELAY:
+        return False
+    if delay - delay_ns(f.synack_after) > t.answering_ns:
         return False
     count_next(f, s, side)
     f.flags |= ACKED
-    f.established_after_ns = <uint32_t>delay
+    f.established_after = after
     _see(f, 0, t.open)
     _see(f, 1, t.open)
     add_head_letter(t, f, 0, False)

@@ -1,7 +1,7 @@
 # The life of one record: taking and giving back its parts, entering a state, expiring. See life.pyx.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from .live cimport Closing, LiveFlow, Pool, Tables, Trouble
+from .live cimport DELAY_US, NO_DELAY, Closing, LiveFlow, Pool, Tables, Trouble
 
 cdef enum:
     N_STATES = 11
@@ -93,6 +93,20 @@ cdef inline bint is_forgotten(const Tables* t, LiveFlow* f, int64_t now_ns) noex
 cdef inline bint may_expire(const Tables* t, const LiveFlow* f, int64_t now_ns) noexcept nogil:
     # None of its times is before its first segment's (step.pyx).
     return now_ns - f.first_ts_ns > t.least_timeout_ns
+
+
+cdef inline uint32_t delay_of(int64_t ns) noexcept nogil:
+    # A time between two segments, exactly: up to 2.1 s in nanoseconds, up to 35 min in microseconds where it is whole.
+    if 0 <= ns < DELAY_US:
+        return <uint32_t>ns
+    if ns > 0 and ns // 1000 < DELAY_US - 1 and ns % 1000 == 0:
+        return <uint32_t>DELAY_US | <uint32_t>(ns // 1000)
+    return <uint32_t>NO_DELAY
+
+
+cdef inline int64_t delay_ns(uint32_t delay) noexcept nogil:
+    # Its nanoseconds again; not of NO_DELAY.
+    return <int64_t>(delay & ~<uint32_t>DELAY_US) * 1000 if delay & DELAY_US else <int64_t>delay
 
 
 cdef inline uint32_t take(Pool* pool, const uint32_t* free_list) noexcept nogil:

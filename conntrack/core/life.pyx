@@ -70,30 +70,30 @@ cdef void release_parts(Tables* t, LiveFlow* f) noexcept nogil:
 
 cdef int64_t synack_ts(Tables* t, LiveFlow* f) noexcept nogil:
     """When the first SYN+ACK was seen, or NO_TIME."""
-    if f.synack_after_ns != <uint32_t>NO_DELAY:
-        return f.first_ts_ns + f.synack_after_ns
+    if f.synack_after != <uint32_t>NO_DELAY:
+        return f.first_ts_ns + delay_ns(f.synack_after)
     return t.troubles[f.trouble].synack_ts_ns if f.trouble else NO_TIME
 
 
 cdef int64_t established_ts(Tables* t, LiveFlow* f) noexcept nogil:
     """When the handshake was first seen to be complete, or NO_TIME."""
-    if f.established_after_ns != <uint32_t>NO_DELAY:
-        return f.first_ts_ns + f.established_after_ns
+    if f.established_after != <uint32_t>NO_DELAY:
+        return f.first_ts_ns + delay_ns(f.established_after)
     return t.troubles[f.trouble].established_ts_ns if f.trouble else NO_TIME
 
 
 cdef void set_synack_ts(Tables* t, LiveFlow* f, int64_t ts) noexcept nogil:
-    cdef int64_t delay = ts - f.first_ts_ns
-    if 0 <= delay < NO_DELAY:
-        f.synack_after_ns = <uint32_t>delay
+    cdef uint32_t delay = delay_of(ts - f.first_ts_ns)
+    if delay != <uint32_t>NO_DELAY:
+        f.synack_after = delay
     else:
         trouble_of(t, f).synack_ts_ns = ts
 
 
 cdef void set_established_ts(Tables* t, LiveFlow* f, int64_t ts) noexcept nogil:
-    cdef int64_t delay = ts - f.first_ts_ns
-    if 0 <= delay < NO_DELAY:
-        f.established_after_ns = <uint32_t>delay
+    cdef uint32_t delay = delay_of(ts - f.first_ts_ns)
+    if delay != <uint32_t>NO_DELAY:
+        f.established_after = delay
     else:
         trouble_of(t, f).established_ts_ns = ts
 
@@ -119,6 +119,20 @@ cdef int64_t* timer_of(Tables* t, LiveFlow* f, int side) noexcept nogil:
     return &t.closings[f.closing].timer_ts_ns
 
 
+cdef void _give_back_empty(Tables* t, LiveFlow* f) noexcept nogil:
+    # A Closing that says nothing which the record does not say: of a handshake that a timer had ended already.
+    cdef Closing* c = &t.closings[f.closing]
+    cdef uint32_t number = f.closing
+    if c.history or c.fin_ts_ns[0] != NO_TIME or c.fin_ts_ns[1] != NO_TIME or not (
+            trait(t, f, 0) & trait(t, f, 1) & STEADY):
+        return
+    f.closing = 0
+    if since_ts(t, f, 0) == c.since_ts_ns[0] and since_ts(t, f, 1) == c.since_ts_ns[1]:
+        give_back(&t.closing_pool, t.free_closings, number)
+    else:
+        f.closing = number
+
+
 cdef void _enter(Tables* t, LiveFlow* f, int side, int state, int64_t ts, int evidence) noexcept nogil:
     cdef Closing* c
     cdef int64_t other
@@ -139,6 +153,8 @@ cdef void _enter(Tables* t, LiveFlow* f, int side, int state, int64_t ts, int ev
             timer_of(t, f, side)[0] = ts
         elif side == 0 and before & trait(t, f, 1) & LINGERS:
             c.timer_ts_ns = t.troubles[f.trouble].second_timer_ts_ns
+        elif t.traits[state] & STEADY:
+            _give_back_empty(t, f)
     f.marks = <uint8_t>((f.marks & ~(3 << shift)) | evidence << shift)
 
 

@@ -16,7 +16,9 @@ from .abi cimport FlowRecord
 cdef enum:
     RANGES = 4                      # out-of-order ranges kept a side; more are counted, not kept
     UNKNOWN_SCALE = 15              # nibble of LiveFlow.scales: no window scale option seen
-    NO_DELAY = 0xFFFFFFFF           # LiveFlow.*_after_ns: the step was not seen, or later than 4.29 s (see Trouble)
+    # Of LiveFlow.*_after, set by delay_of (life.pxd):
+    DELAY_US = 0x80000000           # it is in whole microseconds, as are most captures; else in nanoseconds
+    NO_DELAY = 0xFFFFFFFF           # the step was not seen, or there is no room for when (see Trouble)
 
 cdef enum:
     MOST_TURNS = 8                  # of Trouble.synack_turns; hosts do not wait longer than 2^8 times the first
@@ -75,8 +77,8 @@ cdef struct LiveFlow:               # 128 bytes
     uint64_t sent[2]                # payload bytes in the low 48 bits; above them the last IP id (copies.pxd)
     uint32_t packets[2]
     uint32_t header_bytes[2]        # wire bytes that are not payload, modulo 2^32 (see Trouble.header_wraps)
-    uint32_t synack_after_ns        # from first_ts_ns
-    uint32_t established_after_ns   # from first_ts_ns
+    uint32_t synack_after           # from first_ts_ns; see DELAY_US
+    uint32_t established_after
 
 cdef struct Closing:                # 64 bytes
     int64_t fin_ts_ns[2]            # first FIN of each side
@@ -111,7 +113,7 @@ cdef struct Trouble:                # 272 bytes
     uint64_t retransmitted_bytes[2]
     uint64_t gap_bytes[2]
     int64_t pending_ts_ns
-    int64_t synack_ts_ns            # where LiveFlow.synack_after_ns has no room
+    int64_t synack_ts_ns            # where LiveFlow.synack_after has no room
     int64_t established_ts_ns
     int64_t fin_taken_ts_ns[2]      # where it is not the time of the FIN itself
     int64_t half_close_payload_ts_ns

@@ -27,7 +27,8 @@ cdef class DecodeMemory:
         self.paths = paths
         self.slots = slots
         self.journal = journal
-        if not 1 <= self.journal[0].paths <= paths.size or self.journal[0].last_path >= self.journal[0].paths:
+        cdef uint32_t known = self.journal[0].paths
+        if not 1 <= known <= paths.size or self.journal[0].last_path >= known or self.journal[0].vlans_path >= known:
             raise ValueError("the journal does not begin with path 0, that of plain frames, in use")
         self.memory.fragmented = &self.fragmented[0]
         self.memory.n_fragmented = self.fragmented.shape[0]

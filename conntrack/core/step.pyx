@@ -182,7 +182,7 @@ cdef int _begin(Tables* t, LiveFlow* f, const SegmentRecord* s, const Probe* p, 
     f.marks |= <uint8_t>(direction << MARK_DIRECTION | (evidence | evidence << 2) << MARK_EVIDENCE_SHIFT)
     f.scales = 0xFF
     f.first_ts_ns = f.last_ts_ns = s.ts_ns
-    f.synack_after_ns = f.established_after_ns = <uint32_t>NO_DELAY
+    f.synack_after = f.established_after = <uint32_t>NO_DELAY
     f.origin = (s.frame & ((<uint64_t>1 << 48) - 1)) | <uint64_t>generation << 48
     states_of(f)[side] = t.start[2 * row]
     states_of(f)[1 - side] = t.start[2 * row + 1]

@@ -315,9 +315,10 @@ cdef void judge_stream(Tables* t, LiveFlow* f, const SegmentRecord* s, int side,
             and not has_fin(t, f, 1):
         # A SYN cookie was all there was of it, and what came out of order was dropped, or even answered with a RST.
         move(t, f, SENT, EVENT_SYN_ACK, peer, s.ts_ns, INFERRED)
-        x = trouble_of(t, f)
-        x.edge[0] = s.seq
-        x.ranges[0] = 0
+        if f.trouble or f.snd_nxt[0] != s.seq:
+            x = trouble_of(t, f)
+            x.edge[0] = s.seq
+            x.ranges[0] = 0
     edge = edge_of(t, f, side)
     if s.options & SEGMENT_HAS_TIMESTAMP and f.flags & (SAW_TIMESTAMP << side) and seq_lt(s.tsval, f.ts_recent[side]):
         f.flags |= FLAG_PAWS_REJECTED

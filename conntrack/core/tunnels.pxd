@@ -15,17 +15,23 @@ cdef enum:  # https://www.iana.org/assignments/service-names-port-numbers
 
 
 cdef enum:
-    LOW_BITS = 0x60092001000002     # bit n: the number of one of these ports ends with the six bits n
+    PLACE_FACTOR = 348              # found by trying: sends each of these ports to a place of its own
+    PLACE_SHIFT = 8
 
 
 cdef inline bint is_tunnel(uint32_t port) noexcept nogil:
-    # The lowest six bits tell nine ports in ten that it is none.
-    if not LOW_BITS >> (port & 63) & 1:
-        return False
-    return (
-        port == PORT_VXLAN or port == PORT_VXLAN_LINUX or port == PORT_GENEVE or port == PORT_GTP
-        or port == PORT_TEREDO or port == PORT_L2TP or port == PORT_VXLAN_GPE or port == PORT_MPLS
+    # Every UDP frame asks twice, and no branch on its ports could be predicted: so the one port that may stand at this
+    # port's place, of eight in two words, is looked at.
+    cdef uint32_t place = port * PLACE_FACTOR >> PLACE_SHIFT & 7
+    cdef uint64_t low = (
+        <uint64_t> PORT_L2TP | <uint64_t> PORT_TEREDO << 16 | <uint64_t> PORT_GENEVE << 32
+        | <uint64_t> PORT_MPLS << 48
     )
+    cdef uint64_t high = (
+        <uint64_t> PORT_VXLAN_LINUX | <uint64_t> PORT_GTP << 16 | <uint64_t> PORT_VXLAN << 32
+        | <uint64_t> PORT_VXLAN_GPE << 48
+    )
+    return ((high if place & 4 else low) >> (place & 3) * 16 & 0xFFFF) == port
 
 
 cdef int read_tunnel(Cursor *cursor, int layer) noexcept nogil

@@ -196,16 +196,17 @@ class Tally:
 
     def merge(self, other: Tally, groups: np.ndarray) -> None:
         """Take in what `other` counted; `groups` turns its groups into ours (NO_GROUP drops them)."""
+        keys, counts = (
+            other._fold()
+        )  # once, not in each of many merges: ctrack live looks at its slices again and again
         while self._step_ns < other._step_ns:
             self._coarsen()
-        factor = self._step_ns // other._step_ns
-        ones: list[tuple[np.ndarray, np.ndarray | None]] = [(keys, None) for keys in other._new]
-        for keys, counts in [other._folded, *other._more, *ones]:
-            mine = groups[(keys >> _GROUP_SHIFT).astype(np.int64)] if len(keys) else np.empty(0, np.int64)
-            kept = mine >= 0
-            keys = (keys[kept] & ~(~np.uint64(0) << _GROUP_SHIFT)) | (mine[kept].astype(np.uint64) << _GROUP_SHIFT)
-            self._wait(_coarser(keys, factor), None if counts is None else counts[kept])
-            factor = self._step_ns // other._step_ns  # it may be coarser now
+        if not len(keys):
+            return
+        mine = groups[(keys >> _GROUP_SHIFT).astype(np.int64)]
+        kept = mine >= 0
+        keys = (keys[kept] & ~(~np.uint64(0) << _GROUP_SHIFT)) | (mine[kept].astype(np.uint64) << _GROUP_SHIFT)
+        self._wait(_coarser(keys, self._step_ns // other._step_ns), counts[kept])
 
     def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return (groups, ticks, columns, counts), int64 each, sorted by group, then tick, then column."""

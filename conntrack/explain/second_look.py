@@ -30,12 +30,13 @@ _ODD = (0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F, 0x1656_67B1_9E37_79F9)
 """Odd numbers of 64 bits (golden ratio; XXH64). Two tuples that hash alike only make both be followed."""
 
 
-def find_tuples(batches: Iterable[Array], flow_ids: Iterable[int]) -> dict[int, FourTuple]:
+def find_tuples(batches: Iterable[Array], flow_ids: Iterable[int], *, tag_in_key: bool = False) -> dict[int, FourTuple]:
     """Return the 4-tuples of the segments in the frames `flow_ids`; reads `batches` no further than the last of them.
 
     Args:
         batches: SEGMENT_DTYPE, shape (n,) each, in the order of the frames.
         flow_ids: what is no segment's frame is left out.
+        tag_in_key: as in the first reading.
     """
     wanted = np.unique(np.fromiter(flow_ids, np.uint64))
     found: dict[int, FourTuple] = {}
@@ -47,7 +48,7 @@ def find_tuples(batches: Iterable[Array], flow_ids: Iterable[int]) -> dict[int, 
         for frame in wanted[low:high]:
             at = int(frames.searchsorted(frame))
             if frames[at] == frame:
-                found[int(frame)] = FourTuple.of(batch[at])
+                found[int(frame)] = FourTuple.of(batch[at], with_tag=tag_in_key)
         if high == len(wanted):
             break
     return found
@@ -57,14 +58,14 @@ class SecondLook:
     """Follows chosen connections.
 
     Args:
-        tuples: 4-tuples by flow_id, as `find_tuples` gives them.
+        tuples: 4-tuples by flow_id, as `find_tuples` gives them; with tags, the tag is part of a connection's key.
         told: those of the flow_ids whose story is told.
         profile: timers of which kind of host, as in the first reading.
     """
 
     def __init__(self, tuples: dict[int, FourTuple], told: Sequence[int], *, profile: str = "linux") -> None:
         self._ids = np.array(sorted(tuples), np.uint64)
-        self._tracker = Tracker(profile=profile)
+        self._tracker = Tracker(profile=profile, tag_in_key=any(four.tag is not None for four in tuples.values()))
         self._rows: list[Array] = []
         self._last_ns = NO_TIME_NS
         self._wanted_port = np.zeros(1 << 16, bool)
@@ -161,6 +162,6 @@ def _hashes(segments: Array) -> Array:
 def _hash_of(four: FourTuple) -> int:
     names = ["src_ip", "dst_ip", "src_port", "dst_port"]
     row = np.zeros(1, np.dtype([(names[0], "u1", 16), (names[1], "u1", 16), (names[2], "u2"), (names[3], "u2")]))
-    for end, (ip, _, port) in zip(("src", "dst"), four, strict=True):
+    for end, (ip, _, port) in zip(("src", "dst"), (four.a, four.b), strict=True):
         row[f"{end}_ip"], row[f"{end}_port"] = np.frombuffer(ip, np.uint8), port
     return int(_hashes(row)[0])

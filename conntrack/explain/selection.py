@@ -49,24 +49,27 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 class FourTuple(NamedTuple):
-    """Two endpoints, in no particular order."""
+    """Two endpoints, in no particular order; on the network of that tag, or on any without."""
 
     a: Endpoint
     b: Endpoint
+    tag: int | None = None
 
     @classmethod
-    def of(cls, segment: Any) -> FourTuple:
-        """Return the 4-tuple of one row of SEGMENT_DTYPE, its sender first."""
+    def of(cls, segment: Any, *, with_tag: bool = False) -> FourTuple:
+        """Return the 4-tuple of one row of SEGMENT_DTYPE, its sender first; on its network `with_tag`."""
         version = int(segment["ip_version"])
-        ends = (
+        source, target = (
             Endpoint(segment[f"{end}_ip"].tobytes(), version, int(segment[f"{end}_port"])) for end in ("src", "dst")
         )
-        return cls(*ends)
+        return cls(source, target, int(segment["tag"]) if with_tag else None)
 
     def select(self, segments: Array) -> Array:
         """Return those of `segments` (SEGMENT_DTYPE, shape (n,)) that go from one of the endpoints to the other."""
         there = self._ports(segments, self.a, self.b) | self._ports(segments, self.b, self.a)
         few = segments[there]
+        if self.tag is not None:
+            few = few[few["tag"] == self.tag]
         if len(few):
             few = few[self.from_a(few) | self._from(few, self.b, self.a)]
         return few

@@ -77,6 +77,7 @@ class Session:
         window_s: findings are of the connections of so many last seconds (Window), and were seen within them: the
             TIME_WAIT that is left of a leak does not keep its finding.
         choose: as in Analysis.
+        tag_in_key: as for Tracker.
         max_memory: as for Tracker; half of the memory that there is by default.
         clock: seconds that never go back.
     """
@@ -88,10 +89,12 @@ class Session:
         options: DetectOptions | None = None,
         window_s: float = 300.0,
         choose: bool = False,
+        tag_in_key: bool = False,
         max_memory: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tracker = Tracker(profile, max_memory=half_of_memory() if max_memory is None else max_memory)
+        budget = half_of_memory() if max_memory is None else max_memory
+        self._tracker = Tracker(profile, max_memory=budget, tag_in_key=tag_in_key)
         self._window_ns = round(window_s * 1e9)
         self._window = Window(self._window_ns, options, choose=choose)
         self._changes = Changes()

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ _POINTS = 1_600
 """Of the series of all connections: one for each pixel of a wide screen, or two for a zoom."""
 _GROUP_POINTS = 200
 """Of the series of a service or a host."""
-_SPARK_POINTS = 240
+_SPARK_POINTS, _GROUP_SPARK_POINTS = 240, 60
+_SPARK_SERVICES = 5
 _SPARK_WIDTH, _SPARK_HEIGHT = 240, 24
 _FRAME_HEIGHT = 720
 _SECOND_NS = 10**9
@@ -156,7 +158,9 @@ class _Page:
             "capture": self._capture(),
             "findings": findings,
             "findings_left": len(report.findings) - len(findings),
-            "sparks": self._sparks(report.series),
+            "sparks": self._sparks(),
+            "service_sparks": self._service_sparks(),
+            "services_over_time": self._services_over_time(),
             "step": None if report.series is None else f"{report.series.step_ns / _SECOND_NS:g}",
             "hosts_left_out": self._hosts_left_out(),
             "states": self._states(),
@@ -255,22 +259,42 @@ class _Page:
         which = "Hosts" if not groups.clients_counted else "Hosts that never got past a handshake"
         return f"{which} are not among them as clients: there are too many."
 
-    def _sparks(self, series: StateSeries | None) -> list[dict[str, Any]]:
-        """Return a line for each end and state that ever occurred: its peak, when, and the points of a small chart."""
+    def _sparks(self) -> list[dict[str, Any]]:
+        """Return a line for each end and state that ever occurred."""
+        series = self._report.series
         if series is None:
             return []
-        lines = []
-        for end, states in (("client", series.client), ("server", series.server)):
-            for state, counts in states.items():
-                peak = max(counts, default=0)
-                if peak:
-                    at_ns = series.first_ts_ns + series.step_ns * counts.index(peak)
-                    when = (self._moment(at_ns), clock(at_ns, epoch=self._epoch))
-                    lines.append(
-                        {"end": end, "state": state, "peak": peak, "when": when, "last": counts[-1]}
-                        | {"points": _polyline(counts, peak), "width": _SPARK_WIDTH, "height": _SPARK_HEIGHT}
-                    )
-        return lines
+        ends = (("client", series.client), ("server", series.server))
+        return [line for end, states in ends for line in self._lines(end, states, series, _SPARK_POINTS)]
+
+    def _service_sparks(self) -> list[dict[str, Any]]:
+        """Return the same for the ends of each of the busiest services, where there are several."""
+        groups = self._report.group_series
+        if groups is None or groups.services_total < 2:
+            return []
+        named = list(groups.services.items())[:_SPARK_SERVICES]
+        return [line for name, states in named for line in self._lines(name, states, groups, _GROUP_SPARK_POINTS)]
+
+    def _services_over_time(self) -> str:
+        groups = self._report.group_series
+        shown = 0 if groups is None else min(len(groups.services), _SPARK_SERVICES)
+        if groups is None or shown == groups.services_total:
+            return "all of them"
+        return f"the {shown} of {count(groups.services_total)} with the most ends at once"
+
+    def _lines(
+        self, whose: str, states: Counts, grid: StateSeries | GroupSeries, points: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the peak of each state, when that was, and the points of a small chart."""
+        for state, counts in states.items():
+            if peak := max(counts, default=0):
+                at_ns = grid.first_ts_ns + grid.step_ns * counts.index(peak)
+                when = (self._moment(at_ns), clock(at_ns, epoch=self._epoch))
+                yield {"whose": whose, "state": state, "peak": peak, "when": when, "last": counts[-1]} | {
+                    "points": _polyline(counts, peak, points),
+                    "width": _SPARK_WIDTH,
+                    "height": _SPARK_HEIGHT,
+                }
 
     # --- Connections --------------------------------------------------------------------------------------------------
 
@@ -395,13 +419,13 @@ def _handshake(seconds: float | None) -> str:
     return "" if seconds is None else duration(round(seconds * 1e9))
 
 
-def _polyline(counts: list[int], peak: int) -> str:
+def _polyline(counts: list[int], peak: int, points: int) -> str:
     """Return `counts` as the points of an SVG polyline, the highest of each group of steps."""
-    values = reduced(counts, _SPARK_POINTS)
+    values = reduced(counts, points)
     wide = max(len(values) - 1, 1)
     tall = _SPARK_HEIGHT - 2
-    points = (
-        f"{at * _SPARK_WIDTH / wide:.4g},{_SPARK_HEIGHT - 1 - value * tall / peak:.4g}"
+    corners = (
+        f"{at * _SPARK_WIDTH / wide:.3g},{_SPARK_HEIGHT - 1 - value * tall / peak:.3g}"
         for at, value in enumerate(values)
     )
-    return " ".join(points)
+    return " ".join(corners)

@@ -7,12 +7,12 @@ moved, with the rule's reason and source. Colour, where it is asked for, repeats
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from conntrack.addresses import endpoint_text
 from conntrack.explain.model import SIDES, Change, Expired, Folded, Story, StorySegment
+from conntrack.report.cells import wrap
 from conntrack.report.format import bytes_text, count, duration, instant, path_text, printable
 from conntrack.states import NO_TIME_NS, ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
 from conntrack.times import rfc3339
@@ -174,6 +174,8 @@ class _Ladder:
             self._wrap(f"{side} {end}" + (f"  ({why})" if side == "client" else ""), indent=2)
         before = "" if story.generation == 1 else f", number {story.generation} on these ports"
         self._wrap(f"start  {instant(self._start_ns, epoch=self._epoch)}{before}", indent=2)
+        if row["tag"]:
+            self._wrap(f"tag    {row['tag']}, of the network that its first segment was on", indent=2)
         words = [word.name.lower().replace("_", " ") for word in FlowFlag(int(row["flags"])) if word.name]
         if words:
             self._wrap(f"flags  {', '.join(words)}", indent=2)
@@ -200,7 +202,7 @@ class _Ladder:
             f"{_number(step.relative_ack, step.ack):>{self._ack}} {step.payload_bytes:>{self._len}}  "
         )
         at = self._words if self._width - self._words >= _LEAST_ROOM else self._indent
-        lines = textwrap.wrap(", ".join(step.taken_for), self._width - at, break_on_hyphens=False)
+        lines = wrap(", ".join(step.taken_for), self._width - at)
         style = style_of(step)
         first = front + self._paint(lines.pop(0), style) if at == self._words else front
         self._lines.append(first.rstrip())
@@ -215,7 +217,7 @@ class _Ladder:
                 text += f": {change.reason} [{change.source}]"
             if change.evidence not in (Evidence.SEEN, Evidence.EXPIRED):
                 text += f" ({_EVIDENCE[change.evidence]})"
-            for line in textwrap.wrap(text, self._width - self._indent, break_on_hyphens=False, subsequent_indent="  "):
+            for line in wrap(text, self._width - self._indent, subsequent_indent="  "):
                 self._lines.append(front + self._paint(line, "state"))
                 front = " " * self._indent
 
@@ -268,7 +270,7 @@ class _Ladder:
             yield f"{bytes_text(int(row[f'{side}_gap_bytes']))} lacking in the capture"
 
     def _wrap(self, text: str, *, indent: int = 0, style: str = "") -> None:
-        for line in textwrap.wrap(text, self._width - indent, break_on_hyphens=False, subsequent_indent="  "):
+        for line in wrap(text, self._width - indent, subsequent_indent="  "):
             self._lines.append(" " * indent + self._paint(line, style))
 
     def _paint(self, text: str, style: str) -> str:

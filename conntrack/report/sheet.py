@@ -7,11 +7,11 @@ through `printable` before a person sees it. Knows the shape of a Finding and no
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conntrack.detect.finding import Finding
+from conntrack.report.cells import wrap
 from conntrack.report.format import count, duration, evidence_text, instant, printable
 from conntrack.report.glossary import EVIDENCE, Term
 
@@ -122,7 +122,7 @@ class Sheet:
             label = ""
         front = " " * indent + label
         text = _UNIT.sub(_NO_BREAK, printable(text))
-        for line in textwrap.wrap(text, self.width - left, break_on_hyphens=False) or [""]:
+        for line in wrap(text, self.width - left) or [""]:
             self.add(f"{front:{left}}{self._paint(line.replace(_NO_BREAK, ' '), style)}".rstrip())
             front = ""
 

@@ -229,7 +229,12 @@ def test_without_scripts_all_that_matters_is_there(browser: Browser, page: str) 
     ):
         assert words in text, words
     assert tab.run("document.querySelectorAll('#table tbody tr').length") == 100
-    assert tab.run("document.querySelectorAll('.sparks polyline').length") == 8
+    assert tab.run("document.querySelectorAll('#time > .scroll .sparks polyline').length") == 8
+    assert "The same by service: all of them" in text
+    tab.run("document.querySelector('#services-over-time summary').click()")
+    rows = tab.run("document.querySelector('#services-over-time').innerText")
+    assert "10.9.0.2:8080" in rows and "CLOSE_WAIT\t76\t06:15:54\t76" in rows
+    assert tab.run("document.querySelectorAll('#services-over-time polyline').length") == 4
     assert "Filter" not in text, "what would do nothing is not shown"
     tab.run("document.getElementById('help-button').click()")
     assert tab.run("document.getElementById('help').matches(':popover-open')")

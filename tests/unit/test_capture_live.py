@@ -103,6 +103,9 @@ SAID = {
     "expression: syntax error)",
     "The capture session could not be initiated (No such device exists).": "lo: cannot be captured on (The capture "
     "session could not be initiated (No such device exists)); dumpcap -D lists what can",
+    "Couldn't run /usr/bin/dumpcap in child process: No such file or directory": "lo: tshark is installed without "
+    "dumpcap, which it captures through; install the package wireshark-common, or pipe a capture in: tcpdump -i lo ",
+    "Couldn't run /usr/bin/dumpcap in child process: Permission denied": "lo: no permission to capture; join the group",
     "": "lo: cannot be captured on (exit code 1); dumpcap -D lists what can",
 }
 
@@ -156,10 +159,21 @@ def test_dumpcap_beside_tshark_else_tshark_itself(folder: Path, tmp_path: Path) 
     with capture:
         assert sum(len(batch) for batch in capture) == 3
     assert (elsewhere / "tshark.args").exists()
+    assert capture.info.notes == [f"no dumpcap is found: captured by tshark, {folder / 'tshark'}"]
     program(elsewhere, f"os.write(1, {stream_of(4)!r})")
     capture, _ = open_interfaces(["lo"])
     with capture:
         assert sum(len(batch) for batch in capture) == 4
+    assert capture.info.notes == [f"dumpcap is not in PATH: captured by tshark's, {elsewhere / 'dumpcap'}"]
+
+
+def test_what_fails_before_it_captures_is_told_although_it_was_to_end(folder: Path) -> None:
+    program(folder, "sys.stderr.write('dumpcap: You do not have permission to capture'); sys.exit(2)")
+    capture, captured = open_interfaces(["lo"])
+    captured._process.wait()
+    captured.stop()
+    with pytest.raises(InputError, match=r"^lo: no permission to capture"), capture:
+        list(capture)
 
 
 def test_a_pipe_is_kept_as_it_is(tmp_path: Path) -> None:
@@ -203,10 +217,9 @@ def test_a_full_disk_ends_the_keeping_and_not_the_reading(tmp_path: Path) -> Non
     assert notes == ["/dev/full: no space left on device; packets are not kept any more"]
 
 
-@pytest.mark.skipif(shutil.which("dumpcap") is None and os.environ.get("CI") != "true", reason="dumpcap is missing")
-def test_the_real_one_takes_our_options() -> None:
-    """Without the right to capture it says so, with it it ends when it is told; what it does not know is neither."""
-    capture, captured = open_interfaces(["lo"], filter="tcp port 9")
+def ends_when_told(*, filter: str) -> list[str]:
+    """Capture on lo with what is installed, if this user may; return the notes."""
+    capture, captured = open_interfaces(["lo"], filter=filter)
     try:
         with capture:
             time.sleep(0.5)
@@ -214,3 +227,21 @@ def test_the_real_one_takes_our_options() -> None:
             list(capture)
     except InputError as error:
         assert "permission" in str(error)
+    return capture.info.notes
+
+
+@pytest.mark.skipif(shutil.which("dumpcap") is None and os.environ.get("CI") != "true", reason="dumpcap is missing")
+def test_the_real_one_takes_our_options() -> None:
+    """Without the right to capture it says so, with it it ends when it is told; what it does not know is neither."""
+    assert ends_when_told(filter="tcp port 9") == []
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None and os.environ.get("CI") != "true", reason="tshark is missing")
+def test_where_only_the_real_tshark_is_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own dumpcap captures."""
+    installed = shutil.which("tshark")
+    assert installed is not None
+    (tmp_path / "tshark").symlink_to(installed)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (note,) = ends_when_told(filter="tcp port 9")
+    assert note == f"dumpcap is not in PATH: captured by tshark's, {Path(installed).resolve().with_name('dumpcap')}"

@@ -199,6 +199,7 @@ class TestFromAndTo:
         rows, info = rows_of(path, from_ns=T0 + 10 * 10**6, to_ns=T0 + 30 * 10**6)
         assert [t for t, *_ in rows] == [10, 20, 30]
         assert info.skipped == {"outside_time": 2}
+        assert info.notes == []
         assert (info.first_ts_ns, info.last_ts_ns) == (T0 + 10**7, T0 + 3 * 10**7)
 
     def test_nothing_behind_it_is_read(self, tmp_path: Path) -> None:
@@ -213,6 +214,7 @@ class TestFromAndTo:
         rows, info = rows_of(made(tmp_path / "a.pcap", [0, 1], 1), from_ns=T0 + 10**12)
         assert rows == []
         assert (info.first_ts_ns, info.last_ts_ns) == (None, None)
+        assert info.notes == ["no TCP segment lies in the time asked for; 'ctrack info' says when there are any"]
 
 
 def test_a_writer_who_never_pauses_is_not_waited_for(tmp_path: Path) -> None:

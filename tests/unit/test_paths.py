@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from frames import ethernet, ipv4, ipv6, tcp
@@ -36,6 +38,32 @@ def test_a_path_keeps_its_number() -> None:
     assert paths == ["", "eth/vlan 1", "eth/vlan 2", "eth/vlan 3"]
     with pytest.raises(IndexError, match="path 4 of 4"):
         paths[4]
+
+
+def test_vlans_in_any_order_and_number() -> None:
+    """The last ones are remembered by their tag: no other VLANs, and nothing else on the way, may be taken for them."""
+    chance = random.Random(7)
+    paths = Paths()
+    for _ in range(3_000):
+        vlans = [chance.choice((0, 1, 2, 4095)) for _ in range(chance.randrange(4))]
+        inside = chance.random() < 0.2
+        frame = ethernet(
+            mpls(INNER4, 16) if inside else INNER4,
+            0x8847 if inside else 0x0800,
+            [(chance.choice((0x8100, 0x88A8)), vlan) for vlan in vlans],
+        )
+        words = [f"/vlan {vlan}" for vlan in vlans if vlan] + ["/mpls 16"] * inside
+        assert paths[number_of(frame, paths)] == ("eth" + "".join(words) if words else "")
+
+
+def test_vlans_without_room_are_counted_each() -> None:
+    paths = Paths()
+    for vlan in range(1, MOST_PATHS + 500):
+        number_of(ethernet(INNER4, vlans=[(0x8100, vlan >> 12), (0x8100, vlan & 0xFFF)]), paths)
+    last = ethernet(INNER4, vlans=[(0x8100, 4094), (0x8100, 4094)])
+    before = paths.unnumbered
+    assert [number_of(last, paths) for _ in range(3)] == [OTHER_PATHS] * 3
+    assert paths.unnumbered == before + 3
 
 
 def test_the_link_is_part_of_it() -> None:

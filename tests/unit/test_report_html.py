@@ -231,3 +231,20 @@ def test_a_notebook_gets_a_frame(report: Report, text: str) -> None:
     ]
     assert {name: value for _, name, value in page.attributes}["srcdoc"] == text
     assert {name: value for _, name, value in page.attributes}["sandbox"] == "allow-scripts"
+
+
+def test_series_by_service_are_there_without_javascript(report: Report, text: str) -> None:
+    """A chart for each state of each service, in the markup; left out where there is one service, as in the text."""
+    assert report.group_series is not None
+    services = report.group_series.services
+    shown = text[text.index('<details id="services-over-time">') :]
+    shown = shown[: shown.index("</details>")]
+    assert shown.count("<polyline") == sum(any(counts) for states in services.values() for counts in states.values())
+    for name, states in services.items():
+        assert name in shown
+        for counts in states.values():
+            assert f'<td class="number">{max(counts):,}</td>' in shown
+    one = replace(report.group_series, services_total=1)
+    assert "services-over-time" not in replace(report, group_series=one).to_html()
+    more = replace(report.group_series, services_total=1234)
+    assert "the 2 of 1,234 with the most ends at once" in replace(report, group_series=more).to_html()

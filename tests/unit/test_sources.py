@@ -234,6 +234,27 @@ class TestConverted:
         assert foreign.find_editcap() is None
 
 
+class TestPatterns:
+    """Where no shell puts the names in: in quotes, from Python, on Windows."""
+
+    def test_the_files_that_match_are_read(self, tmp_path: Path) -> None:
+        for number in (3, 1, 2):
+            (tmp_path / f"ring_{number}.pcap").write_bytes(content(number, number, 10 * number))
+        ports, info = read(tmp_path / "ring_*.pcap", tmp_path / "ring_2.pcap")
+        assert ports == [1, 2, 2, 3, 3, 3]
+        assert info.files == [str(tmp_path / f"ring_{number}.pcap") for number in (1, 2, 3)]
+
+    def test_none_matches(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"\*\.pcap: no file matches"):
+            read(tmp_path / "*.pcap")
+
+    def test_a_file_with_such_a_name_is_itself(self, tmp_path: Path) -> None:
+        (tmp_path / "a[1].pcap").write_bytes(content(1, 1))
+        (tmp_path / "a1.pcap").write_bytes(content(2, 2))
+        ports, _ = read(tmp_path / "a[1].pcap")
+        assert ports == [1]
+
+
 class TestDirectories:
     def test_captures_are_read_and_the_rest_is_told(self, tmp_path: Path) -> None:
         below = tmp_path / "below"

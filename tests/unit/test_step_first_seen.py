@@ -56,7 +56,7 @@ def test_the_same_4_tuple_on_two_networks(ends: tuple[str, str]) -> None:
     other = Exchange(*ends, client_iss=77, server_iss=99).client("S").server("S.").client(".").segments()
     one["tag"], other["tag"] = 1, 2
     segments = merge(one, other)
-    tracker = Tracker(key_tag=True, validate=True)
+    tracker = Tracker(tag_in_key=True, validate=True)
     tracker.process(segments)
     rows = tracker.snapshot()
     assert rows["tag"].tolist() == [1, 2]
@@ -69,7 +69,7 @@ def test_the_same_4_tuple_on_two_networks(ends: tuple[str, str]) -> None:
         assert row.tobytes() == alone.tobytes()
 
 
-def test_without_key_tag_one_connection_may_come_by_two_networks() -> None:
+def test_without_the_tag_in_the_key_one_connection_may_come_by_two_networks() -> None:
     segments = Exchange().client("S").server("S.").client(".").segments()
     segments["tag"] = np.arange(3)
     assert len(track(segments)) == 1

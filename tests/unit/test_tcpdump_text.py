@@ -93,6 +93,23 @@ win 0, length 0
     assert ip_text(segments[1]["src_ip"].tobytes(), 6) == "2001:db8::1"
 
 
+def test_v_without_times(tmp_path: Path) -> None:
+    """tcpdump -t -v: the first line names no address."""
+    text = """\
+IP (tos 0x0, ttl 57, id 4711, offset 0, flags [DF], proto TCP (6), length 60)
+    10.0.0.1.40000 > 10.0.0.2.80: Flags [P.], cksum 0x1 (incorrect -> 0x2), seq 7:15, ack 9, win 1, length 8: HTTP
+IP (tos 0x0, ttl 1, id 1, offset 0, flags [none], proto UDP (17), length 60)
+    10.0.0.1.40000 > 10.0.0.2.53: 1+ A? example.org. (29)
+IP6 (hlim 3, next-header TCP (6) payload length: 20) 2001:db8::1.80 > 2001:db8::2.1: Flags [R], seq 5, win 0, length 0
+"""
+    segments, info = read(tmp_path, text)
+    assert (info.packets, info.skipped) == (3, {"udp": 1})
+    assert segments["ttl"].tolist() == [57, 3]
+    assert [note.partition(": ")[2] for note in info.notes] == [
+        "no times are printed (-t); what depends on time is not known"
+    ]
+
+
 def test_other_packets_are_counted_by_what_they_are(tmp_path: Path) -> None:
     text = (
         OPENING
