@@ -286,6 +286,8 @@ cdef Py_ssize_t _sockets(Tables* t, int64_t at_ns, const Host* host, SocketRecor
     cdef Py_ssize_t n = 0
     for record in range(1, t.flow_pool.used):
         f = &t.flows[record]
+        if record + AHEAD < t.flow_pool.used:
+            prefetch(&t.closings[t.flows[record + AHEAD].closing], 0)
         if not f.origin or not (_is_open(t, f, 0) or _is_open(t, f, 1)):
             continue
         if _can_expire(t, f, at_ns):
