@@ -54,12 +54,14 @@ class Described:
         format: in words: "pcap", "pcapng in gzip".
         packets: in it.
         interfaces: that it was taken on, where its reader knows them.
+        comments: on packets; their text is not read. Of the formats only pcapng has them.
     """
 
     path: str
     format: str
     packets: int
     interfaces: tuple[Interface, ...]
+    comments: int = 0
 
 
 @dataclass
@@ -200,7 +202,8 @@ class Capture:
     def _closed(self, source: Source) -> None:
         if source in self._used:
             interfaces = tuple(source.reader.interfaces()) if source.reader else ()
-            self.info.described.append(Described(source.path, source.format, source.packets, interfaces))
+            comments = getattr(source.reader, "comments", 0)
+            self.info.described.append(Described(source.path, source.format, source.packets, interfaces, comments))
         source.close()
         if source in self._used:
             self._free.append(self._used.pop(source))

@@ -74,6 +74,8 @@ def _lines(info: CaptureInfo, silences: list[tuple[int, int]], *, epoch: bool) -
         yield "file", f"{name}: {described.format or 'not read'}, {count(described.packets, 'packet')}"
         for interface in described.interfaces:
             yield "interface", _interface(interface)
+        if described.comments:
+            yield "comments", f"{count(described.comments)} on its packets; their text is not read"
     yield "packets", f"{count(info.packets)} ({bytes_text(info.bytes)})"
     yield "TCP segments", count(info.tcp_segments)
     if info.first_ts_ns is not None and info.last_ts_ns is not None:
@@ -136,6 +138,7 @@ def _document(info: CaptureInfo, silences: list[tuple[int, int]], *, epoch: bool
                 "path": path_text(described.path),
                 "format": described.format,
                 "packets": described.packets,
+                "comments": described.comments,
                 "interfaces": [
                     {name: getattr(interface, name) for name in interface.__slots__}
                     for interface in described.interfaces

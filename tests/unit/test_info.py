@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from frames import eth_ipv4_tcp, ethernet, tcp, write_pcap
+from frames import eth_ipv4_tcp, ethernet, interface, option, packet, section, tcp, write_pcap
 from layers import FIRST_MAC, INNER4, SECOND_MAC, erf, ipv4_pieces, snap, wlan
 
 from conntrack.capture import open_capture
@@ -58,3 +58,15 @@ def test_an_erf_file_is_read_through_editcap(tmp_path: Path, capfd: pytest.Captu
     said = json.loads(capfd.readouterr().out)
     assert (said["files"][0]["format"], said["tcp_segments"], said["skipped"]) == ("pcapng through editcap", 8, {})
     assert said["first_ts"] == "2023-11-14T22:13:20.000000000Z"
+
+
+def test_comments_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.pcapng"
+    remark = option(1, b"look here") + option(0, b"")
+    path.write_bytes(section() + interface() + packet(eth_ipv4_tcp(), 1, options=remark) + packet(eth_ipv4_tcp(), 2))
+    assert main(["info", str(path)]) == 0
+    assert "comments        1 on its packets; their text is not read\n" in capfd.readouterr().out
+    assert main(["info", str(path), "--format", "json"]) == 0
+    assert json.loads(capfd.readouterr().out)["files"][0]["comments"] == 1
+    assert main(["info", str(write_pcap(tmp_path / "a.pcap", [(0, eth_ipv4_tcp())]))]) == 0
+    assert "on its packets" not in capfd.readouterr().out
