@@ -76,7 +76,8 @@ class CloseWaitLeak:
         if not self._level:
             return ends
         hashes = hash_words(np.ascontiguousarray(ends["flow_id"])[:, None])
-        return ends[hashes & np.uint64((1 << self._level) - 1) == 0]
+        chosen: np.ndarray = ends[hashes & np.uint64((1 << self._level) - 1) == 0]
+        return chosen
 
     def findings(self, background: Background) -> list[Finding]:
         """Return the leaks, worst first."""
