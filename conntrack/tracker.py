@@ -393,11 +393,14 @@ class Tracker:
             for name, (used, free, _) in zip(_POOLS, self._table.used(), strict=True)
         )
 
-    def empty(self, now_ns: int) -> Iterator[Array]:
-        """Yield the connections in the table as they are at `now_ns`, and give back its memory as they leave it."""
+    def empty(self, now_ns: int, into: Array | None = None) -> Iterator[Array]:
+        """Yield the connections in the table as they are at `now_ns`, and give back its memory as they leave it.
+
+        With `into` (FLOW_DTYPE, at least ROWS) batches are written there, one over the other.
+        """
         flows, _, firsts = self._pools["flows"]
         done = 0
-        for records, rows in self._expand(now_ns, False):
+        for records, rows in self._expand(now_ns, False, into):
             yield rows
             flows.give_back(done, int(records[-1]))
             firsts.give_back(done, int(records[-1]))
@@ -407,7 +410,7 @@ class Tracker:
         """Deliver all that is left, the connections in the table as they are at `now_ns`; its memory is given back."""
         assert self._deliver is not None
         self.take_rows()
-        for rows in self.empty(now_ns):
+        for rows in self.empty(now_ns, self._retired):  # nothing will retire any more
             self._deliver(rows)
 
     def live_by_id(self) -> tuple[Array, Array]:
@@ -439,12 +442,12 @@ class Tracker:
             self._unsorted.append(rows)
         return rows
 
-    def _expand(self, now_ns: int, ordered: bool) -> Iterator[tuple[Array, Array]]:
+    def _expand(self, now_ns: int, ordered: bool, into: Array | None = None) -> Iterator[tuple[Array, Array]]:
         records = self.live_by_id()[1] if ordered else sweep.live_records(self._table)
         self._make_room(1)
         for i in range(0, len(records), ROWS):
             part = records[i : i + ROWS]
-            rows = np.empty(len(part), dtype=FLOW_DTYPE)
+            rows = np.empty(len(part), dtype=FLOW_DTYPE) if into is None else into[: len(part)]
             sweep.expand_live(self._table, part, now_ns, rows)
             yield part, rows
 

@@ -199,13 +199,14 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(RECEIVED, SYN_ACK_AGAIN, tuple(TcpState), IGNORE, "an ACK answers", "3.10.7.4"),
     # The host's own timers (timeouts.py). Nobody receives one.
+    _rule(SENT, TIMEOUT, SYN_SENT, CLOSED, "nobody answered", "3.8.3; Linux tcp_syn_retries"),
     _rule(
         SENT,
         TIMEOUT,
-        (SYN_SENT, SYN_RECEIVED),
+        SYN_RECEIVED,
         CLOSED,
-        "nobody answered",
-        "3.8.3; Linux tcp_syn_retries, tcp_synack_retries",
+        "no ACK came, and it has stopped asking for one",
+        "3.8.3; Linux tcp_synack_retries; cookies: RFC 4987 3.6",
     ),
     _rule(
         SENT,

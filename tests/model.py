@@ -54,6 +54,14 @@ class Model:
         for segment in segments:
             self._take(segment)
 
+    def tell_times(self, segments: NDArray[np.void]) -> None:
+        """Take nothing from the segments but when they were: frames that are there twice."""
+        for segment in segments:
+            self.now = max(self.now, int(segment["ts_ns"]))
+            connection = self.table.get(frozenset((_end(segment, "src"), _end(segment, "dst"))))
+            if connection is not None:
+                connection.last = max(connection.last, int(segment["ts_ns"]))
+
     def rows(self, at_ns: int | None = None) -> list[Row]:
         """Every connection, in its state at `at_ns`, or at the latest time, by flow_id."""
         for connection in self.table.values():
@@ -63,8 +71,7 @@ class Model:
     def _take(self, s: Any) -> None:
         ts = int(s["ts_ns"])
         self.now = max(self.now, ts)
-        source = (s["src_ip"].tobytes(), int(s["src_port"]))
-        target = (s["dst_ip"].tobytes(), int(s["dst_port"]))
+        source, target = _end(s, "src"), _end(s, "dst")
         key = frozenset((source, target))
         flags = int(s["flags"]) & (FIN | SYN | RST | ACK)
         if flags == FIN | RST | ACK:
@@ -106,6 +113,10 @@ class Model:
         _step(connection, s, flags, connection.ends[source], connection.ends[target])
 
 
+def _end(s: Any, name: str) -> tuple[bytes, int]:
+    return s[f"{name}_ip"].tobytes(), int(s[f"{name}_port"])
+
+
 def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
     """Whether a segment is of this connection ("same"), begins the "next", or is a "stray" SYN to be remembered."""
     seq, ack = int(s["seq"]), int(s["ack"])
@@ -131,7 +142,8 @@ def _relation(c: Connection, s: Any, flags: int, x: End, y: End) -> str:
             return "next"  # one direction: it answers another SYN
         beyond = near(ack, y.iss) - y.iss - 1
         answers = y.spoke and 0 <= beyond < 2**30
-        return "next" if c.over() and near(seq, x.iss) != x.iss and not answers else "same"
+        other = not x.known or near(seq, x.iss) != x.iss
+        return "next" if c.over() and other and not answers else "same"
     if flags in (ACK, FIN | ACK) and c.over() and c.probed():
         return "next"
     if flags in (ACK, FIN | ACK) and c.over() and x.known:
@@ -296,7 +308,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         if payload:
             c.fast_open = True
     else:
-        ack = near(int(s["ack"]), y.nxt)
+        ack = near(int(s["ack"]), y.iss)
         if not (y.known and y.opened and y.iss < ack <= (y.nxt if c.fast_open else y.iss + 1)):
             return None
         event = Event.SYN_ACK
@@ -333,7 +345,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         first, x.greeting = not x.greeting, True
         y.greeted = True
         x.acked = ack if x.acked is None else max(x.acked, ack)
-        if first and c.fast_open and ack == y.iss + 1 and y.fin_end is None:
+        if first and c.fast_open and x.acked == ack == y.iss + 1 and y.fin_end is None:
             y.nxt = y.edge = ack  # the data of the SYN was not taken
         if int(s["window_scale"]) == 255:
             y.scale = 0
@@ -342,8 +354,10 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
         y.acked = None  # those were other numbers
     if not again:
         x.start(seq, seq + 1 + payload)
-        if first and y.acked is not None:  # or of an older connection
-            y.acked = near(y.acked, x.nxt) if x.iss < near(y.acked, x.nxt) else None
+        if y.acked is not None:
+            y.acked = near(y.acked, x.nxt)
+            if first and y.acked <= x.iss:
+                y.acked = None  # or of an older connection
     x.opened = x.spoke = True
     if int(s["options"]) & HAS_TIMESTAMP:
         x.ts_recent = int(s["tsval"])
@@ -358,11 +372,12 @@ def _acknowledge(c: Connection, s: Any, x: End, y: End, ts: int, processed: bool
         y.start(number - 1, number)
     if y.state == SYN_RECEIVED and y.other_iss is not None and near(number, y.other_iss) == y.other_iss + 1:
         y.start(y.other_iss, y.other_iss + 1)
+        x.acked = None if x.acked is None else near(x.acked, y.nxt)
     _follow(number, x, y)
     ack = near(number, y.edge)
     if y.edge < ack < y.edge + 2**30 and (y.fin_end is None or ack <= y.fin_end):
         y.fill(y.edge, ack)
-    if x.acked is None or x.acked < ack <= y.nxt:
+    if y.nxt - 2**30 <= ack <= y.nxt and (x.acked is None or x.acked < ack):
         x.acked = ack
     if y.iss < ack <= y.nxt:
         if x.state != SYN_RECEIVED and {x.state, y.state} & {LISTEN, SYN_SENT, SYN_RECEIVED}:

@@ -60,9 +60,7 @@ class Connection:
 
     def crossing(self, ts: int) -> bool:
         """Whether a SYN+ACK that comes now was sent before the client's ACK can have arrived."""
-        if not self.asked:
-            return False
-        trip = self.answers.sent[0] - self.first
+        trip = self.answers.sent[0] - self.first if self.asked else 0
         if self.asked > 1:
             trip = min(trip, SECOND // 2)  # not known which was answered
         return self.established is None or ts < self.established + trip

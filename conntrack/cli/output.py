@@ -133,7 +133,7 @@ class Output:
         """Columns of the terminal (COLUMNS overrules), 80 where there is none."""
         return shutil.get_terminal_size((80, 24)).columns if self.is_terminal or "COLUMNS" in os.environ else 80
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write `data`; OSError names the output, BrokenPipeError stays what it is."""
         try:
             self.stream.write(data)

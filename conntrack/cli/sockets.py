@@ -42,6 +42,10 @@ _ROWS = 8_192
 """Most rows turned into text at a time: about a megabyte."""
 _FEW = 1_024
 """Fewer rows than this are kept until there are more: a call for each of many instants costs more than their rows."""
+_SILENCE_NS = 60 * 10**9
+"""An instant that is further behind the packet before it is said to be: as long as TIME_WAIT lasts."""
+_MANY = 1 << 20
+"""Of more rows than this no text is kept for the next instant (export/instants.py): half a gigabyte."""
 
 
 @click.command("sockets", short_help="What ss -tan showed at an instant, or shows now.", epilog=examples("sockets"))
@@ -166,8 +170,14 @@ def _answers(
     batches = batches if first is None else chain((first,), batches)
     if times:
         instants = [_instant(text, info.first_ts_ns or 0) for text in times]
-        yield from sockets_at(batches, tracker, instants, host=host)
+        silent: dict[int, int] = {}
+        for at_ns, rows in sockets_at(batches, tracker, instants, host=host):
+            if tracker.now_ns is not None and at_ns - tracker.now_ns > _SILENCE_NS:
+                silent[at_ns] = at_ns - tracker.now_ns
+            yield at_ns, rows
         _say_what_is_outside(instants, info, epoch=epoch)
+        if host is None:  # else not every segment is tracked
+            _say_what_is_in_silence(silent, info, epoch=epoch)
         _say_who_is_not_there(host, seen)
         return
     for segments in batches if host is None else segments_of_host(batches, host):
@@ -223,10 +233,24 @@ def _say_what_is_outside(instants: Sequence[int], info: CaptureInfo, *, epoch: b
             say(f"--at: {which} {'is' if len(outside) == 1 else 'are'} {where}; {so}")
 
 
+def _say_what_is_in_silence(silent: dict[int, int], info: CaptureInfo, *, epoch: bool) -> None:
+    """Say which instants lie far behind the packet before them, though not behind the last: between two files, say."""
+    from conntrack.report.format import duration
+
+    within = {at_ns: gap_ns for at_ns, gap_ns in silent.items() if info.last_ts_ns and at_ns <= info.last_ts_ns}
+    if within:
+        one = len(within) == 1
+        which = f"{instant(next(iter(within)), epoch=epoch)} is" if one else f"{len(within):,} instants are up to"
+        most = duration(max(within.values()))
+        say(f"--at: {which} {most} behind the packet before; nothing was captured between, only timers went on")
+
+
 class _View:
     """Writes the sockets of one instant after the other: rows, or for people a table each."""
 
     def __init__(self, output: Output, format_: str, *, of: str, host: str | None, epoch: bool) -> None:
+        from conntrack.export.instants import InstantLines
+
         self._output = output
         self._of = of
         self._host = host
@@ -235,11 +259,16 @@ class _View:
         self._kept: list[Rows] = []
         self._kept_rows = 0
         self._rows = None if format_ == "table" else make_exporter(format_, of=of, epoch=epoch)
+        self._instants = InstantLines(format_, epoch=epoch) if self._rows is not None and of == "sockets" else None
         if self._rows is not None:
             output.write(self._rows.header())
 
     def show(self, at_ns: int, rows: Rows) -> None:
         """Write `rows`, those of the instant `at_ns`."""
+        if self._instants is not None and _FEW <= len(rows) <= _MANY:
+            self.finish()
+            self._output.write(self._instants.rows(rows).data)
+            return
         if self._rows is not None:
             self._kept.append(rows)
             self._kept_rows += len(rows)

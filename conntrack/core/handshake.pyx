@@ -16,7 +16,7 @@ from .live cimport (
     MOST_TURNS, NO_DELAY, OTHER_ISS, SAW_SYN, SAW_SYN_ACK, SAW_TIMESTAMP, STRAY, FirstSeen, Trouble,
 )
 from .seqnum cimport seq_lt
-from .sides cimport LARGEST_SCALE, has_acked, has_fin, is_known, note_ack, set_scale
+from .sides cimport LARGEST_SCALE, has_acked, has_fin, is_known, set_scale
 from .stream cimport count_retransmit
 
 cdef enum:
@@ -53,8 +53,19 @@ cdef void _begin_side(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) 
 
 
 cdef inline bint _is_acked(LiveFlow* f, int side) noexcept nogil:
-    # Whether the peer has acknowledged its SYN.
-    return has_acked(f, 1 - side) and seq_lt(f.iss[side], f.ack[1 - side])
+    # Whether the peer has acknowledged its SYN. That may be more than 2 GiB ago.
+    cdef uint32_t syn = f.iss[side]
+    cdef uint32_t ack = f.ack[1 - side]
+    return has_acked(f, 1 - side) and (seq_lt(syn, ack) or ack - syn - 1 <= f.snd_nxt[side] - syn - 1)
+
+
+cdef inline void _note_syn_acked(LiveFlow* f, int side, uint32_t ack) noexcept nogil:
+    # As note_ack, of a SYN+ACK: what its sender has acknowledged since is more, though it may be gigabytes ahead.
+    cdef uint32_t syn = f.iss[1 - side]
+    cdef uint32_t so_far = f.ack[side] - syn - 1
+    if not has_acked(f, side) or so_far > f.snd_nxt[1 - side] - syn - 1 or so_far < ack - syn - 1:
+        f.ack[side] = ack
+        f.flags |= <uint32_t>ACKED << side
 
 
 cdef void judge_syn(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
@@ -136,6 +147,7 @@ cdef int64_t _server_rtt_ns(Tables* t, LiveFlow* f, const Trouble* x) noexcept n
 cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bint first) noexcept nogil:
     cdef int peer = 1 - side
     cdef Trouble* x
+    cdef bint answered                                  # this side has sent a SYN+ACK before
     cdef uint32_t acked = s.ack - f.iss[peer] - 1      # octets behind the peer's SYN that are acknowledged too
     if (is_known(f, peer) or f.flags & (SAW_SYN | SAW_SYN_ACK)) and acked > (
             f.snd_nxt[peer] - f.iss[peer] - 1 if f.flags & FLAG_FAST_OPEN else 0):
@@ -154,7 +166,8 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
         return                                          # both are past the handshake
     if side == 0 and s.seq == f.iss[0] and not f.flags & FLAG_SIMULTANEOUS_OPEN:
         first = False                                   # it asked, and nobody asked it
-    if first or (side == 1 and not f.flags & SAW_SYN_ACK) or (
+    answered = (f.flags & SAW_SYN_ACK) != 0 if side else has_letter(t, f, LETTER_SYN_ACK)
+    if first or (not answered and (side or f.flags & FLAG_SIMULTANEOUS_OPEN and s.seq == f.iss[0])) or (
             f.flags & FLAG_SIMULTANEOUS_OPEN and s.seq == f.iss[side]
             and (trait(t, f, side) | trait(t, f, peer)) & OPENING):
         if s.seq != f.iss[side] or not is_known(f, side) and not has_acked(f, peer):
@@ -167,7 +180,9 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             _take_options(f, s, side)
         if s.window_scale == 255:
             set_scale(f, peer, 0)
-        if acked == 0 and f.flags & FLAG_FAST_OPEN and f.snd_nxt[peer] != s.ack and not has_fin(t, f, peer):
+        _note_syn_acked(f, side, s.ack)
+        if acked == 0 and f.flags & FLAG_FAST_OPEN and f.snd_nxt[peer] != s.ack and f.ack[side] == s.ack \
+                and not has_fin(t, f, peer):
             # The server did not take the data of the SYN (RFC 7413 section 4.2.2): the client will send it again.
             x = trouble_of(t, f)
             x.retransmitted_bytes[peer] += f.snd_nxt[peer] - s.ack
@@ -194,7 +209,7 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             if s.seq != f.iss[side]:
                 _begin_side(t, f, s, side)
             move(t, f, SENT, EVENT_SYN_ACK, side, s.ts_ns, SEEN)
-            note_ack(f, side, s.ack)
+            _note_syn_acked(f, side, s.ack)
             return
         if s.seq != f.iss[side]:
             if side == 1 and trait(t, f, side) & OPENING:   # two that differ: the client's ACK will choose
@@ -202,6 +217,9 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
                 x.marks = <uint8_t>(x.marks & ~(3 * STRAY) | OTHER_ISS)
                 _begin_side(t, f, s, side)
                 _note_answer(t, f, s, x, False)
+            elif side == 1 and trait(t, f, peer) & ACTIVE_OPEN and not trait(t, f, 1) & OVER:    # the client asks anew
+                _begin_side(t, f, s, side)
+                _note_syn_acked(f, side, s.ack)
             return
         count_retransmit(t, f, side, s.payload_bytes, True)
         if side == 1 and not trait(t, f, 0) & trait(t, f, 1) & LINGERS:     # there second_timer_ts_ns has another use
@@ -217,5 +235,3 @@ cdef void judge_syn_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side
             x.ranges[peer] = 0
             move(t, f, SENT, EVENT_SYN_ACK_AGAIN, side, s.ts_ns, SEEN)
             move(t, f, RECEIVED, EVENT_SYN_ACK_AGAIN, peer, s.ts_ns, SEEN)
-        return                                          # what it acknowledges is known
-    note_ack(f, side, s.ack)

@@ -44,6 +44,7 @@ cdef bint replaces(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noe
     cdef uint8_t own = trait(t, f, side)
     cdef uint8_t its = trait(t, f, peer)
     cdef bint gone = is_over(t, f)
+    cdef bint has_number = is_known(f, side) or has_acked(f, peer) or side == 0 and f.flags & (SAW_SYN | SAW_SYN_ACK)
     cdef Trouble* x
     if kind == KIND_SYN:
         if s.seq == f.iss[side] and (is_known(f, side) or side == 0 and f.flags & SAW_SYN_ACK):
@@ -65,11 +66,11 @@ cdef bint replaces(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noe
                 return True
         if f.flags & SAW_SYN_ACK and side == 1 and not f.packets[0] and s.seq != f.iss[1] and s.ack != f.iss[0] + 1:
             return True                                 # of the client nothing is captured: this answers another SYN
-        return gone and s.seq != f.iss[side] and not (is_known(f, peer) and s.ack - f.iss[peer] - 1 < PLAUSIBLE)
+        return gone and not (has_number and s.seq == f.iss[side]) \
+            and not (is_known(f, peer) and s.ack - f.iss[peer] - 1 < PLAUSIBLE)
     if kind == KIND_OTHER and gone and not f.flags & (3 * KNOWN) and not f.closing:
         return True                                     # there were only probes
-    if kind == KIND_OTHER and gone and (
-            is_known(f, side) or has_acked(f, peer) or side == 0 and f.flags & (SAW_SYN | SAW_SYN_ACK)):
+    if kind == KIND_OTHER and gone and has_number:
         return s.seq - f.iss[side] > f.snd_nxt[side] + WINDOW_MARGIN - f.iss[side]
     return False
 

@@ -99,13 +99,15 @@ cdef inline void count_next(LiveFlow* f, const SegmentRecord* s, int side) noexc
 
 cdef inline bint step_plain(Tables* t, LiveFlow* f, const SegmentRecord* s, int side) noexcept nogil:
     """Step the next data or ACK of an established connection; False if it is not that, and then nothing was done."""
+    cdef uint32_t behind
     if not t.traits[f.client_state] & t.traits[f.server_state] & STEADY or f.trouble | f.closing:
         return False
     if s.flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK) != TCP_ACK or not f.flags & (ACKED << side):
         return False
     if seq_lt(s.ack, f.ack[side]) or seq_lt(f.snd_nxt[1 - side], s.ack) or not is_next(f, s, side):
         return False
-    if f.sent[side] >> ID_SHIFT == s.ip_id:             # a duplicated frame, perhaps
+    behind = behind_last(f, s, side)
+    if behind < RECENT_IDS and (behind or s.ip_id):     # a duplicated frame, perhaps, or a late original
         return False
     count_next(f, s, side)
     if (f.flags >> HEAD_COUNT) & 7 != 4:

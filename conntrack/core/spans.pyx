@@ -10,7 +10,7 @@ states come as an argument (SPAN_STATES in detect/spans.py has their order).
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from .abi cimport FlowRecord
 from .ends cimport End, client_end, server_end
@@ -19,6 +19,7 @@ from .grid cimport FAR, Grid, grid_of, tally_key, tick_of
 from .keys cimport words_of
 from .life cimport ASSUMED
 from .live cimport FLAG_CAPTURE_LOSS, FLAG_MIDSTREAM, FLAG_PENDING_SYN
+from .survey cimport NEVER_OPEN
 
 from .abi import flow_bytes
 
@@ -136,7 +137,9 @@ cdef inline void _add_end(
 
 def count_states(
     flows, const uint8_t[::1] states not None, uint64_t counted, uint64_t time_wait_ns, uint64_t step_ns,
-    int64_t[:, ::1] changes, uint64_t first, uint64_t factor, clients not None, servers not None,
+    int64_t[:, ::1] changes, uint64_t first, uint64_t factor, const int64_t[::1] services not None,
+    const uint32_t[::1] traits not None, bint want_proven, bint want_unproven, uint64_t[:, ::1] keys not None,
+    uint8_t[::1] clients not None,
 ):
     """Add every state of every end to `changes`: +1 at the first instant that it holds, -1 at the first past it.
 
@@ -147,30 +150,41 @@ def count_states(
         time_wait_ns: how long TIME_WAIT lasts unless the row says less.
         step_ns: the instants are its multiples, and ticks count them.
         changes: IN OUT, shape (22, width): by state, clients' ends and then servers'; by tick from `first` on.
-        factor: how many times coarser the grid of the spans is.
-        clients, servers: OUT, SPAN_DTYPE, shape (6 n,): spans that hold an instant of it, in the order of rows.
+        factor: how many times coarser the grid of the rest is, whose instants few spans hold.
+        services: numbers of the servers, shape (n,); negative where there is none.
+        traits: bits of survey.Trait, shape (n,).
+        want_proven, want_unproven: of which clients spans are wanted: those that got past a handshake, those that did
+            not.
+        keys: OUT, shape (2, 6 n): when servers' ends entered and left states, as keys of Tallies by service and state.
+        clients: OUT, octets of SPAN_DTYPE, shape (6 n,): spans of clients' ends, in the order of rows.
 
     Returns:
-        (done, n_clients, n_servers, low, high): stops before a row that does not go into `changes`; how many spans were
-        written, and the lowest and highest tick of that row.
+        (done, n_begun, n_over, n_clients, low, high): stops before a row that does not go into `changes`; how many keys
+        and spans were written, and the lowest and highest tick of that row.
     """
     if states.shape[0] != PLACES or not step_ns or not factor or changes.shape[0] != 2 * (MOST + 1):
         raise ValueError(f"expected {PLACES} states, a step, a factor and {2 * (MOST + 1)} rows of changes")
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
-    cdef Span[::1] of_clients = clients
-    cdef Span[::1] of_servers = servers
-    if min(of_clients.shape[0], of_servers.shape[0]) < SPANS * total:
-        raise ValueError(f"expected room for {SPANS * total} spans")
+    cdef Py_ssize_t room = min(keys.shape[1], clients.shape[0] // <Py_ssize_t>sizeof(Span))
+    if not total:
+        return 0, 0, 0, 0, 0, 0
+    if min(services.shape[0], traits.shape[0]) < total or keys.shape[0] != 2 or room < SPANS * total:
+        raise ValueError(f"expected services and traits of {total} rows, and room for {SPANS * total} keys and spans")
+    cdef Span* of_clients = <Span*>&clients[0]
+    cdef bint wanted
     cdef uint64_t width = changes.shape[1]
     cdef States asked = States(&states[0], counted, time_wait_ns)
     cdef Grid grid = grid_of(step_ns)
     cdef Grid coarse = grid_of(factor)
     cdef Found found
     found.far = FAR // step_ns
+    cdef Grid ones = grid_of(1)
     cdef Py_ssize_t n_clients = 0
-    cdef Py_ssize_t n_servers = 0
+    cdef Py_ssize_t n_begun = 0
+    cdef Py_ssize_t n_over = 0
+    cdef uint64_t coarse_far = FAR // step_ns // factor
     cdef Py_ssize_t done = total
     cdef uint64_t begin, end, established
     cdef const FlowRecord* row
@@ -200,11 +214,14 @@ def count_states(
             if found.low < first or found.high - first >= width:
                 done = i
                 break
+            wanted = want_unproven if traits[i] & NEVER_OPEN else want_proven
             for k in range(found.n):
                 begin, end = found.spans[k].begin, found.spans[k].end
                 changes[found.spans[k].state + (MOST + 1 if k >= split else 0), begin - first] += 1
                 if end < found.far:
                     changes[found.spans[k].state + (MOST + 1 if k >= split else 0), end - first] -= 1
+                if not wanted if k < split else services[i] < 0:
+                    continue
                 begin, end = tick_of(&coarse, begin), tick_of(&coarse, end)
                 if begin >= end:
                     continue
@@ -212,9 +229,12 @@ def count_states(
                     of_clients[n_clients] = Span(begin, end, <int32_t>i, found.spans[k].state)
                     n_clients += 1
                 else:
-                    of_servers[n_servers] = Span(begin, end, <int32_t>i, found.spans[k].state)
-                    n_servers += 1
-    return done, n_clients, n_servers, found.low, found.high
+                    keys[0, n_begun] = tally_key(&ones, services[i], begin, found.spans[k].state)
+                    n_begun += 1
+                    if end < coarse_far:
+                        keys[1, n_over] = tally_key(&ones, services[i], end, found.spans[k].state)
+                        n_over += 1
+    return done, n_begun, n_over, n_clients, found.low, found.high
 
 
 def rows_of(const Span[::1] spans):

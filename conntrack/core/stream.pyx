@@ -157,8 +157,8 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
         if f.trouble:
             t.troubles[f.trouble].edge[peer] = s.ack
         evidence = INFERRED
-    elif f.trouble and t.troubles[f.trouble].marks & OTHER_ISS and s.ack == t.troubles[f.trouble].stray_seq + 1 \
-            and trait(t, f, peer) & OPENING:
+    elif side == 0 and f.trouble and t.troubles[f.trouble].marks & OTHER_ISS \
+            and s.ack == t.troubles[f.trouble].stray_seq + 1 and trait(t, f, peer) & OPENING:
         f.iss[peer] = t.troubles[f.trouble].stray_seq   # the client chose the earlier of two SYN+ACKs
         f.snd_nxt[peer] = t.troubles[f.trouble].edge[peer] = s.ack
     if f.trouble:
@@ -175,7 +175,7 @@ cdef void _take_ack(Tables* t, LiveFlow* f, const SegmentRecord* s, int side, bi
         x.edge[peer] = s.ack
         f.snd_nxt[peer] = seq_max(f.snd_nxt[peer], s.ack)
         _absorb(x, peer)
-    if not has_acked(f, side) or seq_le(s.ack, f.snd_nxt[peer]):
+    if f.snd_nxt[peer] - s.ack <= PLAUSIBLE:            # else it acknowledges what was never sent
         note_ack(f, side, s.ack)
     if (trait(t, f, peer) & (OPENING | PASSIVE) or trait(t, f, side) & (OPENING | PASSIVE)) \
             and s.ack - f.iss[peer] - 1 <= f.snd_nxt[peer] - f.iss[peer] - 1:

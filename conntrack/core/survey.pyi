@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -33,18 +34,25 @@ class Fate(IntEnum):
     WAS_UNANSWERED = ...
     WAS_MIDSTREAM = ...
 
-WAIT_DTYPE: np.dtype[Any]
+class WaitColumn(IntEnum):
+    KEY = ...
+    WHEN = ...
+    FLOW_ID = ...
+    ROW = ...
 
 def survey(
     flows: _Array,
+    done: int,
+    before: Sequence[int],
     limits: tuple[int, int, int, int, int, int],
     step_ns: int,
+    wait_step_ns: int,
     sums: _Array,
     states: _Array,
     services: _Array,
     traits: _Array,
     counted: _Array,
-    waits: tuple[_Array, _Array],
+    waits: _Array,
     seed: int,
     limit: int,
     keys: _Array,

@@ -5,38 +5,19 @@ and bringing it near takes longer than most that is asked of it: so everything i
 many of a kind are too many is for detect/. Times are compared without their sign (grid.pxd).
 """
 
-import numpy as np
-
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from .abi cimport FlowRecord
 from .ends cimport End, client_end, is_in_time_wait, server_end
 from .expand cimport END_EVICTED, END_REFUSED, END_RESET, OPEN_AT_END
-from .grid cimport FAR, Grid, grid_of, tally_key
+from .grid cimport FAR, TICK_BITS, Grid, grid_of, tally_key, tick_of
 from .keys cimport hash_of, words_of
 from .live cimport (
     FLAG_ACCEPT_QUEUE, FLAG_CAPTURE_LOSS, FLAG_MIDSTREAM, FLAG_ONE_SIDED, FLAG_PENDING_SYN, FLAG_REUSED_TIME_WAIT,
 )
 
 from .abi import flow_bytes
-
-cpdef enum Trait:
-    SLOW = 1 << 0           # its handshake took long or failed
-    NEVER_OPEN = 1 << 1     # a handshake was begun, and nothing shows that anybody was past it
-    UNANSWERED = 1 << 2     # of these: the other end sent nothing at all
-    REFUSED = 1 << 3        # the SYN was answered by a RST
-    QUEUE_FULL = 1 << 4     # the SYN+ACK was sent again after the client's ACK
-    HALF_CLOSED = 1 << 5    # an end took the peer's FIN and sent none for long, or a new SYN came meanwhile
-    LINGERED = 1 << 6       # an end whose FIN was acknowledged waited long for the peer's
-    FIN_IGNORED = 1 << 7    # an end that closed second sent its FIN again and again, and nobody acknowledged it
-    ABORTED = 1 << 8        # open, then ended by a RST, with no FIN from either end
-    NO_WINDOW = 1 << 9      # a window of 0 was announced
-    ONE_WAY = 1 << 10       # segments of one direction only, and not for want of an answer
-    GAPS = 1 << 11          # acknowledged data is not in the capture
-    COPIED = 1 << 12        # frames are in the capture twice
-    UNSERVED = 1 << 13      # open to the end, and the client's data arrived, but the server never sent any
-    REUSED = 1 << 14        # its 4-tuple was in TIME_WAIT before
 
 cpdef enum Attempt:  # columns of the count of handshakes begun
     IN_TIME
@@ -51,6 +32,14 @@ cpdef enum Fate:  # bits of a fate, above client state (4 bits), server state (4
 
 cdef enum:
     HANDSHAKE_SHIFT = 20  # a float32 is ordered as its bits are: its exponent and 3 bits split an octave in 8
+    WAIT_TICK_SHIFT = 28  # of a span as detect/occupancy.py keeps it, 36 bits of tick; 2 of kind, 0 here; 26 of length
+    LONGEST_WAIT = (1 << 26) - 1
+
+cpdef enum WaitColumn:  # of what is said of an end in TIME_WAIT
+    KEY  # what hash_words says of the service's words; at the client's end with those of the client
+    WHEN  # from when to when, on a grid: Occupancy's
+    FLOW_ID
+    ROW
 
 
 cdef struct Limits:
@@ -62,16 +51,11 @@ cdef struct Limits:
     uint8_t time_wait_state
 
 
-cdef struct Wait:        # an end in TIME_WAIT
-    uint64_t key         # what hash_words says of the service's words; at the client's end with those of the client
-    uint64_t start
-    uint64_t end
-    uint64_t flow_id
-    int64_t row
-
-
-cdef Wait _a_wait
-WAIT_DTYPE = np.asarray(<Wait[:1]> &_a_wait).dtype
+cdef struct Wait:  # where the columns of an end in TIME_WAIT go
+    uint64_t* key
+    uint64_t* when
+    uint64_t* flow_id
+    uint64_t* row
 
 
 cdef inline bint _lingered(uint64_t acked, uint64_t peer_fin_taken, uint64_t since, uint64_t least) noexcept nogil:
@@ -177,36 +161,43 @@ cdef inline uint32_t _handshake_cell(const FlowRecord* row) noexcept nogil:
 
 
 cdef inline Py_ssize_t _wait_of(
-    const FlowRecord* row, const End* end, const uint64_t* service, bint client, const Limits* limits, Wait* out,
+    const FlowRecord* row, Py_ssize_t i, const End* end, const uint64_t* service, bint client, const Limits* limits,
+    const Grid* grid, Wait* out,
 ) noexcept nogil:
     cdef uint64_t[6] words
-    if not is_in_time_wait(row, end, limits.time_wait_state, limits.time_wait, &out.start, &out.end):
+    cdef uint64_t first, last
+    if not is_in_time_wait(row, end, limits.time_wait_state, limits.time_wait, &first, &last):
         return 0
     if client:
         memcpy(words, service, 24)
         words_of(row, True, &words[3])
         words[5] &= ~<uint64_t>0xFFFF
-        out.key = hash_of(words, 6, 0)
+        out.key[0] = hash_of(words, 6, 0)
     else:
-        out.key = hash_of(service, 3, 0)
-    out.flow_id = row.flow_id
+        out.key[0] = hash_of(service, 3, 0)
+    first = min(tick_of(grid, first), (<uint64_t>1 << TICK_BITS) - 1)
+    last = min(tick_of(grid, last), (<uint64_t>1 << TICK_BITS) - 1)
+    out.when[0] = first << WAIT_TICK_SHIFT | min(last - first, <uint64_t>LONGEST_WAIT)
+    out.flow_id[0], out.row[0] = row.flow_id, <uint64_t>i
     return 1
 
 
 def survey(
-    flows, limits, uint64_t step_ns, int64_t[:, ::1] sums, int64_t[:, ::1] states, int64_t[::1] services,
-    uint32_t[::1] traits, uint64_t[:, ::1] counted, waits, uint64_t seed, Py_ssize_t limit, uint64_t[:, ::1] keys,
-    int32_t[::1] table, Py_ssize_t count,
+    flows, Py_ssize_t done, before, limits, uint64_t step_ns, uint64_t wait_step_ns, int64_t[:, ::1] sums,
+    int64_t[:, ::1] states, int64_t[::1] services, uint32_t[::1] traits, uint64_t[:, ::1] counted,
+    uint64_t[:, :, ::1] waits, uint64_t seed, Py_ssize_t limit, uint64_t[:, ::1] keys, int32_t[::1] table,
+    Py_ssize_t count,
 ):
     """Write each row's service and traits, and what it counts for.
 
     Args:
         flows: FLOW_DTYPE, shape (n,).
+        done, before: how many of them were looked at already, and how many of each were written then; 0 at first.
         limits: a handshake that takes longer than the first is late; CLOSE_WAIT that lasts as long as the second is
             notable; so is a wait for the peer's FIN as long as the third; TIME_WAIT lasts as long as the fourth unless
             the row says less (nanoseconds). More FINs than the fifth without an ACK are notable. The number of
             TIME_WAIT.
-        step_ns: step of the grid of handshakes begun.
+        step_ns, wait_step_ns: steps of the grids of handshakes begun, and of TIME_WAIT.
         sums: IN OUT, shape (as many as `keys`, 5): connections of each service, their payload bytes from client and
             server, and retransmits from client and server.
         states: IN OUT, shape (2, 16): how many clients' and servers' ends are in each state as their row ends.
@@ -216,37 +207,41 @@ def survey(
             with the fate of the connection in place of a tick, which is the state of the client (4 bits) and of the
             server (4), the end reason (3) and bits of Fate; with the cell of a histogram of how long the handshake
             took, in nanoseconds with 8 cells an octave, in place of a tick, for those seen from the SYN on.
-        waits: OUT, two of WAIT_DTYPE, shape (n,): clients' ends in TIME_WAIT, and servers'.
+        waits: OUT, shape (2, 4, n): by WaitColumn, clients' ends that were in TIME_WAIT, and servers'.
         seed, limit, keys, table, count: as in keys.intern, of width 3.
 
     Returns:
         (done, count, (attempts, fates, handshakes, clients', servers' waits), packets, payload, first, last): as many
-        rows as `keys` and `table` had room for; how many of each were written; segments and distinct payload bytes of
-        these rows, and when the first of them began and the last ended.
+        rows as `keys` and `table` had room for, and those `done` before; how many of each were written; segments and
+        distinct payload bytes of the rows looked at now, and when the first of them began and the last ended.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t n = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
     cdef Py_ssize_t size = table.shape[0]
-    cdef Wait[::1] of_clients = waits[0]
-    cdef Wait[::1] of_servers = waits[1]
     if size < 2 or size & (size - 1) or not 0 <= 2 * count <= size or count > keys.shape[0] or keys.shape[1] != 3:
         raise ValueError(f"{count} keys do not go into {keys.shape[0]} places and {size} slots")
     if sums.shape[0] < keys.shape[0] or sums.shape[1] != 5 or states.shape[0] != 2 or states.shape[1] != 16:
         raise ValueError("expected sums as (services, 5) and states as (2, 16)")
-    cdef Py_ssize_t room = min(min(services.shape[0], traits.shape[0]), min(of_clients.shape[0], of_servers.shape[0]))
-    if min(room, counted.shape[1]) < n or counted.shape[0] != 3 or not step_ns:
-        raise ValueError(f"expected room for {n} rows, and a step")
+    cdef Py_ssize_t room = min(min(services.shape[0], traits.shape[0]), min(counted.shape[1], waits.shape[2]))
+    if room < n or counted.shape[0] != 3 or waits.shape[0] != 2 or waits.shape[1] != 4 or not 0 <= done <= n:
+        raise ValueError(f"expected room for {n} rows")
+    if not step_ns or not wait_step_ns:
+        raise ValueError("expected steps")
+    cdef Py_ssize_t[5] written = before
+    if not done <= n or not 0 <= min(before) <= max(before) <= done:
+        raise ValueError(f"{max(before)} of {done} rows cannot have been written")
     cdef uint64_t wait_ns = limits[0]
     cdef Limits least = Limits(wait_ns, limits[1], limits[2], limits[3], limits[4], limits[5])
     cdef Grid grid = grid_of(step_ns)
     cdef Grid ones = grid_of(1)
+    cdef Grid wait_grid = grid_of(wait_step_ns)
+    cdef Wait wait
     cdef uint64_t mask = <uint64_t>size - 1
     cdef uint64_t[3] words
-    cdef Py_ssize_t[5] written
     cdef uint64_t at, begun
     cdef int64_t number = -1
-    cdef Py_ssize_t done = n
+    cdef Py_ssize_t start = done
     cdef uint64_t packets = 0
     cdef uint64_t payload = 0
     cdef int64_t first = (<uint64_t>-1) >> 1
@@ -255,10 +250,9 @@ def survey(
     cdef End end
     cdef Py_ssize_t i
     room = min(keys.shape[0], size // 2)
-    for i in range(5):
-        written[i] = 0
+    done = n
     with nogil:
-        for i in range(n):
+        for i in range(start, n):
             row = &rows[i]
             words_of(row, False, words)
             if number < 0 or keys[number, 2] != words[2] or keys[number, 1] != words[1] or keys[number, 0] != words[0]:
@@ -306,9 +300,11 @@ def survey(
             if row.client_fin_ts_ns == row.server_fin_ts_ns and <uint64_t>row.client_fin_ts_ns == FAR:
                 continue
             end = client_end(row)
-            of_clients[written[3]].row = i
-            written[3] += _wait_of(row, &end, words, True, &least, &of_clients[written[3]])
+            wait.key, wait.when = &waits[0, <int>KEY, written[3]], &waits[0, <int>WHEN, written[3]]
+            wait.flow_id, wait.row = &waits[0, <int>FLOW_ID, written[3]], &waits[0, <int>ROW, written[3]]
+            written[3] += _wait_of(row, i, &end, words, True, &least, &wait_grid, &wait)
             end = server_end(row)
-            of_servers[written[4]].row = i
-            written[4] += _wait_of(row, &end, words, False, &least, &of_servers[written[4]])
+            wait.key, wait.when = &waits[1, <int>KEY, written[4]], &waits[1, <int>WHEN, written[4]]
+            wait.flow_id, wait.row = &waits[1, <int>FLOW_ID, written[4]], &waits[1, <int>ROW, written[4]]
+            written[4] += _wait_of(row, i, &end, words, False, &least, &wait_grid, &wait)
     return done, count, written, packets, payload, first, last

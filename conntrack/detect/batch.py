@@ -15,12 +15,15 @@ from conntrack.core.survey import Attempt
 from conntrack.detect.columns import words_endpoint
 from conntrack.detect.counting import Tally
 
-__all__ = ["Background", "Batch", "Page"]
+__all__ = ["WAIT_GRID_NS", "Background", "Batch", "Page"]
+
+WAIT_GRID_NS = 10**8
+"""Step of the grid on which TIME_WAIT is looked at, nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, each of them final, and what all of them count for.
+    """Rows, each of them final, and what all of them count for. Valid until the next page is made.
 
     Attributes:
         rows: FLOW_DTYPE, shape (n,).
@@ -28,7 +31,8 @@ class Page:
         traits: uint32, shape (n,): bits of core.survey.Trait; 0 for most rows.
         fates, handshakes: uint64, keys of Tallies by service: what became of each connection, and how long its
             handshake took (core.survey has how).
-        client_waits, server_waits: WAIT_DTYPE, ends that were in TIME_WAIT.
+        client_waits, server_waits: uint64, shape (4, m), by core.survey.WaitColumn: ends that were in TIME_WAIT, on a
+            grid of WAIT_GRID_NS.
         first_ts_ns, last_ts_ns: when the first row began, and when the last segment was.
     """
 

@@ -38,7 +38,10 @@ class _Spans:
 
     def add(self, spans: np.ndarray, groups: np.ndarray, step_ns: int) -> None:
         """Take in spans, for the groups of their rows: see core.spans.span_keys."""
-        begun, over = span_keys(spans, groups, FAR_NS // step_ns)
+        self.add_keys(*span_keys(spans, groups, FAR_NS // step_ns), step_ns)
+
+    def add_keys(self, begun: np.ndarray, over: np.ndarray, step_ns: int) -> None:
+        """Take in when ends of groups entered and left states, as keys of Tallies in ticks of `step_ns`."""
         self._begun.add_keys(begun, None, step_ns)
         self._over.add_keys(over, None, step_ns)
 
@@ -110,11 +113,21 @@ class Breakdown:
         self._services = _Spans(ladder_ns)
         self._proven, self._unproven = _Account(ladder_ns), _Account(ladder_ns)
 
-    def add(self, page: Page, start: int, clients: np.ndarray, servers: np.ndarray, step_ns: int) -> None:
-        """Take in spans of the rows of a page from `start` on, in ticks of `step_ns`, as core.spans writes them."""
-        self._services.add(servers, page.services[start:], step_ns)
-        if self._proven.given_up and self._unproven.given_up:
-            return
+    @property
+    def wanted(self) -> tuple[bool, bool]:
+        """Which clients' hosts are still counted: those that got past a handshake, and those that never did."""
+        return not self._proven.given_up, not self._unproven.given_up
+
+    def add(
+        self, page: Page, start: int, begun: np.ndarray, over: np.ndarray, clients: np.ndarray, step_ns: int
+    ) -> None:
+        """Take in the rows of a page from `start` on, in ticks of `step_ns`, as core.spans.count_states writes them.
+
+        Args:
+            begun, over: when servers' ends entered and left states, keys of Tallies by service.
+            clients: spans of clients' ends (SPAN_DTYPE), of those that are wanted.
+        """
+        self._services.add_keys(begun, over, step_ns)
         rows = rows_of(clients)
         unproven = (page.traits[start:][rows] & np.uint32(Trait.NEVER_OPEN)) != 0
         for account, chosen in ((self._proven, ~unproven), (self._unproven, unproven)):
@@ -129,7 +142,7 @@ class Breakdown:
     @property
     def told(self) -> dict[str, bool]:
         """Which hosts are counted: clients that got past a handshake, and those that never did."""
-        return {"clients": not self._proven.given_up, "unproven_clients": not self._unproven.given_up}
+        return dict(zip(("clients", "unproven_clients"), self.wanted, strict=True))
 
     def step_ns(self, least_ns: int) -> int:
         """Return the step at which groups can be told, `least_ns` at least."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from conntrack.core.keys import intern
+from conntrack.core.tally import add_ones
 
 __all__ = ["NO_GROUP", "KeyIndex", "LowestPerGroup", "Tally", "ticks_of"]
 
@@ -260,9 +261,10 @@ class Tally:
     def _fold(self) -> _Counts:
         """Sum up what waits, as coarsely as the limit calls for; return all there is, each key once, in order."""
         if self._waiting:
-            ones = [_counted(np.concatenate(self._new))] if self._new else []
-            parts = [self._folded, *self._more] if len(self._folded[0]) else self._more
-            self._folded = _summed([*parts, *ones]) if parts else ones[0]
+            if self._more:
+                self._folded = _summed([self._folded, *self._more])
+            if self._new:
+                self._folded = _with_ones(self._folded, np.sort(np.concatenate(self._new)))
             self._new, self._more, self._waiting = [], [], 0
             while len(self._folded[0]) > self.limit and self._step_ns < self._ladder_ns[-1]:
                 self._coarsen()
@@ -279,11 +281,11 @@ class Tally:
             self._folded = _summed([(_coarser(keys, factor), counts)])
 
 
-def _counted(keys: np.ndarray) -> _Counts:
-    """Return each of `keys` once, in order, and how often it is there."""
-    keys = np.sort(keys)
-    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    return keys[starts], np.diff(starts, append=len(keys))
+def _with_ones(folded: _Counts, ones: np.ndarray) -> _Counts:
+    """Return `folded` with each of `ones` (in order, perhaps many times) counted once more."""
+    keys, counts = np.empty(len(folded[0]) + len(ones), np.uint64), np.empty(len(folded[0]) + len(ones), np.int64)
+    written = add_ones(ones, *folded, keys, counts)
+    return keys[:written].copy(), counts[:written].copy()
 
 
 def _summed(parts: list[_Counts]) -> _Counts:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from conntrack.core.abi import FLOW_DTYPE
-from conntrack.core.survey import WAIT_DTYPE, survey
-from conntrack.detect.batch import Background, Batch, Page
+from conntrack.core.survey import survey
+from conntrack.detect.batch import WAIT_GRID_NS, Background, Batch, Page
 from conntrack.detect.columns import FAR_NS, ns_of
 from conntrack.detect.counting import NO_GROUP, KeyIndex, Tally
 from conntrack.detect.finding import SEVERITIES, EveryRow, Finding
@@ -68,6 +68,16 @@ class Detection:
         self._packets = 0
         self._payload_bytes = 0
         self.overflow_connections = 0
+        self._forget_scratch()
+
+    def _forget_scratch(self) -> None:
+        """What a page is looked at with, used again for the next: memory that is new each time costs more to get."""
+        self._counted, self._waits = np.empty((3, 0), np.uint64), np.empty((2, 4, 0), np.uint64)
+        self._of_rows = np.empty(0, np.int64), np.empty(0, np.uint32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._forget_scratch()
+        return self.__dict__
 
     def feed(self, flows: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once, when it is final."""
@@ -148,25 +158,20 @@ class Detection:
 
     def _look(self, rows: np.ndarray) -> Page:
         n = len(rows)
-        services, traits = np.empty(n, np.int64), np.empty(n, np.uint32)
-        parts: list[tuple[np.ndarray, ...]] = []
+        if n > self._waits.shape[2]:
+            self._counted, self._waits = np.empty((3, n), np.uint64), np.empty((2, 4, n), np.uint64)
+            self._of_rows = np.empty(n, np.int64), np.empty(n, np.uint32)
+        services, traits = (column[:n] for column in self._of_rows)
+        written = [0] * 5
         first_ts_ns, last_ts_ns = FAR_NS, -FAR_NS
         done = 0
         while done < n:
-            counted = np.empty((3, n - done), np.uint64)
-            waits = np.empty(n - done + 1, WAIT_DTYPE), np.empty(n - done + 1, WAIT_DTYPE)
             kernel = partial(
-                survey, rows[done:], self._limits, self._attempts.feed_step_ns, self._sums, self._states,
-                services[done:], traits[done:], counted, waits,
+                survey, rows, done, written, self._limits, self._attempts.feed_step_ns, WAIT_GRID_NS, self._sums,
+                self._states, services, traits, self._counted, self._waits,
             )  # fmt: skip
-            looked, written, packets, payload_bytes, first, last = self._services.lend(kernel, n - done)
+            done, written, packets, payload_bytes, first, last = self._services.lend(kernel, n)
             self._make_room()
-            attempts, *others = (array[:size] for array, size in zip((*counted, *waits), written, strict=True))
-            self._attempts.add_keys(attempts)
-            for wait in others[2:]:
-                wait["row"] += done
-            parts.append(tuple(others))
-            done += looked
             self._packets += packets
             self._payload_bytes += payload_bytes
             first_ts_ns, last_ts_ns = min(first_ts_ns, first), max(last_ts_ns, last)
@@ -174,8 +179,9 @@ class Detection:
         self._first_ts_ns = min(self._first_ts_ns, first_ts_ns)
         if len(self._services) == _MOST_SERVICES:
             self.overflow_connections += int(np.count_nonzero(services == NO_GROUP))
-        columns = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
-        fates, handshakes, client_waits, server_waits = columns
+        attempts, fates, handshakes = (keys[:size].copy() for keys, size in zip(self._counted, written, strict=False))
+        client_waits, server_waits = (waits[:, :size] for waits, size in zip(self._waits, written[3:], strict=True))
+        self._attempts.add_keys(attempts)
         return Page(
             rows, services, traits, fates, handshakes, client_waits, server_waits, first_ts_ns, last_ts_ns
         )  # fmt: skip

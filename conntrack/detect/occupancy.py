@@ -45,6 +45,7 @@ class Occupancy:
     def __init__(self, first_step_ns: int, limit: int = 1 << 22) -> None:
         self.limit = limit
         self.dropped = 0
+        self.finest_step_ns = first_step_ns
         self._step_ns = first_step_ns
         self._last_step_ns = first_step_ns * self._COARSER**self._COARSENINGS
         self._parts: list[_Spans] = []
@@ -68,9 +69,11 @@ class Occupancy:
         if len(keys) == 0:
             return
         first, last = (np.minimum(ticks_of(times, self._step_ns), np.uint64(_MAX_TICK)) for times in (starts, ends))
-        self._push(keys, _packed(first, last, np.uint64(kind)), None)
-        if self._rows > self._settled + self.limit:
-            self._settle()
+        self._take(keys, _packed(first, last, np.uint64(kind)))
+
+    def add_packed(self, keys: np.ndarray, whens: np.ndarray) -> None:
+        """Take in spans of kind 0 as the core packs them, on the finest grid (core.survey.WaitColumn), shape (n,)."""
+        self._take(keys, _coarser(whens, self._step_ns // self.finest_step_ns))
 
     def merge(self, other: Occupancy) -> None:
         """Take in what `other` was fed."""
@@ -106,6 +109,11 @@ class Occupancy:
             part = slice(starts[at], starts[at + 1] if at + 1 < len(starts) else None)
             first, last, kinds = (column.astype(np.int64) for column in _unpacked(whens[part]))
             yield int(keys[starts[at]]), kinds, first, last, numbers[part]
+
+    def _take(self, keys: np.ndarray, whens: np.ndarray) -> None:
+        self._push(keys, whens, None)
+        if self._rows > self._settled + self.limit:
+            self._settle()
 
     def _push(self, keys: np.ndarray, whens: np.ndarray, counts: np.ndarray | None) -> None:
         self._parts.append((keys, whens, counts))

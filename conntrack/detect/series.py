@@ -53,6 +53,15 @@ class StateSeries:
         self._changes = np.zeros((len(_SIDES) * len(TcpState), 0), np.int64)  # at each tick, since the one before
         self._first_ts_ns = FAR_NS
         self._last_ts_ns = NO_TIME_NS
+        self._forget_scratch()
+
+    def _forget_scratch(self) -> None:
+        """What a page is counted with, used again for the next: memory that is new each time costs more to get."""
+        self._keys, self._clients = np.empty((2, 0), np.uint64), np.empty(0, SPAN_DTYPE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._forget_scratch()
+        return self.__dict__
 
     def count(self, page: Page) -> None:
         """Take in a page."""
@@ -63,15 +72,19 @@ class StateSeries:
         self._follow_span()
         self._cover(*(-(-ts_ns // _GRID_NS[self._level]) for ts_ns in (page.first_ts_ns, page.last_ts_ns + _MARGIN_NS)))
         most = _SPANS * len(page.rows)
-        clients, servers = np.empty(most, SPAN_DTYPE), np.empty(most, SPAN_DTYPE)
+        if most > self._keys.shape[1]:
+            self._keys, self._clients = np.empty((2, most), np.uint64), np.empty(most, SPAN_DTYPE)
         done = 0
         while done < len(page.rows):
             step_ns = _GRID_NS[self._level]
             factor = max(1, _GROUPS_NS // step_ns)
-            counted, n_clients, n_servers, low, high = count_states(
-                page.rows[done:], self._time_wait_ns, step_ns, self._changes, self._first_tick, factor, clients, servers
-            )
-            self._breakdown.add(page, done, clients[:n_clients], servers[:n_servers], factor * step_ns)
+            counted, n_begun, n_over, n_clients, low, high = count_states(
+                page.rows[done:], self._time_wait_ns, step_ns, self._changes, self._first_tick, factor,
+                page.services[done:], page.traits[done:], *self._breakdown.wanted, self._keys,
+                self._clients.view(np.uint8),
+            )  # fmt: skip
+            begun, over = self._keys[0, :n_begun].copy(), self._keys[1, :n_over].copy()
+            self._breakdown.add(page, done, begun, over, self._clients[:n_clients], factor * step_ns)
             done += counted
             if done < len(page.rows):
                 self._cover(low, high)

@@ -31,9 +31,11 @@ _COUNTED = mask_of(*COUNTED_STATES)
 
 def count_states(
     flows: np.ndarray, time_wait_ns: int, step_ns: int, changes: np.ndarray, first: int, factor: int,
-    clients: np.ndarray, servers: np.ndarray,
-) -> tuple[int, int, int, int, int]:  # fmt: skip
-    """Add every state of every end to `changes`, and write spans of a coarser grid: see the core's."""
+    services: np.ndarray, traits: np.ndarray, want_proven: bool, want_unproven: bool, keys: np.ndarray,
+    clients: np.ndarray,
+) -> tuple[int, int, int, int, int, int]:  # fmt: skip
+    """Add every state of every end to `changes`, and write keys and spans of a coarser grid: see the core's."""
     return spans.count_states(
-        flows, _SPAN_STATES, _COUNTED, time_wait_ns, step_ns, changes, first, factor, clients, servers
-    )
+        flows, _SPAN_STATES, _COUNTED, time_wait_ns, step_ns, changes, first, factor, services, traits, want_proven,
+        want_unproven, keys, clients,
+    )  # fmt: skip

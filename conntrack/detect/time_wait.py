@@ -18,7 +18,7 @@ import numpy as np
 
 from conntrack.core.keys import endpoint_words, hash_words
 from conntrack.core.survey import Trait
-from conntrack.detect.batch import Background, Batch, Page
+from conntrack.detect.batch import WAIT_GRID_NS, Background, Batch, Page
 from conntrack.detect.columns import Side, ns_of, words_endpoint, words_ip
 from conntrack.detect.counting import KeyIndex, LowestPerGroup
 from conntrack.detect.finding import Finding, Severity, worst_first
@@ -32,7 +32,6 @@ _WAIT, _REUSED, _REUSED_RFC6191, _REUSED_LATE = range(4)  # kinds of spans: TIME
 _LEFT = 4
 _COLUMNS = 5
 _FLOW_IDS = 100
-_GRID_NS = 10**8
 
 
 class _Group:
@@ -81,20 +80,21 @@ class _Ends:
 
     def __init__(self, side: Side, least: int) -> None:
         self.side = side
-        self.occupancy = Occupancy(_GRID_NS)
+        self.occupancy = Occupancy(WAIT_GRID_NS)
         self._index = KeyIndex(7 if side == "client" else 4)  # the hash, the service, and the client's address
         self._flow_ids = LowestPerGroup(_FLOW_IDS)
         self._sampled = np.uint64(max(1, least // (4 * _FLOW_IDS)))
 
     def count(self, flows: np.ndarray, waits: np.ndarray) -> None:
-        """Take in TIME_WAITs (WAIT_DTYPE) of rows of `flows`."""
-        if not waits.size:
+        """Take in TIME_WAITs of rows of `flows`: uint64, shape (4, n), by core.survey.WaitColumn."""
+        keys, whens, flow_ids, rows = waits
+        if not keys.size:
             return
-        self.occupancy.add(waits["key"].copy(), waits["start"], waits["end"], _WAIT)
-        shown = waits[hash_words(np.ascontiguousarray(waits["flow_id"])[:, None]) % self._sampled == 0]
+        self.occupancy.add_packed(keys.copy(), whens.copy())
+        shown = np.flatnonzero(hash_words(flow_ids[:, None]) % self._sampled == 0)
         if shown.size:
-            words = np.column_stack([shown["key"], self._words(flows, shown["row"].copy())])
-            self._flow_ids.add(self._index.intern(words), shown["flow_id"])
+            words = np.column_stack([keys[shown], self._words(flows, rows[shown].astype(np.int64))])
+            self._flow_ids.add(self._index.intern(words), flow_ids[shown])
 
     def feed(self, again: np.ndarray) -> None:
         """Take in connections (FLOW_DTYPE) on a 4-tuple that was in TIME_WAIT."""

@@ -79,7 +79,10 @@ def by_segment(
 
 
 def by_timer(side: int, before: TcpState, after: TcpState) -> Change:
-    """Return the change of one end whose timer ran out."""
+    """Return the change of one end whose timer ran out, or would have been seen to run out if it still ran."""
+    if before == TcpState.SYN_RECEIVED and after == TcpState.ESTABLISHED:
+        reason = "it took the ACK: its SYN+ACK was due again, and did not come"
+        return Change(side, before, after, reason, "Linux reqsk_timer_handler", Evidence.INFERRED)
     rule = _MOVES.get((SENT, SegmentEvent.TIMEOUT, before))
     reason, source = ("", "") if rule is None else (rule.reason, rule.source)
     return Change(side, before, after, reason, source, Evidence.EXPIRED)

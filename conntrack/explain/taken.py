@@ -106,7 +106,10 @@ def _syn(before: Numbers | None, after: Numbers, s: Segment) -> Taken:
     if before is not None and before.packets[s.side]:
         if s.seq == before.iss[s.side]:
             return Taken(["SYN again"])
-        return Taken(["pending SYN: another initial number, the connection lives"], reply=_TO_CHALLENGE)
+        if after.iss[s.side] != s.seq:
+            return Taken(["pending SYN: another initial number, the connection lives"], reply=_TO_CHALLENGE)
+        if new & FlowFlag.SIMULTANEOUS_OPEN:
+            return Taken(["SYN, behind an ACK: split handshake", _options(s)])
     words = ["SYN", _options(s)]
     if before is None:
         if after.flags & FlowFlag.REUSED_TIME_WAIT:
@@ -135,7 +138,8 @@ def _syn_ack(before: Numbers | None, after: Numbers, s: Segment, events: frozens
     acked = s.ack - before.iss[peer] - 1 & 0xFFFF_FFFF
     if before.packets[peer] and acked > (before.snd_nxt[peer] - before.iss[peer] - 1 & 0xFFFF_FFFF):
         return Taken(["SYN+ACK that answers no SYN of this connection"], reply=_TO_CHALLENGE)
-    if events or not before.packets[s.side]:
+    crossing = before.flags & FlowFlag.SIMULTANEOUS_OPEN and before.retransmits[s.side] == after.retransmits[s.side]
+    if events or not before.packets[s.side] or (crossing and s.seq == before.iss[s.side]):
         words = ["SYN+ACK", _options(s)]
         if before.flags & FlowFlag.FAST_OPEN:
             words.append("takes the data of the SYN" if acked else "does not take the data of the SYN")
@@ -192,6 +196,8 @@ def _stream(
     if stamped and less(s.tsval, before.ts_recent[side]):
         late = before.ts_recent[side] - s.tsval & 0xFFFF_FFFF
         return Taken([f"old timestamp, by {late:,} ticks: dropped (PAWS)"], reply=_TO_OLD)
+    if not events and _is_of_another(before, s) and after.snd_nxt == before.snd_nxt:
+        return Taken([*(["FIN"] if fin else []), "acknowledges what was never sent: of another connection"])
     ahead = s.seq - edge & 0xFFFF_FFFF
     if known and less(edge, s.seq) and before.packets[peer] and ahead > (65_535 << before.scale(peer)) + _MARGIN:
         return Taken(["out of window: dropped"], reply=_TO_OLD)
@@ -212,6 +218,15 @@ def _stream(
         taken.words.append("window open again")
         taken.ordinary = False
     return taken
+
+
+def _is_of_another(before: Numbers, s: Segment) -> bool:
+    # An end that opens acknowledges anything but the SYN of its peer, which was seen (RFC 9293 section 3.10.7).
+    peer = 1 - s.side
+    if not _trait(before, s.side) & (_OPENING | _PASSIVE) or not before.packets[peer]:
+        return False
+    syn = before.iss[peer] + 1
+    return (s.ack - syn & 0xFFFF_FFFF) > (before.snd_nxt[peer] - syn & 0xFFFF_FFFF)
 
 
 def _ack_of_syn_or_fin(taken: Taken, events: frozenset[SegmentEvent], after: Numbers) -> None:

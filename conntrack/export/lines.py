@@ -15,7 +15,7 @@ import numpy as np
 from conntrack.core import lines
 from conntrack.export.columns import SCHEMA_VERSION, Column, Kind
 
-__all__ = ["RowLines", "octets", "texts"]
+__all__ = ["RowLines", "before", "end_of", "kind_of", "octets", "texts"]
 
 _CHUNK = 4_096
 """Rows written at a time: about 3 MB of text, and what numpy takes to hand out a column does not count any more."""
@@ -31,6 +31,9 @@ _KINDS = {
 }
 
 
+_SEPARATORS = {"tsv": "\t", "csv": ",", "ndjson": None}
+
+
 class RowLines:
     """Writes rows, all columns of them.
 
@@ -41,15 +44,15 @@ class RowLines:
     """
 
     def __init__(self, name: str, *, columns: tuple[Column, ...], epoch: bool = False) -> None:
-        self._separator = {"tsv": "\t", "csv": ",", "ndjson": None}[name]
+        self._separator = _SEPARATORS[name]
         self._columns = columns
         *self._read, schema = columns
         fields = [
-            (self._before(at, column.name), kind_of(column, epoch=epoch), column.words)
+            (before(name, at, column.name), kind_of(column, epoch=epoch), column.words)
             for at, column in enumerate(self._read)
         ]
         json = self._separator is None
-        end = b"%s%d%s" % (self._before(len(fields), schema.name), SCHEMA_VERSION, b"}\n" if json else b"\n")
+        end = end_of(name, len(fields), schema.name, SCHEMA_VERSION)
         self._lines = lines.Lines(fields, end, json=json, nothing=b"null" if json else b"")
         self._page = np.empty(_CHUNK * self._lines.most_bytes, np.uint8)
 
@@ -71,10 +74,18 @@ class RowLines:
         values = [column.values(rows) for column in self._read]
         return self._page[: self._lines.write(values, rows["ip_version"], self._page)].tobytes()
 
-    def _before(self, at: int, name: str) -> bytes:
-        if self._separator is None:
-            return f'{"," if at else "{"}"{name}":'.encode()
-        return self._separator.encode() if at else b""
+
+def before(format_: str, at: int, name: str) -> bytes:
+    """Return what stands before the value of the column `name`, the `at`-th of a line."""
+    separator = _SEPARATORS[format_]
+    if separator is None:
+        return f'{"," if at else "{"}"{name}":'.encode()
+    return separator.encode() if at else b""
+
+
+def end_of(format_: str, at: int, name: str, value: int) -> bytes:
+    """Return the end of a line: the column `name`, the `at`-th, whose value is always the same."""
+    return b"%s%d%s" % (before(format_, at, name), value, b"}\n" if _SEPARATORS[format_] is None else b"\n")
 
 
 def kind_of(column: Column, *, epoch: bool = False) -> int:

@@ -75,8 +75,9 @@ def read_sockets(*, with_owners: bool = False) -> Sockets:
         missing = owners.fill(rows)
         if missing.unnamed and (missing.unreadable or os.geteuid()):
             who = "as root it would be" if os.geteuid() else "not even as root here, without CAP_SYS_PTRACE"
+            processes = "process" if missing.unreadable == 1 else "processes"
             why = (
-                f"the descriptors of {missing.unreadable:,} processes cannot be read"
+                f"the descriptors of {missing.unreadable:,} {processes} cannot be read"
                 if missing.unreadable
                 else "hidden"
             )

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from conntrack.core.abi import FLOW_DTYPE
-from conntrack.states import NO_TIME_NS, EndReason, FlowFlag, TcpState
+from conntrack.core.signs import look
+from conntrack.states import TcpState
 
 __all__ = ["EACH_KIND", "MOST_ROWS", "ORDER", "SIGNS", "Chosen", "choose", "put_first", "signs_of"]
 
@@ -36,24 +37,8 @@ SIGNS = (
 
 def signs_of(flows: Rows) -> Rows:
     """Return the signs of trouble of `flows` (FLOW_DTYPE, shape (n,)) as bits, in the order of SIGNS: uint16, (n,)."""
-    ended, flags = flows["end_reason"], flows["flags"]
-    over = (ended == EndReason.REFUSED) | (ended == EndReason.RESET)
-    answered = flows["synack_ts_ns"] != NO_TIME_NS
-    tests = (
-        (flows["client_syns"] > 0) & (flows["server_packets"] == 0),
-        ended == EndReason.REFUSED,
-        answered & (flows["established_ts_ns"] == NO_TIME_NS) & ~over,
-        ended == EndReason.RESET,
-        ended == EndReason.TIMEOUT,
-        (flows["client_state"] == TcpState.CLOSE_WAIT) | (flows["server_state"] == TcpState.CLOSE_WAIT),
-        (flows["client_retransmits"] > 0) | (flows["server_retransmits"] > 0),
-        (flows["client_zero_windows"] > 0) | (flows["server_zero_windows"] > 0),
-        (flags & FlowFlag.ACCEPT_QUEUE) != 0,
-        (flags & FlowFlag.CAPTURE_LOSS) != 0,
-    )
-    signs = np.zeros(len(flows), np.uint16)
-    for bit, test in enumerate(tests):
-        signs |= test.astype(np.uint16) << np.uint16(bit)
+    signs = np.empty(len(flows), np.uint16)
+    look(flows, TcpState.CLOSE_WAIT, np.zeros(1 << len(SIGNS), np.uint64), 0, 0, signs, np.empty(len(flows), np.int64))
     return signs
 
 
@@ -70,13 +55,18 @@ class Chosen:
         self._kept = 0
         self._least: tuple[int, int] | None = None  # duration and flow_id of the shortest kept, once there are enough
         self._kinds: dict[int, Rows] = {}
+        self._bars = np.full(1 << len(SIGNS), np.iinfo(np.uint64).max)  # by kind: a flow_id as high is not kept
+        self._bars[0] = 0  # no sign, no kind
 
     def feed(self, flows: Rows) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each once, when it is final."""
         if len(flows) == 0:
             return
+        signs, candidates = np.empty(len(flows), np.uint16), np.empty(len(flows), np.int64)
+        least = self._least or (np.iinfo(np.int64).min, np.iinfo(np.uint64).max)
+        count = look(flows, TcpState.CLOSE_WAIT, self._bars, *least, signs, candidates)
+        flows, signs = _at(flows, candidates[:count]), signs[candidates[:count]]
         self._feed_longest(flows)
-        signs = signs_of(flows)
         for kind in np.flatnonzero(np.bincount(signs)).tolist():
             if kind:
                 self._feed_kind(kind, flows, signs == kind)
@@ -93,28 +83,29 @@ class Chosen:
             duration, flow_id = self._least
             durations = flows["last_ts_ns"] - flows["first_ts_ns"]
             longer = (durations > duration) | ((durations == duration) & (flows["flow_id"] < flow_id))
-            flows = flows[longer]
+            flows = _at(flows, longer)
         if len(flows):
-            self._longest.append(flows.copy())
+            self._longest.append(flows)
             self._kept += len(flows)
             if self._kept > 2 * self._most:
-                rows = _by_length(np.concatenate(self._longest))[: self._most]
+                rows = _by_length(_joined(self._longest), self._most)
                 self._longest, self._kept = [rows], len(rows)
                 self._least = (int(rows["last_ts_ns"][-1] - rows["first_ts_ns"][-1]), int(rows["flow_id"][-1]))
 
     def _feed_kind(self, kind: int, flows: Rows, chosen: Rows) -> None:
         kept = self._kinds.get(kind)
-        if kept is not None and len(kept) == EACH_KIND:
-            chosen &= flows["flow_id"] < kept["flow_id"][-1]
-        rows = flows[chosen]
+        rows = _at(flows, chosen & (flows["flow_id"] < self._bars[kind]))
         if len(rows):
-            rows = rows if kept is None else np.concatenate([kept, rows])
-            self._kinds[kind] = rows[np.argsort(rows["flow_id"])][:EACH_KIND]
+            rows = rows if kept is None else _joined([kept, rows])
+            rows = _at(rows, np.argsort(rows["flow_id"])[:EACH_KIND])
+            self._kinds[kind] = rows
+            if len(rows) == EACH_KIND:
+                self._bars[kind] = rows["flow_id"][-1]
 
     def result(self) -> Rows:
         """Return what was chosen, in order, each once: FLOW_DTYPE, shape (n,), n at most `most`."""
         by_signs = sorted(self._kinds.items(), key=lambda item: (-item[0].bit_count(), item[0]))
-        longest = _by_length(np.concatenate([np.empty(0, FLOW_DTYPE), *self._longest]))
+        longest = _by_length(_joined([np.empty(0, FLOW_DTYPE), *self._longest]), self._most)
         return _once(np.concatenate([*(kind for _, kind in by_signs), longest]))[: self._most]
 
 
@@ -145,6 +136,21 @@ def _once(rows: Rows) -> Rows:
     return rows[np.sort(np.unique(rows["flow_id"], return_index=True)[1])]
 
 
-def _by_length(rows: Rows) -> Rows:
-    """Return `rows` with the longest first, and the lowest flow_id among equals."""
-    return rows[np.lexsort((rows["flow_id"], rows["first_ts_ns"] - rows["last_ts_ns"]))]
+def _by_length(rows: Rows, most: int) -> Rows:
+    """Return the `most` longest of `rows`, the longest first, and the lowest flow_id among equals."""
+    return _at(rows, np.lexsort((rows["flow_id"], rows["first_ts_ns"] - rows["last_ts_ns"]))[:most])
+
+
+def _at(rows: Rows, chosen: Any) -> Rows:
+    """Return `rows[chosen]`."""
+    some: Rows = _octets(rows)[chosen].view(FLOW_DTYPE)
+    return some
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    return np.concatenate([_octets(part) for part in parts]).view(FLOW_DTYPE)
+
+
+def _octets(rows: Rows) -> Rows:
+    """Return `rows` seen as octets: numpy copies structs field by field."""
+    return rows.view(f"V{FLOW_DTYPE.itemsize}")

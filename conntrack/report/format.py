@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from conntrack.report.glossary import EVIDENCE, Term
@@ -24,6 +24,7 @@ __all__ = [
     "percent",
     "printable",
     "sparkline",
+    "told",
     "words",
 ]
 
@@ -146,6 +147,16 @@ def evidence_text(key: str, value: Any, *, epoch: bool, meanings: Mapping[str, T
     parts = key.split("_")
     is_port = "port" in parts or ("ports" in parts and isinstance(value, (list, tuple)))  # "ports" may also count them
     return label, _plain(value, grouped=not is_port)
+
+
+def told(evidence: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the evidence that a person reads: nothing empty or zero, and how a number was counted beside it."""
+    for key, value in evidence.items():
+        empty = value is None or value == {} or (value == 0 and type(value) is int)
+        if empty or key.removesuffix("_by") != key:
+            continue
+        how = evidence.get(f"{key}_by")
+        yield key, value if how is None else f"{count(value)} ({how})"
 
 
 def words(key: str) -> str:

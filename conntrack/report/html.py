@@ -24,7 +24,7 @@ from conntrack.core.abi import FLOW_DTYPE
 from conntrack.detect.finding import Finding
 from conntrack.report import glossary
 from conntrack.report.chosen import MOST_ROWS, ORDER, SIGNS, choose, put_first, signs_of
-from conntrack.report.format import bytes_text, clock, count, duration, evidence_text, path_text, printable, words
+from conntrack.report.format import bytes_text, clock, count, duration, evidence_text, path_text, printable, told, words
 from conntrack.report.model import GroupSeries, Report, StateSeries
 from conntrack.report.packed import pack, pack_rows, reduced
 from conntrack.report.rungs import ladder
@@ -180,14 +180,13 @@ class _Page:
 
     def _finding(self, number: int, finding: Finding) -> dict[str, Any]:
         known = [self._by_id[flow_id] for flow_id in finding.flow_ids if flow_id in self._by_id]
-        told = [flow_id for flow_id in finding.flow_ids if flow_id in self._stories]
+        laddered = [flow_id for flow_id in finding.flow_ids if flow_id in self._stories]
         evidence = []
-        for key, value in finding.evidence.items():
-            if value is not None:
-                label, text = evidence_text(key, value, epoch=self._epoch)
-                if key.endswith("_ts_ns") and isinstance(value, int):
-                    text = self._moment(value)[1]
-                evidence.append((_label(label), text, glossary.EVIDENCE.get(key)))
+        for key, value in told(finding.evidence):
+            label, text = evidence_text(key, value, epoch=self._epoch)
+            if key.endswith("_ts_ns") and isinstance(value, int):
+                text = self._moment(value)[1]
+            evidence.append((_label(label), text, glossary.EVIDENCE.get(key)))
         values = {
             "number": number,
             "severity": finding.severity,
@@ -204,10 +203,10 @@ class _Page:
             "in_table": len(known),
             "rows": [self._row(at) for at in known[:_FINDING_ROWS]],
             "unknown": [flow_id for flow_id in finding.flow_ids if flow_id not in self._by_id],
-            "ladders": [ladder(self._stories[flow_id]) for flow_id in told if flow_id not in self._told],
-            "told_above": [flow_id for flow_id in told if flow_id in self._told],
+            "ladders": [ladder(self._stories[flow_id]) for flow_id in laddered if flow_id not in self._told],
+            "told_above": [flow_id for flow_id in laddered if flow_id in self._told],
         }
-        self._told.update(told)
+        self._told.update(laddered)
         return values
 
     # --- Counts -------------------------------------------------------------------------------------------------------

@@ -7,12 +7,11 @@ through `printable` before a person sees it. Knows the shape of a Finding and no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from conntrack.detect.finding import Finding
 from conntrack.report.cells import wrap
-from conntrack.report.format import count, duration, evidence_text, instant, printable
+from conntrack.report.format import count, duration, evidence_text, instant, printable, told
 from conntrack.report.glossary import EVIDENCE, Term
 
 __all__ = ["Sheet"]
@@ -75,7 +74,7 @@ class Sheet:
         self.wrap(f"until {until} ({length})", indent=2)
         at_once = f", {count(finding.peak)} at the peak" if finding.peak > 1 else ""
         self.wrap(f"{count(finding.count, 'connection')}{at_once}", indent=2)
-        for key, value in _told(finding.evidence):
+        for key, value in told(finding.evidence):
             label, text = evidence_text(key, value, epoch=self.epoch, meanings=self._meanings)
             self.wrap(text, indent=4, label=label)
         self._bullets("How sure:", finding.caveats or (self._unweakened,))
@@ -93,13 +92,18 @@ class Sheet:
             self.wrap(sentence, indent=4, label="-", label_width=2)
 
     def table(self, headings: list[str], rows: list[list[str]], notes: list[str]) -> None:
-        """Align numbers below their headings; give up columns from the right until the lines fit; a note after each."""
-        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-        while len(widths) > 1 and 2 * len(widths) + sum(widths) > self.width:
-            widths.pop()
-        for row, note in zip((headings, *rows), ("", *notes), strict=True):
-            name, *numbers = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))
-            self.add("  ".join(["", name.strip().ljust(widths[0]), *numbers]))
+        """Align numbers below their headings, with a note after each row.
+
+        Columns are given up until the lines fit: those without any number, then those on the right.
+        """
+        columns = [list(column) for column in zip(headings, *rows, strict=True)]
+        while len(columns) > 1 and sum(2 + max(map(len, column)) for column in columns) > self.width:
+            bare = [at for at, column in enumerate(columns) if at and set(column[1:]) <= {"", "0"}]
+            del columns[bare[-1] if bare else -1]
+        widths = [max(map(len, column)) for column in columns]
+        for (name, *numbers), note in zip(zip(*columns, strict=True), ("", *notes), strict=True):
+            cells = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
+            self.add("  ".join(["", name.ljust(widths[0]), *cells]))
             if note:
                 self.wrap(note, indent=4)
 
@@ -132,13 +136,3 @@ class Sheet:
     def add(self, line: str) -> None:
         """Add a line as it stands."""
         self._lines.append(line)
-
-
-def _told(evidence: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the evidence that a person reads: nothing empty or zero, and how a number was counted beside it."""
-    for key, value in evidence.items():
-        empty = value is None or value == {} or (value == 0 and type(value) is int)
-        if empty or key.removesuffix("_by") != key:
-            continue
-        how = evidence.get(f"{key}_by")
-        yield key, value if how is None else f"{count(value)} ({how})"

@@ -110,7 +110,7 @@ class _Page(Sheet):
 
     def _groups(self, series: GroupSeries | None) -> None:
         """The services with the most ends at once, where there are several: the peak of each state, and how it went."""
-        if series is None or series.services_total < 2:
+        if series is None or series.services_total < 2 or not series.services:
             return
         shown = list(series.services.items())[:_GROUPS_SHOWN]
         self.heading(f"States over time, by service: {len(shown)} of {count(series.services_total)}")

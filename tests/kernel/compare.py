@@ -73,13 +73,22 @@ the wire shows a FIN that answers one."""
 
 
 class Reason(Enum):
-    """Why a sample was left out."""
+    """Why a sample was left out: one of three kinds, and of each only what the wire cannot tell at that instant."""
 
     IN_FLIGHT = "a segment around the instant of the look"
+
+    # A state that the kernel entered, or chose to stay in, and has sent nothing since that would say so:
     UNSENT_FIN = "a FIN that the application has asked for, waiting behind data"
-    TIMER_SLACK = "a timer of the kernel within its slack"
     DROPPED_ACK = "an ACK that a full accept queue may have dropped, which only the server's next segment will show"
+    """The last ACK of the handshake comes. The server is ESTABLISHED, or has dropped it in silence and is SYN_RECEIVED
+    (tcp_check_req, listen_overflow); either way it sends nothing. What it sends next, data or the SYN+ACK again, or
+    that it does not send that when it is due, tells; until then its capture is the same, octet by octet. Only samples
+    at which it has sent nothing but SYN+ACKs are left out, only with these two states and what a FIN makes of them."""
     COOKIE = "a SYN cookie, which only the lack of another SYN+ACK will show"
+    """The SYN+ACK of a server that keeps nothing (CLOSED: it was never anything else) is, to the octet, that of one in
+    SYN_RECEIVED. That it is not sent again when it is due, a second later, tells; left out is what comes before."""
+
+    TIMER_SLACK = "a timer of the kernel within its slack"
 
 
 class Disagreement(NamedTuple):

@@ -11,12 +11,15 @@ wrong then; which, is for ../shared/semantics.md, RFC 9293 and the kernel to say
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from itertools import pairwise
 from random import Random
 
 import numpy as np
 from histories import History, draw_history, join
 from model import Model
 from model_connection import Row
+from numpy.typing import NDArray
 from segments import FLAGS, START_NS
 from tracked import agreed, track
 
@@ -31,14 +34,36 @@ SHOWN = 5
 def answers(history: History) -> tuple[list[Row], list[Row]]:
     """What the tracker says of all frames, and the model of those that are not there twice.
 
-    A frame that is there twice may be counted as a segment (core/copies.pxd), and then is the last one for a timer.
+    A frame that is there twice may be counted as a segment (core/copies.pxd), and then is the last one for a timer: of
+    a connection that has such frames the model's answer may be that with their times, too.
     """
-    model = Model()
-    model.process(history.segments[~history.copies])
-    both = agreed(track(history.segments, at_ns=history.ended_ns)), model.rows(history.ended_ns)
+    ours = agreed(track(history.segments, at_ns=history.ended_ns))
+    models = _models(history, timed=False)
     if not history.copies.any():
-        return both
-    return tuple([_states(row) for row in rows] for rows in both)
+        return ours, models
+    ours, models = ([_states(row) for row in rows] for rows in (ours, models))
+    timed = [_states(row) for row in _models(history, timed=True)] if ours != models else []
+    if len(ours) == len(models) == len(timed):
+        models = [later if row == later else first for row, first, later in zip(ours, models, timed, strict=True)]
+    return ours, models
+
+
+def _models(history: History, *, timed: bool) -> list[Row]:
+    model = Model()
+    for segments, copies in _runs(history):
+        if not copies:
+            model.process(segments)
+        elif timed:
+            model.tell_times(segments)
+    return model.rows(history.ended_ns)
+
+
+def _runs(history: History) -> Iterator[tuple[NDArray[np.void], bool]]:
+    """The segments in pieces that are copies, or are not."""
+    edges = [0, *(np.flatnonzero(np.diff(history.copies)) + 1).tolist(), len(history.segments)]
+    for begin, end in pairwise(edges):
+        if begin < end:
+            yield history.segments[begin:end], bool(history.copies[begin])
 
 
 def _states(row: Row) -> Row:

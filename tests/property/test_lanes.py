@@ -60,6 +60,22 @@ def test_sequence_numbers_wrap(client_iss: int, server_iss: int) -> None:
     assert told(exchange.segments(), lanes=True) == told(exchange.segments(), lanes=False)
 
 
+@pytest.mark.parametrize("behind", [1, 5, 15, 16, 60_000])
+@pytest.mark.parametrize("back", [0, 5, 200])
+def test_an_id_that_goes_back(behind: int, back: int) -> None:
+    """It is not the last id from then on: what comes under that once more may be a frame that is there twice."""
+    exchange = Exchange().client("S").server("S.").client(".").client("P.", 100, ip_id=1000)
+    exchange.client("P.", 100, ip_id=(1000 - behind) % 2**16).client(".", ip_id=1000 - back).client("P.", 100)
+    assert told(exchange.segments(), lanes=True) == told(exchange.segments(), lanes=False)
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 3, 17, 65_535])
+def test_ids_of_which_some_are_zero(last: int) -> None:
+    exchange = Exchange().client("S").server("S.").client(".").client("P.", 100, ip_id=last)
+    exchange.client("P.", 100, ip_id=0).server(".").client("P.", 100, ip_id=0).client("P.", 100, ip_id=last)
+    assert told(exchange.segments(), lanes=True) == told(exchange.segments(), lanes=False)
+
+
 def test_public_captures(shared: Path) -> None:
     for path in sorted((shared / "captures").rglob("*")):
         trackers = [Tracker(lanes=lanes) for lanes in (True, False)]

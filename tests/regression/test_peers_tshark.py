@@ -88,10 +88,14 @@ OTHER_STREAMS: dict[str, tuple[str, Keys, Keys]] = {
 }
 """By capture: the reason; (first frame, segments) of the connections that only ours has, that only tshark has."""
 
-FTP = "SYN: the FTP dissector had announced the stream, and Wireshark takes the SYN of a new one only. It was seen"
+FTP = (
+    "SYN: the FTP dissector had announced the stream, and Wireshark takes the SYN of a new one only. The first frame of"
+    " each is a plain SYN, the second its SYN+ACK"
+)
 OTHER_BITS: dict[str, tuple[str, dict[tuple[int, int], int]]] = {
     SURICATA + "bug-5437-02/input.pcap": (
-        "ACK and FIN: the two FINs acknowledge what this connection, whose SYN has no answer, never sent",
+        "ACK and FIN: the FINs of frames 57 and 59 acknowledge 2438278675; the SYN of frame 30, which has no answer, is"
+        " 3524690798. They are of the connection of frame 18, by a balancer that rewrites addresses",
         {(1, 21): 1},
     ),
     SURICATA + "output-eve-ftp-data/input.pcap": (FTP, {(31, 30): 2}),

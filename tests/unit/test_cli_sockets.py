@@ -108,6 +108,25 @@ def test_the_table_names_each_instant_and_fits(leak: str, capfd: pytest.CaptureF
     )
 
 
+def test_an_instant_between_two_captures_is_said_to_be(
+    leak: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    later = tmp_path / "later.pcap"
+    packet = bytearray(LEAK[24:])
+    seconds = struct.unpack_from("<I", packet)[0] + 86_400
+    struct.pack_into("<I", packet, 0, seconds)
+    captured = struct.unpack_from("<I", packet, 8)[0]
+    later.write_bytes(LEAK[:24] + packet[: 16 + captured])
+    after = NOON + 43_200
+    assert main(["sockets", leak, str(later), "--format", "tsv", "--at", str(after)]) == 0
+    text = capfd.readouterr().err
+    assert text.startswith("ctrack: --at: 2025-11-22T00:00:00.000000000Z is 11 h 5")
+    assert text.endswith("behind the packet before; nothing was captured between, only timers went on\n")
+    several = ["--at", str(after), "--at", str(after + 1), "--at", str(NOON + 2)]
+    assert main(["sockets", leak, str(later), "--format", "tsv", *several]) == 0
+    assert capfd.readouterr().err.startswith("ctrack: --at: 2 instants are up to 11 h 5")
+
+
 def test_the_longest_ipv4_fits_in_80_columns() -> None:
     import numpy as np
 

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from flow_rows import T0, T0_NS, at, completed, flow, flows, many
 
+from conntrack.core.survey import WaitColumn
 from conntrack.detect import Detection
+from conntrack.detect.batch import WAIT_GRID_NS
+from conntrack.detect.occupancy import Occupancy
 from conntrack.detect.time_wait import TimeWaitBuildup
 from conntrack.states import FlowFlag, TcpState
 
@@ -19,14 +22,18 @@ def found(rows, end=END, **options):
 
 
 def spans(row, side):
+    """From when to when one end was in TIME_WAIT: on a grid of 0.1 s, the first instants that are not before."""
     page = Detection([])._look(row)
     waits = page.server_waits if side == "server" else page.client_waits
-    return [(round(s / 1e9 - T0, 6), round(e / 1e9 - T0, 6)) for s, e in zip(waits["start"], waits["end"], strict=True)]
+    spans = Occupancy(WAIT_GRID_NS)
+    spans.add_packed(waits[WaitColumn.KEY], waits[WaitColumn.WHEN])
+    ticks = [(first, last) for _, _, *of_key, _ in spans.busiest(1) for first, last in zip(*of_key, strict=True)]
+    return [(round(first / 10 - T0, 6), round(last / 10 - T0, 6)) for first, last in ticks]
 
 
 def test_time_wait_is_at_the_end_that_closes_first():
     by_client, by_server = completed(0, 1, 0.02, by="client"), completed(0, 1, 0.02, by="server")
-    assert spans(by_client, "client") == spans(by_server, "server") == [(1.05, 61.05)]
+    assert spans(by_client, "client") == spans(by_server, "server") == [(1.1, 61.1)]
     assert spans(by_client, "server") == spans(by_server, "client") == []
 
 
@@ -36,17 +43,17 @@ def test_crossing_fins_leave_time_wait_at_both_ends():
         client_fin_acked_ts=1.02, server_fin_acked_ts=1.03, client_state=TcpState.TIME_WAIT,
         server_state=TcpState.TIME_WAIT, client_since_ts=1.03, server_since_ts=1.03,
     )  # fmt: skip
-    assert spans(both, "client") == [(1.03, 61.03)]
-    assert spans(both, "server") == [(1.03, 61.03)]
+    assert spans(both, "client") == [(1.1, 61.1)]
+    assert spans(both, "server") == [(1.1, 61.1)]
 
 
 def test_a_reset_or_a_new_connection_ends_time_wait_early():
     cut = completed(0, 1, 0.02, client_since_ts=5.0, closed_ts=5.0)
-    assert spans(cut, "client") == [(1.05, 5.0)]
+    assert spans(cut, "client") == [(1.1, 5.0)]
     live = completed(0, 1, 0.02, client_since_ts=1.05, closed_ts=None, client_state=TcpState.TIME_WAIT)
-    assert spans(live, "client") == [(1.05, 61.05)]
+    assert spans(live, "client") == [(1.1, 61.1)]
     replaced = completed(0, 1, 0.02, client_since_ts=1.05, closed_ts=9.0, client_state=TcpState.TIME_WAIT)
-    assert spans(replaced, "client") == [(1.05, 9.0)]
+    assert spans(replaced, "client") == [(1.1, 9.0)]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,22 @@ class TestOpenAndClose:
             ("client", "FIN_WAIT_2", "TIME_WAIT", "the peer closes too"),
         ]
 
+    def test_split_handshake(self) -> None:
+        """The server's ACK opens nothing, its SYN with another number does (RFC 9293 section 3.5)."""
+        story = Exchange().client("S").server(".", seq=-9).server("S").client("S.", seq=0, ack=1).server(".", ack=1)
+        assert [one.split(";")[0] for one in words(tell(story)[0])] == [
+            "SYN",
+            "ACK of SYN",
+            "SYN, behind an ACK: split handshake",
+            "SYN+ACK",
+            "handshake complete",
+        ]
+
+    def test_what_answers_nothing_of_this_connection(self) -> None:
+        story = Exchange().client("S").server("F.", seq=500, ack=90_000).server(".", seq=500, ack=90_000)
+        of_another = "acknowledges what was never sent: of another connection"
+        assert words(tell(story)[0])[1:] == [f"FIN; {of_another}", of_another]
+
     def test_simultaneous_close(self) -> None:
         (story,) = tell(opened().client("F.").server("F.", ack=1).client(".").server("."))
         assert words(story)[3:] == ["FIN", "FIN, crossing the other", "ACK of FIN", "ACK of FIN"]
@@ -61,6 +77,7 @@ class TestOpenAndClose:
     def test_simultaneous_open(self) -> None:
         (story,) = tell(Exchange().client("S").server("S").client("S.", seq=0, ack=1).server("S.", seq=0, ack=1))
         assert words(story)[1].startswith("SYN, crossing the other: simultaneous open")
+        assert [one.split(";")[0] for one in words(story)[2:]] == ["SYN+ACK", "SYN+ACK"]
         assert reasons(story, 1)[1][3] == "both have sent a SYN: simultaneous open"
         assert all(reason for step in range(4) for *_, reason in reasons(story, step))
 
@@ -80,6 +97,19 @@ class TestOpenAndClose:
         last = story.steps[-1]
         assert isinstance(last, Expired)
         assert last.ts_ns - story.steps[0].ts_ns == 127_000_000_000  # tcp_syn_retries, from the first SYN
+
+    def test_a_server_that_stops_asking(self) -> None:
+        """A SYN cookie, or pressure: the SYN+ACK is not sent again a second later."""
+        (story,) = tell(Exchange().client("S").server("S."), after_s=60)
+        assert reasons(story) == [
+            ("server", "SYN_RECEIVED", "CLOSED", "no ACK came, and it has stopped asking for one")
+        ]
+
+    def test_a_server_whose_accept_queue_was_full_for_a_while(self) -> None:
+        """It drops the ACK, asks again, and takes the next ACK without a word."""
+        (story,) = tell(opened().wait(1).again(1).client("."), after_s=60)
+        why = "it took the ACK: its SYN+ACK was due again, and did not come"
+        assert reasons(story) == [("server", "SYN_RECEIVED", "ESTABLISHED", why)]
 
     def test_accept_queue(self) -> None:
         exchange = opened().wait(1).again(1).client(".").wait(2).again(1).client(".")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from conntrack.detect.finding import Finding
 from conntrack.report.format import evidence_text
 from conntrack.report.glossary import EVIDENCE
-from conntrack.report.model import CaptureSummary, ConnectionCounts, Report
+from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report
 from conntrack.report.sheet import Sheet
 from conntrack.report.text import render_text
 from conntrack.report.verdict import verdict
@@ -217,6 +217,23 @@ def test_services_say_what_is_left_of_them() -> None:
     assert lines[at + 3] == "    at the end CLOSE_WAIT 1,234"
     assert lines[at + 4].split() == ["[2001:db8::2]:443", *["1,000"] * 5]
     assert lines[at + 5] == "    at the end all CLOSED"
+
+
+def test_the_columns_that_say_nothing_are_given_up_first() -> None:
+    row = dict.fromkeys(("connections", "established", "refused", "reset", "unanswered"), 0)
+    name = "[2001:db8:1:2:3:4:5:6]:65535"
+    service = row | {"service": name, "connections": 7, "unanswered": 7, "handshake_p50_s": None, "server_states": {}}
+    lines = render_text(replace(report(), services=(service,))).splitlines()
+    at = lines.index("Services")
+    assert lines[at + 1].split() == ["service", "connections", "established", "refused", "unanswered"]
+    assert lines[at + 2].split() == [name, "7", "0", "0", "7"]
+    lines = render_text(replace(report(), services=(service | dict.fromkeys(row, 5),)), width=60).splitlines()
+    assert lines[at + 1].split() == ["service", "connections", "established"]
+
+
+def test_without_a_series_of_any_service_there_is_no_heading() -> None:
+    series = GroupSeries(NOON, 10**9, {}, {}, 37, {})
+    assert "by service" not in render_text(replace(report(), group_series=series))
 
 
 def test_evidence_tells_no_zeros_and_how_it_was_counted() -> None:

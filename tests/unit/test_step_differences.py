@@ -147,3 +147,62 @@ def test_times_before_the_first_segment_are_its_own() -> None:
     row = track(segments)[-1]
     assert row["generation"] == 2
     assert row["first_ts_ns"] <= row["last_ts_ns"]
+
+
+def test_the_answer_in_a_simultaneous_open_acknowledges_the_servers_syn() -> None:
+    """Where both were open before by an ACK: else the next number, however far off, would be the first acknowledged."""
+    story = Exchange(scale=14).client("S").server("S").server(".", seq=1, ack=1).client("S.", seq=0, ack=1)
+    story.client(".", seq=3_000_001, ack=GIB + 1).client("F.", seq=1, ack=1).server(".", seq=1, ack=2)
+    assert ends(story) == (FIN_WAIT_2, CLOSE_WAIT)
+
+
+def test_a_server_that_answers_on_behind_its_reset_was_answered_before() -> None:
+    story = Exchange().client("S").server("S").server(".", seq=1, ack=1).client("S.", seq=0, ack=1)
+    story.server("R.", seq=GIB, ack=5).wait(60).server("S.", seq=0, ack=1)
+    assert ends(story) == (ESTABLISHED, ESTABLISHED)
+
+
+def test_a_server_that_answers_on_behind_its_reset_and_gigabytes() -> None:
+    story = Exchange().client("S").server("S").server(".", seq=1, ack=1).client("S.", seq=0, ack=1)
+    story.server("P.", 100, seq=2 * GIB + 4097).client(".", ack=2 * GIB + 4197).server("R.", seq=GIB, ack=5)
+    assert ends(story.wait(60).server("S.", seq=0, ack=1)) == (ESTABLISHED, ESTABLISHED)
+
+
+def test_a_syn_ack_behind_gigabytes_is_not_the_highest_acknowledgment() -> None:
+    """What is 2 GiB ahead looks like what is behind."""
+    story = Exchange().client("S").server("S").server(".", seq=1, ack=1)
+    story.client("P.", 100, seq=2 * GIB + 4097).server(".", seq=1, ack=2 * GIB + 4197).server("S.", seq=0, ack=1)
+    story.server("F.", seq=1, ack=2 * GIB + 4197).client(".", seq=2 * GIB + 4197, ack=2)
+    assert ends(story) == (CLOSE_WAIT, FIN_WAIT_2)
+
+
+def test_a_client_that_comes_back_is_answered_by_a_server_that_had_not_heard_of_its_end() -> None:
+    """Nothing but the second SYN is captured of the client: its answer has another number than the first had."""
+    story = Exchange().client("S", lost=True).server("S.").server("R", seq=9000).server("P.", 100, seq=1)
+    story.wait(60).reopen(700_000, 90_000)
+    assert ends(story.client("S").server("S.").client(".")) == (ESTABLISHED, ESTABLISHED)
+
+
+def test_of_two_syn_acks_only_the_client_can_choose() -> None:
+    """The server acknowledges a number of the client that is that of its own first SYN+ACK."""
+    story = Exchange(client_iss=5_000_000, server_iss=5_000_000).client("S", lost=True).server("S.").server(".", ack=3)
+    story.server("S.", seq=-2000).server(".", seq=-1999, ack=1).server("F.", seq=-1999, ack=2)
+    assert ends(story) == (CLOSE_WAIT, FIN_WAIT_1)
+
+
+@pytest.mark.parametrize("iss", [0, 1, 7_000_000])
+def test_behind_a_probe_a_syn_ack_of_any_number_begins_a_connection(iss: int) -> None:
+    story = Exchange(server_iss=iss).client("FPU").server("S.", seq=0, ack=1)
+    assert ends(story) == (SYN_SENT, SYN_RECEIVED)
+
+
+def test_a_first_ack_of_what_cannot_have_been_sent_is_none() -> None:
+    story = Exchange().client("S").client(".", seq=2 * GIB + 7000, ack=500).server(".", seq=500, ack=2 * GIB + 7000)
+    story.server("F.", seq=1900, ack=8000).client(".", seq=8000, ack=1901)
+    assert ends(story) == (CLOSE_WAIT, FIN_WAIT_2)
+
+
+def test_fast_open_whose_data_was_acknowledged_before_the_syn_ack_comes() -> None:
+    """It says that the data was not taken, and comes late in the file: since then it was."""
+    story = Exchange().client("S", 1400).server(".", seq=101, ack=1401).server("S.", 100, seq=0, ack=1)
+    assert ends(story.client("R.", seq=1401, ack=1)) == (CLOSED, CLOSED)
