@@ -49,7 +49,7 @@ class CaptureLoss:
         if case is None:
             return []
         gaps = self._whole.sums["gap_bytes"]
-        of_bytes = gaps / max(gaps + background.payload_bytes, 1)
+        of_bytes = gaps / (gaps + background.payload_bytes)
         of_connections = case.count / background.connections
         if max(of_bytes, of_connections) < self.options.capture_loss_ratio_min:
             return []

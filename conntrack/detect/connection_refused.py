@@ -56,7 +56,7 @@ class ConnectionRefused:
         attempts = max(sum(during.values()), case.count)
         if case.count <= self.options.refused_ratio_min * attempts:
             return None
-        before = background.attempts_of(case.group, 0, case.first_ts_ns - 1)
+        before = background.attempts_of(case.group, 0, case.first_ts_ns)
         clients, clients_by = self._clients.count(case.group)
         subject = background.name(case.group)
         port = subject.rpartition(":")[2]

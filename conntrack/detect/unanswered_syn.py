@@ -82,7 +82,7 @@ class UnansweredSyn:
         attempts = max(sum(during.values()), case.count)
         if unanswered <= options.unanswered_ratio_min * attempts:
             return None
-        before = background.attempts_of(case.group, 0, case.first_ts_ns - 1)
+        before = background.attempts_of(case.group, 0, case.first_ts_ns)
         answered_before = before[Attempt.IN_TIME] + before[Attempt.LATE]
         subject = background.name(case.group)
         port = subject.rpartition(":")[2]

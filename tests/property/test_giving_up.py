@@ -3,7 +3,8 @@
 Random histories (histories.py) of many connections go through a tracker that sweeps at any moment, that is told to give
 up connections at any moment, or that has room for a handful. The model is told to forget the same connections at the
 same moments; every row must be the same, and every eviction counted. For more of them, by other dice, as in
-test_histories.py: CONNTRACK_HISTORIES=200000 CONNTRACK_SEED=7.
+test_histories.py: CONNTRACK_HISTORIES=3200 CONNTRACK_SEED=7. Where tracker and model differ whoever leaves, as they do
+about some SYN+ACKs of several numbers, they differ here too.
 """
 
 from __future__ import annotations
@@ -147,6 +148,7 @@ def test_a_small_budget_gives_the_rows_of_a_model_that_forgets_the_same(monkeypa
     """And the same ones in any batches; after every look no more is taken than allowed."""
     monkeypatch.setattr(upkeep, "LEAST_BUDGET", 0)
     monkeypatch.setattr(tracker_module, "LOOK_SEGMENTS", LOOK_SEGMENTS)
+    total = 0
     for block in range(2 * BLOCKS, 3 * BLOCKS):
         dice, (segments, _, _) = captured(block)
         budget = dice.choice([3, 6, 12]) * MOST_BYTES_EACH
@@ -163,4 +165,6 @@ def test_a_small_budget_gives_the_rows_of_a_model_that_forgets_the_same(monkeypa
         assert agreed(rows) == expected, f"block {block} of seed {SEED}"
         assert evicted_of(rows) == evicted
         assert tracker.counts == counts
-        assert tracker.evicted == sum(counts) == len(evicted) > 0
+        assert tracker.evicted == sum(counts) == len(evicted)
+        total += len(evicted)
+    assert total > BLOCKS

@@ -187,6 +187,8 @@ CASES = [
          {100: 1, 101: 0}),
     Case("subjects_max", detect.ConnectionRefused, HOSTS, {5: 5, 4: 4}),
 ]  # fmt: skip
+INSTANT = many(cut(), np.repeat(np.arange(10) / 10, 60))
+"""60 connections that are reset at each of ten instants of the grid."""
 THRESHOLDS = {field.name: field.default for field in fields(DetectOptions)}
 
 
@@ -208,6 +210,14 @@ def test_the_answer_changes_at_the_threshold(case: Case) -> None:
     assert answers == case.answers
     first, second = answers.values()
     assert first != second
+
+
+def test_a_window_is_one_instant_of_the_grid_at_least() -> None:
+    case = Case("reset_storm_count", detect.ResetStorm, INSTANT, {})
+    for window_s in (0.0, 0.05, 0.1):
+        (finding,) = findings_of(case, INSTANT, reset_storm_count=60, reset_storm_window_s=window_s)
+        assert finding.peak == 60
+        assert findings_of(case, INSTANT, reset_storm_count=61, reset_storm_window_s=window_s) == []
 
 
 SUBJECTS = {case.detector: case for case in reversed(CASES) if "subjects" not in case.name}

@@ -47,6 +47,11 @@ class TestTotal:
         }  # these have sent no FIN
         assert missing == expected
 
+    def test_what_moves_nothing_says_so(self, table: np.ndarray) -> None:
+        """But a RST, which ends what is over as it ends all the rest."""
+        itself = [cell for cell in EVERY_CELL if table[cell] == cell[2]]
+        assert itself == [(role, SegmentEvent.RST, TcpState.CLOSED) for role in Role]
+
     def test_every_rule_has_a_reason_and_a_source(self) -> None:
         for rule in RULES:
             assert rule.reason.strip()
@@ -110,6 +115,39 @@ def test_the_same_event_again_moves_nothing(
 def test_the_second_opinion_says_the_same(table: np.ndarray, role: Role, event: SegmentEvent, state: TcpState) -> None:
     opinion = sent if role == Role.SENT else received
     assert apply(table, role, event, state) == opinion(state, event)
+
+
+def test_a_timer_that_runs_out_leaves_nothing(table: np.ndarray) -> None:
+    """Only these states have one (timeouts.py): whoever waits for the peer or its last ACK, never for a program."""
+    ends = {TcpState(s) for s in TcpState if apply(table, Role.SENT, SegmentEvent.TIMEOUT, s) != s}
+    assert ends == set(TcpState) - {TcpState.CLOSED, TcpState.LISTEN, TcpState.ESTABLISHED, TcpState.CLOSE_WAIT}
+    assert {int(table[Role.SENT, SegmentEvent.TIMEOUT, s]) for s in ends} == {TcpState.CLOSED}
+
+
+def test_no_cell_can_change_unnoticed(table: np.ndarray) -> None:
+    """Each of 2,640 tables with one wrong cell fails a test above."""
+    total = TestTotal()
+
+    def is_noticed(wrong: np.ndarray, cell: tuple[Role, SegmentEvent, TcpState]) -> bool:
+        try:
+            if cell[1] != SegmentEvent.TIMEOUT:
+                test_the_second_opinion_says_the_same(wrong, *cell)
+            test_a_timer_that_runs_out_leaves_nothing(wrong)
+            total.test_only_these_cells_have_no_rule(wrong)
+            total.test_what_moves_nothing_says_so(wrong)
+        except (AssertionError, ValueError):
+            return True
+        return False
+
+    unnoticed = []
+    for cell in EVERY_CELL:
+        assert not is_noticed(table, cell)
+        for value in {*TcpState, IGNORE, INVALID} - {int(table[cell])}:
+            wrong = table.copy()
+            wrong[cell] = value
+            if not is_noticed(wrong, cell):
+                unnoticed.append((*cell, value))
+    assert unnoticed == []
 
 
 class TestCompanions:
