@@ -2,7 +2,8 @@
 
 CLOSE_WAIT has no timer (RFC 9293 section 3.6: it lasts until the application closes), so what stays there is a socket
 that a program forgot. A connection is kept here, in 88 bytes, only when one of its ends was silent in CLOSE_WAIT for
-longer than `close_wait_age_s` or may still be; everything said is exact.
+longer than `close_wait_age_s` or may still be; everything said is exact. Past a million of them only every second is
+kept, chosen by the hash of its number, then every fourth, and so on: what is said is an estimate then, and says so.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ __all__ = ["CloseWaitLeak"]
 
 _MINUTE_NS = 60 * 10**9
 _PEERS_NAMED = 5
+_LIMIT = 1 << 20
+_LEAST_KEPT = 8  # ends of a subject, where only a share is kept, from which on they tell anything
 
 
 class CloseWaitLeak:
     """Finds leaks of CLOSE_WAIT, by service for the server's end and by host for the client's.
 
     An end leaks when it is in CLOSE_WAIT as the capture ends, it acknowledged the peer's FIN, and neither payload nor
-    FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a
+    FIN nor RST came from it for `close_wait_age_s`. It does not where the peer acknowledged more of it than the capture
+    has: what is missing may be its FIN. Ends that stayed as long and did close in the end make a
     finding only when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot), or
     when a client that comes back on the same port met one with its SYN and could not connect: always a warning.
 
@@ -43,17 +47,39 @@ class CloseWaitLeak:
     def __init__(self, options: DetectOptions | None = None) -> None:
         self.options = options or DetectOptions()
         self._age_ns = ns_of(self.options.close_wait_age_s)
+        self._level = 0  # kept are connections the hash of whose number has that many zeros at its end
         self._kept: list[np.ndarray] = []
+        self._ends = 0
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
         picks = batch.having(Trait.HALF_CLOSED)
         if picks.size:
-            self._kept.append(silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns))
+            ends = silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns)
+            self._keep(ends[~_may_have_closed(batch.rows, picks, ends)])
 
     def merge(self, other: CloseWaitLeak, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
-        self._kept.extend(other._kept)
+        self._level = max(self._level, other._level)
+        kept, self._kept, self._ends = [*self._kept, *other._kept], [], 0
+        for ends in kept:
+            self._keep(ends)
+
+    def _keep(self, ends: np.ndarray) -> None:
+        self._kept.append(self._chosen(ends))
+        self._ends += len(self._kept[-1])
+        while self._ends > _LIMIT:
+            self._level += 1
+            self._kept = [self._chosen(np.concatenate(self._kept))]
+            self._ends = len(self._kept[0])
+
+    def _chosen(self, ends: np.ndarray) -> np.ndarray:
+        """Return those of `ends` that are kept at this level."""
+        if not self._level:
+            return ends
+        hashes = hash_words(np.ascontiguousarray(ends["flow_id"])[:, None])
+        chosen: np.ndarray = ends[hashes & np.uint64((1 << self._level) - 1) == 0]
+        return chosen
 
     def findings(self, background: Background) -> list[Finding]:
         """Return the leaks, worst first."""
@@ -69,19 +95,23 @@ class CloseWaitLeak:
             telling = ((kept["end"] >= background.end_ts_ns) | (kept["stale"] != 0))[order]
             telling = np.add.reduceat(telling.astype(np.int64), starts) > 0
             counts = np.diff(starts, append=len(order))
-            telling |= counts >= self.options.close_wait_warning_count
+            telling |= counts >= self.options.close_wait_warning_count >> self._level
+            telling &= counts >= (_LEAST_KEPT if self._level else 1)
             parts = zip(starts[telling], counts[telling], strict=True)
             found = [self._finding(kept[order[start : start + count]], background) for start, count in parts]
         return worst_first(found)[: self.options.subjects_max]
 
     def _finding(self, kept: np.ndarray, background: Background) -> Finding | None:
         options, end_ts_ns = self.options, background.end_ts_ns
-        leaking = kept[kept["end"] >= end_ts_ns]
-        peak = _peak(kept["start"], np.minimum(kept["end"], end_ts_ns))
-        stale = int(kept["stale"].sum())
-        if len(leaking) == 0 and peak < options.close_wait_warning_count and not stale:
+        scale = 1 << self._level
+        among = kept[kept["end"] >= end_ts_ns]
+        leaking = len(among) * scale
+        peak = _peak(kept["start"], np.minimum(kept["end"], end_ts_ns)) * scale
+        stale = int(kept["stale"].sum()) * scale
+        if not leaking and peak < options.close_wait_warning_count and not stale:
             return None
-        shown = leaking if len(leaking) else kept
+        shown = among if leaking else kept
+        count = len(shown) * scale
         is_client = bool(kept["is_client"][0])
         words = kept["subject"][0]
         version = int(words[2]) >> 16
@@ -94,32 +124,32 @@ class CloseWaitLeak:
         evidence: dict[str, Any] = {
             "side": "client" if is_client else "server",
             "cause": "accept_starvation" if starved else "application_leak",
-            "leaking": len(leaking),
-            "closed_late": len(kept) - len(leaking),
+            "leaking": leaking,
+            "closed_late": len(kept) * scale - leaking,
             "oldest_s": round(float(ages_s.max()), 3),
             "median_age_s": round(float(np.median(ages_s)), 3),
-            "growth_per_min": round(len(leaking) * _MINUTE_NS / max(end_ts_ns - first, _MINUTE_NS), 3),
+            "growth_per_min": round(leaking * _MINUTE_NS / max(end_ts_ns - first, _MINUTE_NS), 3),
             "never_sent_ratio": round(never_sent, 4),
-            "spoke_after_fin": int(shown["spoke"].sum()),
+            "spoke_after_fin": int(shown["spoke"].sum()) * scale,
             "syn_onto_stale": stale,
             "distinct_peers": distinct_peers,
-            "top_peers": top_peers,
+            "top_peers": {peer: number * scale for peer, number in top_peers.items()},
         }
         ratio = 0.0
         if not is_client and (total := _connections_of(background, words)):
-            ratio = len(shown) / total
+            ratio = min(1.0, count / total)
             evidence["service_connections"] = total
             evidence["ratio_of_service"] = round(ratio, 4)
         return Finding(
             kind=self.kind,
             subject=subject,
-            severity=self._severity(len(leaking), peak, stale, ratio),
+            severity=self._severity(leaking, peak, stale, ratio),
             first_ts_ns=first,
             last_ts_ns=int(np.minimum(shown["end"], end_ts_ns).max()),
-            count=len(shown),
+            count=count,
             peak=peak,
             evidence=evidence,
-            caveats=tuple(self._caveats(shown, len(leaking), starved)),
+            caveats=tuple(self._caveats(shown, leaking, starved)),
             next_steps=tuple(_next_steps(subject, is_client, starved)),
             flow_ids=tuple(int(flow_id) for flow_id in shown["flow_id"][:100]),
         )
@@ -134,6 +164,11 @@ class CloseWaitLeak:
 
     def _caveats(self, shown: np.ndarray, leaking: int, starved: bool) -> list[str]:
         caveats = []
+        if self._level:
+            caveats.append(
+                f"There were too many to keep: every {1 << self._level}th, by hash, was, and numbers are"
+                f" {1 << self._level} times what these show; peers are theirs alone."
+            )
         if not leaking and len(shown) > int(shown["stale"].sum()):
             caveats.append("All of them were closed in the end: a restart, or a program that closes late.")
         midstream = int(shown["midstream"].sum())
@@ -151,6 +186,16 @@ class CloseWaitLeak:
         if leaking and not starved and leaking < self.options.close_wait_warning_count:
             caveats.append("Few connections: one long-running task can hold them.")
         return caveats
+
+
+def _may_have_closed(flows: np.ndarray, picks: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return of which `ends` the capture lost something that the peer acknowledged: bool, shape (k,)."""
+    may = np.zeros(len(ends), bool)
+    for side in ("server", "client"):
+        lost = picks[flows[f"{side}_gap_bytes"][picks] > 0]
+        if lost.size:
+            may |= np.isin(ends["flow_id"], flows["flow_id"][lost]) & (ends["is_client"] == (side == "client"))
+    return may
 
 
 def _connections_of(background: Background, words: np.ndarray) -> int:

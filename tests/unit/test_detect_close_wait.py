@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flow_rows import at, completed, flows, many, stuck_in_close_wait
 
+from conntrack.detect import Detection, close_wait
 from conntrack.detect.close_wait import CloseWaitLeak
 from conntrack.states import EndReason, FlowFlag, TcpState
 
@@ -152,3 +153,49 @@ def test_an_end_that_let_a_new_connection_in_had_closed_unseen():
     """A SYN onto a CLOSE_WAIT is answered by an ACK (RFC 5961 section 4); a SYN+ACK shows that none was left."""
     replaced = stuck_in_close_wait(flags=FlowFlag.PENDING_SYN, end_reason=EndReason.REPLACED, last_ts=20.0)
     assert found(many(replaced, np.zeros(50))) == []
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_an_end_of_which_the_capture_lost_something_may_have_sent_its_fin(side: str) -> None:
+    rows = many(stuck_in_close_wait(side=side), np.arange(150))
+    rows[f"{side}_gap_bytes"][:140] = 1  # its FIN takes one number, which the peer acknowledged
+    finding = one(rows)
+    assert (finding.count, finding.severity) == (10, "warning"), "only those of which everything is there"
+    rows[f"{side}_gap_bytes"] = 0
+    rows[f"{'client' if side == 'server' else 'server'}_gap_bytes"] = 1448
+    assert one(rows).count == 150, "what the peer sent does not matter"
+
+
+# Memory.
+
+
+def test_past_the_limit_a_share_is_kept_and_the_finding_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(close_wait, "_LIMIT", 1000)
+    rows = many(stuck_in_close_wait(), np.arange(6000) / 100)
+    finding = one(rows)
+    assert 6000 * 0.9 < finding.count < 6000 * 1.1
+    assert finding.evidence["leaking"] == finding.count == finding.peak
+    assert finding.evidence["top_peers"] == {"10.0.0.1": finding.count}
+    assert any("every 8th" in caveat for caveat in finding.caveats)
+    assert finding.severity == "critical"
+
+
+def test_what_is_kept_is_bounded_and_depends_on_nothing_but_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(close_wait, "_LIMIT", 500)
+    rows = flows(many(stuck_in_close_wait(), np.arange(3000) / 10), many(stuck_in_close_wait(side="client"), [1, 2, 3]))
+    whole = found(rows)
+    assert [finding.subject for finding in whole] == ["10.0.0.2:80"], "three of which one or none was kept tell nothing"
+    mixed = rows[np.random.default_rng(3).permutation(len(rows))]
+    halves = Detection([CloseWaitLeak]), Detection([CloseWaitLeak])
+    for number, part in enumerate(np.array_split(mixed, 13)):
+        halves[number % 2].feed(part)
+    halves[0].merge(halves[1])
+    assert halves[0].findings(END) == whole
+    assert sum(map(len, halves[0]._detectors[0]._kept)) <= 500
+
+
+def test_at_the_limit_everything_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(close_wait, "_LIMIT", 1000)
+    finding = one(many(stuck_in_close_wait(), np.arange(1000) / 100))
+    assert finding.count == 1000
+    assert not any("too many" in caveat for caveat in finding.caveats)

@@ -124,6 +124,32 @@ def test_a_timer_that_runs_out_leaves_nothing(table: np.ndarray) -> None:
     assert {int(table[Role.SENT, SegmentEvent.TIMEOUT, s]) for s in ends} == {TcpState.CLOSED}
 
 
+def test_no_cell_can_change_unnoticed(table: np.ndarray) -> None:
+    """Each of 2,640 tables with one wrong cell fails a test above."""
+    total = TestTotal()
+
+    def is_noticed(wrong: np.ndarray, cell: tuple[Role, SegmentEvent, TcpState]) -> bool:
+        try:
+            if cell[1] != SegmentEvent.TIMEOUT:
+                test_the_second_opinion_says_the_same(wrong, *cell)
+            test_a_timer_that_runs_out_leaves_nothing(wrong)
+            total.test_only_these_cells_have_no_rule(wrong)
+            total.test_what_moves_nothing_says_so(wrong)
+        except (AssertionError, ValueError):
+            return True
+        return False
+
+    unnoticed = []
+    for cell in EVERY_CELL:
+        assert not is_noticed(table, cell)
+        for value in {*TcpState, IGNORE, INVALID} - {int(table[cell])}:
+            wrong = table.copy()
+            wrong[cell] = value
+            if not is_noticed(wrong, cell):
+                unnoticed.append((*cell, value))
+    assert unnoticed == []
+
+
 class TestCompanions:
     def test_every_state_has_its_traits(self) -> None:
         assert set(TRAITS) == set(TcpState)
