@@ -43,7 +43,7 @@ ENOUGH = (
     "tests/property/test_histories.py",
     *("-k", " and ".join(f"not {name}" for name in SLOW)),
 )
-"""Quick tests that reach as much between them: what is run by default, and in the suite (tests/test_checked.py)."""
+"""Quick tests that reach as much between them: what is run by default."""
 
 NAMED = re.compile(r'^\s+/\* "(?P<file>[^"]+)":(?P<line>\d+)$')
 OUTERMOST = re.compile(r"^(?:[A-Za-z_}]|/\* #### Code section)")
