@@ -33,7 +33,8 @@ class CloseWaitLeak:
     """Finds leaks of CLOSE_WAIT, by service for the server's end and by host for the client's.
 
     An end leaks when it is in CLOSE_WAIT as the capture ends, it acknowledged the peer's FIN, and neither payload nor
-    FIN nor RST came from it for `close_wait_age_s`. Ends that stayed as long and did close in the end make a
+    FIN nor RST came from it for `close_wait_age_s`. It does not where the peer acknowledged more of it than the capture
+    has: what is missing may be its FIN. Ends that stayed as long and did close in the end make a
     finding only when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot), or
     when a client that comes back on the same port met one with its SYN and could not connect: always a warning.
 
@@ -54,7 +55,8 @@ class CloseWaitLeak:
         """Take in a batch."""
         picks = batch.having(Trait.HALF_CLOSED)
         if picks.size:
-            self._keep(silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns))
+            ends = silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns)
+            self._keep(ends[~_may_have_closed(batch.rows, picks, ends)])
 
     def merge(self, other: CloseWaitLeak, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
@@ -184,6 +186,16 @@ class CloseWaitLeak:
         if leaking and not starved and leaking < self.options.close_wait_warning_count:
             caveats.append("Few connections: one long-running task can hold them.")
         return caveats
+
+
+def _may_have_closed(flows: np.ndarray, picks: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return of which `ends` the capture lost something that the peer acknowledged: bool, shape (k,)."""
+    may = np.zeros(len(ends), bool)
+    for side in ("server", "client"):
+        lost = picks[flows[f"{side}_gap_bytes"][picks] > 0]
+        if lost.size:
+            may |= np.isin(ends["flow_id"], flows["flow_id"][lost]) & (ends["is_client"] == (side == "client"))
+    return may
 
 
 def _connections_of(background: Background, words: np.ndarray) -> int:

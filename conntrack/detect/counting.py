@@ -196,9 +196,7 @@ class Tally:
 
     def merge(self, other: Tally, groups: np.ndarray) -> None:
         """Take in what `other` counted; `groups` turns its groups into ours (NO_GROUP drops them)."""
-        keys, counts = (
-            other._fold()
-        )  # once, not in each of many merges: ctrack live looks at its slices again and again
+        keys, counts = other._fold()  # once, and not at each look of ctrack live, which merges its slices every time
         while self._step_ns < other._step_ns:
             self._coarsen()
         if not len(keys):

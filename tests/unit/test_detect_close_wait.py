@@ -155,6 +155,17 @@ def test_an_end_that_let_a_new_connection_in_had_closed_unseen():
     assert found(many(replaced, np.zeros(50))) == []
 
 
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_an_end_of_which_the_capture_lost_something_may_have_sent_its_fin(side: str) -> None:
+    rows = many(stuck_in_close_wait(side=side), np.arange(150))
+    rows[f"{side}_gap_bytes"][:140] = 1  # its FIN takes one number, which the peer acknowledged
+    finding = one(rows)
+    assert (finding.count, finding.severity) == (10, "warning"), "only those of which everything is there"
+    rows[f"{side}_gap_bytes"] = 0
+    rows[f"{'client' if side == 'server' else 'server'}_gap_bytes"] = 1448
+    assert one(rows).count == 150, "what the peer sent does not matter"
+
+
 # Memory.
 
 
