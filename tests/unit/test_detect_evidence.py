@@ -99,6 +99,25 @@ def test_accept_queue_overflow_of_which_only_unanswered_syns_are_seen() -> None:
     assert detected.found(detect.AcceptQueueOverflow, flows(many(waiting, np.arange(5.0)), once), at(600)) == []
 
 
+def test_what_counts_for_an_accept_queue() -> None:
+    once = many(queue_full(server_syns=1, server_payload_bytes=1), np.arange(3.0))  # its repetition is lost
+    finding = one(detect.AcceptQueueOverflow, once, many(queue_full(repeats=1), [3.0]))
+    assert (finding.evidence["synack_repeats_after_ack"], finding.evidence["never_served"]) == (4, 1)
+    assert "sport = :80" in finding.next_steps[0]
+    waiting = flow(
+        first_ts=0.0, syn_ts=0.0, synack_ts=0.01, established_ts=0.02, client_packets=3, server_packets=2,
+        client_syns=1, server_syns=1, client_payload_bytes=100,
+    )  # fmt: skip
+    finding = one(detect.AcceptQueueOverflow, many(waiting, np.arange(3.0)), many(unanswered(syns=2), [9.0] * 3))
+    assert (finding.count, finding.evidence["waiting_before"]) == (3, 3)
+
+
+def test_which_syns_are_repeated() -> None:
+    """Those that come again after half of the wait for a handshake; one SYN is none, whatever else the client sent."""
+    rows = many(unanswered(last_ts=2.0), np.zeros(3), A + np.arange(3)), unanswered(syns=2, last_ts=0.7)
+    assert one(detect.UnansweredSyn, *rows).evidence["repeated"] == 1
+
+
 def test_unanswered_syn() -> None:
     finding = one(
         detect.UnansweredSyn,
