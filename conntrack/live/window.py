@@ -4,6 +4,7 @@ A window holds every connection that was open at some instant of it. Those that 
 was, each an `Analysis` of its own, fed once; those that are still in the tracker's table are seen as they are now. What
 holds now is what the detectors say of the slices of the window and the table, merged; a slice that leaves the window is
 merged into the rest of the run. So memory follows what the detectors keep, which is bounded, and not the connections.
+A few rows at a time would still cost what a batch costs, in every detector, for good: they are gathered first.
 
 A handshake in flight is no failure: connections that are still opening, younger than `handshake_wait_s`, are left out.
 """
@@ -25,6 +26,40 @@ Rows = np.ndarray[Any, Any]
 
 SLICES = 6
 """Of a window: its length is exact to a sixth."""
+_GATHERED = 4096  # rows
+
+
+class _Gathering:
+    """An analysis that is fed many rows at a time.
+
+    Attributes:
+        analysis: of the rows but those that wait.
+    """
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self._waiting: list[Rows] = []
+        self._count = 0
+
+    def feed(self, flows: Rows) -> None:
+        """Take in rows that nobody else will change."""
+        self._waiting.append(flows)
+        self._count += len(flows)
+        if self._count >= _GATHERED:
+            self.settled()
+
+    def waiting(self) -> Rows | None:
+        """Return the rows that wait: FLOW_DTYPE, shape (n,)."""
+        if len(self._waiting) > 1:
+            self._waiting = [np.concatenate(self._waiting)]
+        return self._waiting[0] if self._waiting else None
+
+    def settled(self) -> Analysis:
+        """Return the analysis of all of them."""
+        if (flows := self.waiting()) is not None:
+            self.analysis.feed(flows)
+        self._waiting, self._count = [], 0
+        return self.analysis
 
 
 class Window:
@@ -40,13 +75,13 @@ class Window:
         self._slice_ns = max(1, window_ns // SLICES)
         self._options = options or DetectOptions()
         self._wait_ns = round(self._options.handshake_wait_s * 1e9)
-        self._rest = Analysis(options, choose=choose)
-        self._slices: dict[int, Analysis] = {}
+        self._rest = _Gathering(Analysis(options, choose=choose))
+        self._slices: dict[int, _Gathering] = {}
         self._first: int | None = None
 
     def feed(self, flows: Rows) -> None:
         """Take in connections that are over for good (FLOW_DTYPE, shape (n,)), each once."""
-        self._rest.choose_from(flows)
+        self._rest.analysis.choose_from(flows)
         numbers = self._numbers(flows, flows["last_ts_ns"])
         for number in np.unique(numbers).tolist():
             self._slice(number).feed(flows[numbers == number])
@@ -60,7 +95,9 @@ class Window:
         assert self._first is not None
         detection = Detection(DETECTORS, self._options)
         for number in sorted(self._slices):
-            detection.merge(self._slices[number].detection)
+            detection.merge(self._slices[number].analysis.detection)
+            if (waiting := self._slices[number].waiting()) is not None:
+                detection.feed(waiting)
         for flows in table:
             inside = self._numbers(flows, now_ns) >= self._first
             opening = (flows["client_state"] == TcpState.SYN_SENT) | (flows["server_state"] == TcpState.SYN_RECEIVED)
@@ -70,11 +107,12 @@ class Window:
 
     def finish(self, last: Iterable[Rows]) -> Analysis:
         """Return all that was fed since the start, together with the `last` connections; it can be done once."""
+        whole = self._rest.settled()
         for number in sorted(self._slices):
-            self._rest.merge(self._slices.pop(number))
+            whole.merge(self._slices.pop(number).settled())
         for flows in last:
-            self._rest.feed(flows)
-        return self._rest
+            whole.feed(flows)
+        return whole
 
     def _numbers(self, flows: Rows, otherwise_ns: Any) -> Rows:
         # The slice in which each was over; `otherwise_ns` for those that are not known to be.
@@ -82,11 +120,11 @@ class Window:
         over: Rows = np.where(closed == NO_TIME_NS, otherwise_ns, closed)
         return over // self._slice_ns
 
-    def _slice(self, number: int) -> Analysis:
+    def _slice(self, number: int) -> _Gathering:
         if self._first is not None and number < self._first:
             return self._rest
         if number not in self._slices:
-            self._slices[number] = Analysis(self._options)
+            self._slices[number] = _Gathering(Analysis(self._options))
         return self._slices[number]
 
     def _move(self, now_ns: int) -> None:
@@ -94,4 +132,4 @@ class Window:
         self._first = last - SLICES + 1
         for number in sorted(self._slices):
             if not self._first <= number <= last + 1:  # behind the next one: a clock was set back
-                self._rest.merge(self._slices.pop(number))
+                self._rest.analysis.merge(self._slices.pop(number).settled())

@@ -17,6 +17,8 @@ import conntrack.capture
 from conntrack.detect import DetectOptions, Finding
 from conntrack.live import Change, Changes, Intake, Look, Session
 from conntrack.live.intake import MOST_WAITING
+from conntrack.live.window import Window
+from conntrack.pipeline import Analysis
 
 INCIDENT = "tests/captures/incident.pcap"
 S = 10**9
@@ -77,6 +79,27 @@ def test_looking_changes_nothing_of_the_report(root: Path, segments: np.ndarray[
     for name in ("findings", "connections", "services", "series", "group_series"):
         assert getattr(report, name) == getattr(expected, name), name
     assert {change.event for look in looks for change in look.changes} == {"opened", "grew", "ended"}
+
+
+def test_a_few_rows_at_a_time_are_no_batch_for_the_detectors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch leaves some arrays behind in every detector: in days of a connection now and then, they add up."""
+    flows = np.concatenate([batch.copy() for batch in conntrack.track(root / INCIDENT)])
+    batches: list[int] = []
+    feed = Analysis.feed
+
+    def counted(self: Analysis, rows: np.ndarray[Any, Any]) -> None:
+        batches.append(len(rows))
+        feed(self, rows)
+
+    monkeypatch.setattr(Analysis, "feed", counted)
+    window = Window(10**6 * S)
+    for _ in range(8):
+        for row in range(len(flows)):
+            window.feed(flows[row : row + 1])
+    window.look(int(flows["last_ts_ns"].max()), [])
+    assert batches == [4096, 4096]
+    window.finish([])
+    assert sum(batches) == 8 * len(flows) and len(batches) == 3
 
 
 def test_a_finding_opens_and_ends_as_time_goes_on_without_segments(segments: np.ndarray[Any, Any]) -> None:
