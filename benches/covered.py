@@ -32,7 +32,7 @@ NAMES = (
     *("step", "step_differences", "step_first_seen", "step_hosts", "step_outages", "copies", "clock", "shards"),
     *("decode", "layers", "fragments", "paths", "interfaces", "pcap", "pcapng", "dialects", "filter", "order"),
     *("detect_counting", "detect_occupancy", "detect_services", "detect_stuck", "detect_syn_flood", "detect_time_wait"),
-    *("derived", "times", "report_packed", "addresses", "export_lines", "export_arrow"),
+    *("derived", "times", "report_packed", "addresses", "export_lines", "export_arrow", "export_instants"),
     *("host_messages", "chunks", "index", "pipeline", "sockets"),
 )
 SLOW = ("shared", "downloaded", "tcpdump", "editcap", "nothing_behind_it_is_read", "scattered_failures")

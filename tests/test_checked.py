@@ -1,13 +1,17 @@
-"""What is told of the kernels when they run checked: which line of the Cython C belongs to, and whose an error is.
+"""Kernels with bounds checks, under the address and undefined-behaviour sanitizers, with every line counted.
 
-The runs themselves are on demand: `python -m benches.covered`, `python -m benches.valgrind`.
+One run of benches/covered.py over quick tests gives both: nothing is beyond its bounds, and nearly every line of the
+Cython was there to be looked at. `python -m benches.checked` runs the other tests so, `python -m benches.valgrind` a
+short run under valgrind.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-from benches.covered import lines_of_c
+from benches.covered import kernel_lines, lines_of_c
 from benches.valgrind import OURS, errors_of
 
 C = """\
@@ -58,3 +62,11 @@ def test_valgrinds_errors_are_ours_where_a_kernel_is_among_the_callers(tmp_path:
     said = tmp_path / "said.xml"
     said.write_text(f"<valgrindoutput>{''.join(texts)}</valgrindoutput>")
     assert errors_of(said) == [f"of {OURS}core/step.so\n  memcpy (c.so)\n  ? (step.so)"]
+
+
+def test_the_checked_kernels_pass_and_their_lines_are_reached(root: Path) -> None:
+    command = [sys.executable, "-m", "benches.covered"]
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    reached = kernel_lines()
+    assert len(reached) >= 45 and sum(map(len, reached.values())) > 4000, "every module is counted"

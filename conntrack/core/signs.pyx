@@ -69,8 +69,8 @@ def look(
         How many candidates there are.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
-    cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
     cdef Py_ssize_t n = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
+    cdef const FlowRecord* rows = <const FlowRecord*>&raw[0] if n else NULL
     if bars.shape[0] != COMBINATIONS or min(signs.shape[0], candidates.shape[0]) < n:
         raise ValueError(f"expected {COMBINATIONS} bars, and room for {n} rows")
     cdef Py_ssize_t i
