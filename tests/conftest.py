@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("CONNTRACK_SHARED") or ROOT.parent / "shared")
+pytest_plugins = ("whole_suite",)
 NO_SHARED = "the shared captures are not here (CONNTRACK_SHARED, or ../shared next to the repository)"
 
 # No test is timed: a busy machine is no fault. Under CI=true Hypothesis sees to that by itself.

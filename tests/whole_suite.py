@@ -1,0 +1,121 @@
+"""What happens when the whole suite runs, that is pytest without the name of a test: processes side by side, counted.
+
+Owns how tests are spread over processes (pytest-xdist), and the least share of the Python layer that they must reach
+(coverage.py; that of the Cython is in test_checked.py). Parts of the suite run in one process and count nothing: --pdb,
+-s and the like are as always. `pytest -n 0` runs the whole in one process, uncounted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import coverage
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).resolve().parent.parent
+PROCESSES = 3
+"""Two that compute, and one that waits for kernels and timers."""
+IN_REAL_TIME = ("kernel", "corpus", "host")
+"""Folders of tests with hosts of their own and minutes of traffic: in one process, from the start."""
+LEAST = 0.95
+"""Of the lines, and of the branches, of the Python layer."""
+COUNTS = ".coverage"
+"""Beside pyproject.toml, which says what counts; followed by the name of the process until they are put together."""
+
+
+def _in_real_time(node: str) -> bool:
+    return node.split("/")[1] in IN_REAL_TIME
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    asked = config.getoption("collectonly") or config.getoption("usepdb") or config.option.numprocesses is not None
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not asked
+
+
+class _ByFile(LoadScopeScheduling):
+    # What a file makes for its tests is made once.
+    def _split_scope(self, nodeid: str) -> str:
+        return "real time" if _in_real_time(nodeid) else nodeid.split("::")[0]
+
+
+class _WholeSuite:
+    # In the process that hands out the tests.
+
+    def __init__(self) -> None:
+        self.said = ""
+        for path in ROOT.glob(f"{COUNTS}*"):  # of a run that was broken off
+            path.unlink()
+
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> LoadScopeScheduling:
+        return _ByFile(config, log)
+
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["counts"] = True
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        # After the other processes have ended.
+        if session.exitstatus == pytest.ExitCode.OK:
+            reached, self.said = reached_of_all()
+            if min(reached.values()) < LEAST:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self.said += "".join(f"{share:.2%} of {what} reached\n" for what, share in reached.items())
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.write(self.said)
+
+
+class _Counting:
+    # In one of those that run them, from before the package is imported.
+
+    def __init__(self, process: str) -> None:
+        self.counts = coverage.Coverage(data_file=str(ROOT / COUNTS), data_suffix=process)
+        self.counts.start()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        self.counts.stop()
+        self.counts.save()
+
+
+def reached_of_all() -> tuple[dict[str, float], str]:
+    """Put together what the processes have counted; return the shares reached, and in words what was not."""
+    counts = coverage.Coverage(data_file=str(ROOT / COUNTS))
+    counts.combine([str(ROOT)])
+    counts.save()
+    missed = io.StringIO()
+    counts.report(file=missed, show_missing=True, skip_covered=True)
+    with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
+        counts.json_report(outfile=file.name)
+        totals = json.load(file)["totals"]
+    shares = {
+        "the lines of the Python": totals["covered_lines"] / totals["num_statements"],
+        "its branches": totals["covered_branches"] / totals["num_branches"],
+    }
+    return shares, missed.getvalue()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Spread the whole suite."""
+    if not hasattr(config, "workerinput") and _is_whole(config):
+        config.option.numprocesses, config.option.dist, config.option.loadscopereorder = PROCESSES, "loadscope", False
+        config.pluginmanager.register(_WholeSuite())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Count in each process that runs a part of the whole suite."""
+    given = getattr(config, "workerinput", {})
+    if "counts" in given:
+        config.pluginmanager.register(_Counting(given["workerid"]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what waits first."""
+    items.sort(key=lambda item: not _in_real_time(item.nodeid))
