@@ -109,23 +109,20 @@ def measure_stages(
         rounds: the median of so many is taken.
     """
 
-    def track() -> None:
-        trackers[:] = [Tracker()]
-        with open_capture([path]) as capture:
-            for segments in capture:
-                trackers[0].process(segments)
-                for _ in trackers[0].retired():
-                    pass
-
-    def rows() -> None:
+    def tracked() -> Tracker:
         tracker = Tracker()
+        tracker.deliver_to([lambda rows: None])
         with open_capture([path]) as capture:
             for segments in capture:
                 tracker.process(segments)
-                for _ in tracker.retired():
-                    pass
-        for _ in tracker.finish(ordered=False):
-            pass
+        return tracker
+
+    def track() -> None:
+        trackers[:] = [tracked()]
+
+    def rows() -> None:
+        for _ in tracked().finish():
+            raise AssertionError("rows are delivered")
 
     works: list[tuple[str, Callable[[], object]]] = [
         ("read", lambda: _read(path)),
