@@ -1,7 +1,8 @@
 """Where the time of a report goes: `python -m benches.stages CAPTURE [CONNECTIONS] [--rounds N]`.
 
-Prints the table of the README's section on speed: each stage of conntrack.bench on CAPTURE, what it adds to those
-before it, and the whole process (`ctrack report` with one thread), next to the floor (floor.py) of the same minute.
+Prints what the README's section on speed says in words: each stage of conntrack.bench on CAPTURE, what it adds to those
+before it, and by itself the whole process (`ctrack report` with one thread), next to the floor (floor.py) of the same
+minute.
 CAPTURE is classic pcap; CONNECTIONS sizes the floor's table.
 """
 
@@ -11,7 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from subprocess import DEVNULL, run
@@ -28,7 +29,6 @@ _WORDS = {
     "track": "the step from segment to state, and its table",
     "rows": "turning records into rows",
     "report": "detectors, time series, findings",
-    "process": "the start of Python and numpy, the text",
 }
 
 
@@ -48,27 +48,26 @@ def main(arguments: Sequence[str]) -> int:
         floor = None
         if program is not None:
             floor = floor_ns_per_packet(program, given.capture, given.connections, rounds=given.rounds)
-    stages = list(_stages(given.capture, packets, given.rounds))
-    whole = stages[-1][1]
-    print("| what | ns a packet | of the whole | times the floor |\n|---|---|---|---|")
+    stages = [*measure_stages(given.capture, packets, 1, [], rounds=given.rounds)]
+    whole = stages[-1].ns_a_packet
+    print("| what | ns a packet | share | times the floor |\n|---|---|---|---|")
     before = 0.0
-    for name, ns in stages:
-        print(f"| {_WORDS[name]} | {ns - before:.0f} | {(ns - before) / whole:.0%} | {_times(ns - before, floor)} |")
-        before = ns
-    print(f"| `ctrack report`, one thread | {whole:.0f} | 100% | {_times(whole, floor)} |")
+    for stage in stages:
+        ns = stage.ns_a_packet - before
+        print(f"| {_WORDS[stage.name]} | {ns:.0f} | {ns / whole:.0%} | {_times(ns, floor)} |")
+        before = stage.ns_a_packet
+    process = _process_ns(given.capture, packets, given.rounds)
+    print(f"| `ctrack report`, one thread, the whole process | {process:.0f} | | {_times(process, floor)} |")
     return 0
 
 
-def _stages(capture: Path, packets: int, rounds: int) -> Iterator[tuple[str, float]]:
-    """Yield each stage's name and nanoseconds a packet, those before it included."""
-    for stage in measure_stages(capture, packets, 1, [], rounds=rounds):
-        yield stage.name, stage.ns_a_packet
+def _process_ns(capture: Path, packets: int, rounds: int) -> float:
     times = []
     for _ in range(rounds):
         begin = time.perf_counter()
         run([sys.executable, "-m", "conntrack", "report", capture, "--threads", "1"], check=True, stdout=DEVNULL)
         times.append(time.perf_counter() - begin)
-    yield "process", median(times) * 1e9 / packets
+    return median(times) * 1e9 / packets
 
 
 def _times(ns: float, floor: float | None) -> str:
