@@ -15,6 +15,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,8 @@ PIPE_BYTES = 1 << 20
 ENDS_WITHIN_S = 5.0
 """Of being asked to, dumpcap does; else it is killed."""
 _MOST_WORDS = 4096
+_EMPTY = struct.pack("=IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
+"""A section of pcapng without anything in it (draft-ietf-opsawg-pcapng section 4.1)."""
 
 
 class Captured:
@@ -90,10 +93,14 @@ class Captured:
     def readinto(self, room: memoryview) -> int:
         size: int = self._out.readinto(room) or 0  # type: ignore[attr-defined]
         self.raw_bytes += size
-        if not size and (code := self._process.wait()):
+        if not size:
+            code = self._process.wait()
             failed_at_once = code > 0 and not self.raw_bytes  # asked to end or not: it never began
-            if failed_at_once or not self._ending:
+            if code and (failed_at_once or not self._ending):
                 raise self._fault()
+            if self._ending and not self.raw_bytes:  # it was to end before it wrote a byte: nothing was captured
+                room[: len(_EMPTY)] = _EMPTY
+                self.raw_bytes = size = len(_EMPTY)
         return size
 
     def ready(self, timeout_s: float) -> bool:

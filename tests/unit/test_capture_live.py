@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from frames import SYN, eth_ipv4_tcp, interface, packet, pcap_bytes, section
 
+from conntrack.capture import open_capture
 from conntrack.capture.live import Captured, Kept, open_interfaces, open_pipe
 from conntrack.capture.stream import Stream
 from conntrack.errors import CaptureError, ConntrackError, InputError
@@ -84,6 +85,26 @@ def test_it_ends_when_it_is_asked_to(folder: Path) -> None:
         captured.stop()
         assert sum(len(batch) for batch in batches) == 1, "what it writes at the end is read"
     assert not capture.info.faults
+
+
+@pytest.mark.parametrize("how", ["by itself", "by the signal"])
+def test_an_end_before_anything_came_is_a_capture_without_packets(folder: Path, tmp_path: Path, how: str) -> None:
+    """`--for 0.1` said "empty (0 bytes)", and its exit code that the input was damaged."""
+    on_end = "lambda *_: os._exit(0)" if how == "by itself" else "signal.SIG_DFL"
+    code = (
+        f"import signal; signal.signal(signal.SIGTERM, {on_end}); open({str(folder / 'begun')!r}, 'w'); time.sleep(60)"
+    )
+    program(folder, code)
+    kept = tmp_path / "kept.pcapng"
+    capture, captured = open_interfaces(["lo"], keep=str(kept))
+    with capture:
+        while not (folder / "begun").exists():
+            time.sleep(0.01)
+        captured.stop()
+        assert list(capture) == []
+    assert not capture.info.faults and capture.info.packets == 0
+    with open_capture([kept]) as again:
+        assert list(again) == [] and not again.info.faults
 
 
 def test_what_is_left_of_it_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
