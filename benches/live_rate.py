@@ -5,8 +5,8 @@
 By root: a network namespace of its own, a cable (veth) in it, a sender at one end (sendmmsg of whole Ethernet frames of
 generated connections, from another client address in each turn) and `ctrack live -i` at the other. Sender, dumpcap and
 ctrack share the machine's cores. What must hold: every packet sent is captured and tracked, dumpcap dropped none, and
-ctrack takes no more memory in the last third than in the second, beyond ALLOWED_BYTES. The account is kept in
-benches/results/.
+ctrack takes no more memory in the last third than in the second, beyond ALLOWED_BYTES. Every half a minute it says on
+standard error how far it is; the account is kept in benches/results/.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _SYN, _ACK = 0x02, 0x10
 _PIECE_S = 0.001
 _BEGINS_WITHIN_S = 30.0
 _SETTLES_S = 1.0
+_TELLS_S = 30.0
 _CLONE_NEWNET = 0x40000000
 _SOL_PACKET, _PACKET_QDISC_BYPASS = 263, 20
 
@@ -55,7 +56,7 @@ class _Piece(ctypes.Structure):
 
 
 class _Message(ctypes.Structure):
-    """struct mmsghdr: a struct msghdr, and how much of it was sent."""
+    """struct mmsghdr: a struct msghdr of 56 octets, and how much of it was sent."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -65,7 +66,8 @@ class _Message(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_size", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("sent", ctypes.c_uint32),
+        ("end", ctypes.c_uint32),
+        ("sent", ctypes.c_uint64),
     )
 
 
@@ -96,6 +98,7 @@ class Frames:
         assert np.isin(np.where(by_client, target, source), servers).all(), "each frame has a client and a server"
         self._client = self._starts + np.where(by_client, _SOURCE, _TARGET) + 1
         self._pieces = (_Piece * len(starts))()
+        assert ctypes.sizeof(_Message) == 64, "the kernel goes from one to the next by its own size of it"
         self._messages = (_Message * len(starts))()
         pieces = np.frombuffer(self._pieces, np.dtype([("base", "u8"), ("size", "u8")]))
         pieces["base"] = self._bytes.ctypes.data + self._starts
@@ -175,7 +178,8 @@ def live_rate(seconds: float, rate: int, *, connections: int = 20_000) -> dict[s
 
     Returns:
         "sent", "captured", "tracked" and "dropped" packets, "connections" seen; "sent_per_s" as it came out; "cores"
-        taken by "sender", "dumpcap" and "ctrack"; "bytes" of ctrack at most in each third.
+        taken by "sender" (with the kernel's way through the cable, for all of them), "dumpcap" and "ctrack", and the
+        same in "us_a_packet"; "bytes" of ctrack at most in each third, and at the "instants" 30 s apart.
     """
     frames = Frames(connections)
     sender = _cable()
@@ -187,10 +191,11 @@ def live_rate(seconds: float, rate: int, *, connections: int = 20_000) -> dict[s
         dumpcap = int(_wait("dumpcap", lambda: children.read_text().split())[0])
         _wait("the capture", lambda: any(line.split()[4] == _interface() for line in _packet_sockets()))
         time.sleep(_SETTLES_S)
-        most = [0, 0, 0]
+        most, instants = [0, 0, 0], []
         sent = 0
+        busy_s = {name: _usage(pid)[1] for name, pid in (("dumpcap", dumpcap), ("ctrack", live.pid))}
         own_s, begun_s = time.process_time(), time.monotonic()
-        look_s = begun_s
+        look_s, tell_s = begun_s, begun_s + _TELLS_S
         while (now_s := time.monotonic()) < begun_s + seconds:
             due = int((now_s - begun_s) * rate) - sent
             if due > 0:
@@ -200,13 +205,18 @@ def live_rate(seconds: float, rate: int, *, connections: int = 20_000) -> dict[s
             if now_s >= look_s:
                 look_s = now_s + 1.0
                 third = min(int(3 * (now_s - begun_s) / seconds), 2)
-                most[third] = max(most[third], _usage(live.pid)[0])
+                most[third] = max(most[third], size := _usage(live.pid)[0])
+                if now_s >= tell_s:
+                    tell_s += _TELLS_S
+                    instants.append(size)
+                    told = f"{now_s - begun_s:.0f} s: {sent:,} packets sent, ctrack has {size / 1e6:.0f} MB"
+                    print(told, file=sys.stderr, flush=True)
         took_s = time.monotonic() - begun_s
         time.sleep(_SETTLES_S)
-        cores = {
-            "sender": round((time.process_time() - own_s) / took_s, 3),
-            "dumpcap": round(_usage(dumpcap)[1] / took_s, 3),
-            "ctrack": round(_usage(live.pid)[1] / took_s, 3),
+        spent_s = {
+            "sender": time.process_time() - own_s,
+            "dumpcap": _usage(dumpcap)[1] - busy_s["dumpcap"],
+            "ctrack": _usage(live.pid)[1] - busy_s["ctrack"],
         }
         live.send_signal(signal.SIGINT)
         code = live.wait(600)
@@ -219,8 +229,10 @@ def live_rate(seconds: float, rate: int, *, connections: int = 20_000) -> dict[s
             "dropped": stopped["dropped_packets"],
             "connections": stopped["connections"],
             "sent_per_s": round(sent / took_s),
-            "cores": cores,
+            "cores": {name: round(spent / took_s, 3) for name, spent in spent_s.items()},
+            "us_a_packet": {name: round(1e6 * spent / sent, 3) for name, spent in spent_s.items()},
             "bytes": most,
+            "instants": instants,
         }
 
 
