@@ -17,6 +17,7 @@ import numpy as np
 from conntrack.capture import open_capture
 from conntrack.core.abi import FLOW_DTYPE
 from conntrack.detect import DETECTORS, Detection, DetectOptions
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.report.chosen import Chosen, put_first
 from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.sharded import ShardedTracker, make_tracker
@@ -229,13 +230,14 @@ class Analysis:
     Args:
         options: thresholds of the detectors.
         choose: keep the connections that are worth showing one by one (report.chosen), 10 MB at most.
+        limits: how much the detectors keep.
 
     Attributes:
         detection: what the detectors were fed.
     """
 
-    def __init__(self, options: DetectOptions | None = None, *, choose: bool = False) -> None:
-        self.detection = Detection(DETECTORS, options)
+    def __init__(self, options: DetectOptions | None = None, *, choose: bool = False, limits: Limits = WHOLE) -> None:
+        self.detection = Detection(DETECTORS, options, limits)
         self._chosen = Chosen() if choose else None
         self._evicted = 0
 
@@ -274,6 +276,10 @@ class Analysis:
         self._evicted += other._evicted
         if self._chosen is not None and other._chosen is not None:
             self._chosen.merge(other._chosen)
+
+    def narrow(self, end_ts_ns: int) -> None:
+        """Let go what is beyond the limits of what is kept (Detection.narrowed); `end_ts_ns` is now."""
+        self.detection = self.detection.narrowed(end_ts_ns)
 
     def report(
         self, info: CaptureInfo, *, interrupted: bool = False, flows: np.ndarray[Any, Any] | None = None

@@ -16,6 +16,7 @@ from conntrack.core.survey import Attempt, Trait
 from conntrack.detect.batch import Background, Batch
 from conntrack.detect.cases import Case, Cases
 from conntrack.detect.finding import Finding, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 
 __all__ = ["AcceptQueueOverflow"]
@@ -37,10 +38,10 @@ class AcceptQueueOverflow:
 
     kind = "accept_queue_overflow"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
-        self._cases = Cases()
-        self._vain = Cases()  # SYNs without an answer, and connections that wait to be served
+        self._cases = Cases(limits)
+        self._vain = Cases(limits)  # SYNs without an answer, and connections that wait to be served
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""

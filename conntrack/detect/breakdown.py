@@ -20,12 +20,12 @@ from conntrack.core.survey import Trait
 from conntrack.detect.batch import Page
 from conntrack.detect.columns import FAR_NS, words_endpoint, words_ip
 from conntrack.detect.counting import NO_GROUP, KeyIndex, Tally, ticks_of
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.states import TcpState
 
 __all__ = ["Breakdown"]
 
 _STATES = len(TcpState)
-_MOST_HOSTS = 1 << 16
 _Events = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # groups, ticks, states, changes
 _Named = list[tuple[str, np.ndarray]]
 
@@ -33,8 +33,8 @@ _Named = list[tuple[str, np.ndarray]]
 class _Spans:
     """When ends of groups entered and left states."""
 
-    def __init__(self, ladder_ns: tuple[int, ...]) -> None:
-        self._begun, self._over = Tally(ladder_ns), Tally(ladder_ns)
+    def __init__(self, ladder_ns: tuple[int, ...], limits: Limits) -> None:
+        self._begun, self._over = Tally(ladder_ns, limits.cells), Tally(ladder_ns, limits.cells)
 
     def add(self, spans: np.ndarray, groups: np.ndarray, step_ns: int) -> None:
         """Take in spans, for the groups of their rows: see core.spans.span_keys."""
@@ -67,11 +67,14 @@ class _Spans:
 class _Account:
     """Hosts of clients, numbered, with their spans; or nothing once there were too many."""
 
-    def __init__(self, ladder_ns: tuple[int, ...]) -> None:
+    def __init__(self, ladder_ns: tuple[int, ...], limits: Limits) -> None:
         self.given_up = False
-        self.index = KeyIndex(3, limit=_MOST_HOSTS)
-        self.spans = _Spans(ladder_ns)
-        self._ladder_ns = ladder_ns
+        self._ladder_ns, self._limits = ladder_ns, limits
+        self._begin()
+
+    def _begin(self) -> None:
+        self.index = KeyIndex(3, limit=self._limits.hosts)
+        self.spans = _Spans(self._ladder_ns, self._limits)
 
     def add(self, flows: np.ndarray, spans: np.ndarray, rows: np.ndarray, step_ns: int) -> None:
         """Take in those of `spans` (of clients' ends) that are of `rows` of `flows`."""
@@ -99,7 +102,7 @@ class _Account:
 
     def _give_up(self) -> None:
         self.given_up = True
-        self.index, self.spans = KeyIndex(3, limit=_MOST_HOSTS), _Spans(self._ladder_ns)
+        self._begin()
 
 
 class Breakdown:
@@ -107,11 +110,12 @@ class Breakdown:
 
     Args:
         ladder_ns: steps of the grid, each a multiple of the one before.
+        limits: how many instants and hosts are kept.
     """
 
-    def __init__(self, ladder_ns: tuple[int, ...]) -> None:
-        self._services = _Spans(ladder_ns)
-        self._proven, self._unproven = _Account(ladder_ns), _Account(ladder_ns)
+    def __init__(self, ladder_ns: tuple[int, ...], limits: Limits = WHOLE) -> None:
+        self._services = _Spans(ladder_ns, limits)
+        self._proven, self._unproven = _Account(ladder_ns, limits), _Account(ladder_ns, limits)
 
     @property
     def wanted(self) -> tuple[bool, bool]:

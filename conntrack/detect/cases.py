@@ -15,12 +15,13 @@ import numpy as np
 from conntrack.core.keys import endpoint_words
 from conntrack.detect.batch import Background
 from conntrack.detect.columns import words_endpoint, words_ip
-from conntrack.detect.counting import KeyIndex, LowestPerGroup, Tally
+from conntrack.detect.counting import NO_GROUP, KeyIndex, LowestPerGroup, Tally
 from conntrack.detect.episodes import Series, running_sum
 from conntrack.detect.finding import Finding
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.states import NO_TIME_NS
 
-__all__ = ["BEGUN", "OVER", "Case", "Cases", "Subjects", "ended", "of_hosts"]
+__all__ = ["BEGUN", "OVER", "Case", "Cases", "OwnCases", "ended", "of_hosts"]
 
 BEGUN, OVER = 0, 1
 """Columns of every Cases; a detector's own ones begin at 2."""
@@ -62,11 +63,11 @@ class Case:
 
 
 class Cases:
-    """Counts cases on a grid of instants of 0.1 s (coarser past 2 million cells, see `Tally`), exactly at each."""
+    """Counts cases on a grid of instants of 0.1 s (coarser past `limits.cells`, see `Tally`), exactly at each."""
 
-    def __init__(self) -> None:
-        self.tally = Tally(_GRID_NS)
-        self._flow_ids = LowestPerGroup(_FLOW_IDS)
+    def __init__(self, limits: Limits = WHOLE) -> None:
+        self.tally = Tally(_GRID_NS, limits.cells)
+        self._flow_ids = LowestPerGroup(_FLOW_IDS, limit=limits.lowest)
 
     def add(self, groups: np.ndarray, flow_ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
         """Take in cases: int64 groups (none negative), uint64 ids, int64 nanoseconds; shape (n,) each."""
@@ -150,6 +151,12 @@ class Subjects:
         """Take in those of `other`; return our number for each of its."""
         return self._index.merge(other._index)
 
+    def only(self, numbers: np.ndarray) -> Subjects:
+        """Return those with `numbers` (int64, shape (n,)), numbered anew from 0 in this order."""
+        some = Subjects()
+        some._index.intern(self._index.keys[numbers])
+        return some
+
     def is_client(self, number: int) -> bool:
         """Return whether it is a client's host."""
         return bool(self._index.keys[number, 3])
@@ -164,6 +171,41 @@ class Subjects:
         words = self._index.keys[number]
         at = np.flatnonzero((background.services == words[:3]).all(axis=1)) if not words[3] else np.empty(0)
         return int(background.of_service[at[0]]) if at.size else None
+
+
+class OwnCases(Cases):
+    """Cases of subjects that it numbers itself. With more than `limits.subjects` of them, after a merging, those with
+    the fewest cases are let go, down to half.
+
+    Attributes:
+        subjects: the subjects.
+        let_go: cases of those that are not among them any more.
+    """
+
+    def __init__(self, limits: Limits = WHOLE) -> None:
+        super().__init__(limits)
+        self.subjects = Subjects()
+        self.let_go = 0
+        self._limits = limits
+
+    def take(self, other: OwnCases) -> None:
+        """Take in what `other` was fed."""
+        self.let_go += other.let_go
+        self.merge(other, self.subjects.merge(other.subjects))
+        if len(self.subjects) > self._limits.subjects:
+            counts = self.tally.totals(16, len(self.subjects))[BEGUN]
+            kept = np.sort(np.argsort(-counts, kind="stable")[: self._limits.subjects // 2])
+            numbers = np.full(len(self.subjects), NO_GROUP)
+            numbers[kept] = np.arange(len(kept))
+            some = Cases(self._limits)
+            some.merge(self, numbers)
+            self.tally, self._flow_ids = some.tally, some._flow_ids
+            self.subjects = self.subjects.only(kept)
+            self.let_go += int(counts.sum() - counts[kept].sum())
+
+    def of_own(self, least: int, end_ts_ns: int) -> Iterator[Case]:
+        """Yield the subjects that have `least` cases or more up to the end of the capture."""
+        yield from self.with_least(least, len(self.subjects), end_ts_ns)
 
 
 def of_hosts(

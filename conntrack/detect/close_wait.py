@@ -18,6 +18,7 @@ from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
 from conntrack.detect.columns import ns_of, words_endpoint, words_ip
 from conntrack.detect.finding import Finding, Severity, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 from conntrack.states import TcpState
 
@@ -25,7 +26,6 @@ __all__ = ["CloseWaitLeak"]
 
 _MINUTE_NS = 60 * 10**9
 _PEERS_NAMED = 5
-_LIMIT = 1 << 20
 _LEAST_KEPT = 8  # ends of a subject, where only a share is kept, from which on they tell anything
 
 
@@ -44,9 +44,10 @@ class CloseWaitLeak:
 
     kind = "close_wait_leak"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
         self._age_ns = ns_of(self.options.close_wait_age_s)
+        self._limit = limits.ends
         self._level = 0  # kept are connections the hash of whose number has that many zeros at its end
         self._kept: list[np.ndarray] = []
         self._ends = 0
@@ -68,7 +69,7 @@ class CloseWaitLeak:
     def _keep(self, ends: np.ndarray) -> None:
         self._kept.append(self._chosen(ends))
         self._ends += len(self._kept[-1])
-        while self._ends > _LIMIT:
+        while self._ends > self._limit:
             self._level += 1
             self._kept = [self._chosen(np.concatenate(self._kept))]
             self._ends = len(self._kept[0])

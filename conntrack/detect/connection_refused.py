@@ -10,6 +10,7 @@ from conntrack.detect.batch import Background, Batch
 from conntrack.detect.cases import Case, Cases, of_hosts
 from conntrack.detect.distinct import Distinct
 from conntrack.detect.finding import Finding, few_lone_ones, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 
 __all__ = ["ConnectionRefused"]
@@ -25,10 +26,10 @@ class ConnectionRefused:
 
     kind = "connection_refused"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
-        self._cases = Cases()
-        self._clients = Distinct(self.options.sources_exact)
+        self._cases = Cases(limits)
+        self._clients = Distinct(self.options.sources_exact, limits.values)
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""

@@ -32,8 +32,7 @@ _GROUP_SHIFT = np.uint64(_COLUMN_BITS + _TICK_BITS)
 _TICK_SHIFT = np.uint64(_COLUMN_BITS)
 _MAX_TICK = (1 << _TICK_BITS) - 1
 _PIECE = 1 << 18
-_WAITING = 1 << 16  # values that wait before the lowest are chosen
-_PENDING = 1 << 20  # keys that wait before they are counted, 8 MB; or as many as are counted
+_WAITING = 1 << 16  # values that wait before the lowest are chosen, or as many as are kept
 
 _Counts = tuple[np.ndarray, np.ndarray]  # keys (uint64) and how many of each (int64)
 
@@ -135,7 +134,7 @@ class Tally:
     Args:
         ladder_ns: the steps, nanoseconds, each a multiple of the one before; one number stands for it times 1, 10, 100,
             ... 10**6. With a single one, triples are kept without limit (where ticks are not times).
-        limit: most triples kept; a grid with more is made coarser.
+        limit: most triples kept; a grid with more is made coarser. Half as many may wait to be counted.
     """
 
     _COARSER = 10
@@ -234,7 +233,7 @@ class Tally:
         else:
             self._more.append((keys, counts))
         self._waiting += len(keys)
-        if self._waiting > max(_PENDING, len(self._folded[0])):
+        if self._waiting > max(self.limit // 2, len(self._folded[0])):
             self._fold()
 
     def series_of(self, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -335,7 +334,7 @@ class LowestPerGroup:
         words = np.empty((len(groups), 0), np.uint64) if words is None else words
         self._new.append((groups.copy(), values.astype(np.uint64), words))
         self._new_rows += len(groups)
-        if self._new_rows > max(_WAITING, len(self._groups)):
+        if self._new_rows > max(min(_WAITING, self.limit), len(self._groups)):
             self._settle()
 
     def merge(self, other: LowestPerGroup, groups: np.ndarray) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from conntrack.core.abi import FLOW_DTYPE
 from conntrack.core.survey import survey
 from conntrack.detect.batch import WAIT_GRID_NS, Background, Batch, Page
-from conntrack.detect.columns import FAR_NS, ns_of
+from conntrack.detect.cases import Cases, OwnCases
+from conntrack.detect.columns import FAR_NS, ns_of, words_endpoint
 from conntrack.detect.counting import NO_GROUP, KeyIndex, Tally
 from conntrack.detect.finding import SEVERITIES, EveryRow, Finding
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 from conntrack.detect.series import StateSeries
 from conntrack.detect.services import SUMS, ServiceSummary
@@ -29,8 +31,9 @@ __all__ = ["Detection"]
 _PIECE = 16_384  # rows at once: 7 MB of them; what each batch costs whatever its size is 2 ms
 _WAITING = 4096  # notable rows that wait for more, 1.6 MB: as many as are worth a round of the detectors
 _MANY = 8  # one in so many rows: it is cheaper to look them up where they are than to copy them
-_MOST_SERVICES = 1 << 20
 _SECOND_NS = 10**9
+
+_Kept = TypeVar("_Kept")
 
 
 class Detection:
@@ -39,21 +42,24 @@ class Detection:
     Args:
         detectors: their classes, in the order in which equal findings are told.
         options: thresholds.
+        limits: how much is kept.
 
     Attributes:
-        overflow_connections: connections of services beyond the first million, which only the series of the whole has.
+        overflow_connections: connections of services beyond the first million, or let go by `narrowed`, which only the
+            series of the whole has.
     """
 
-    def __init__(self, detectors: Sequence[Any], options: DetectOptions | None = None) -> None:
+    def __init__(self, detectors: Sequence[Any], options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
-        self._detectors = [make(self.options) for make in detectors]
-        self._series = StateSeries(self.options)
-        self._summary = ServiceSummary()
+        self.limits = limits
+        self._detectors = [make(self.options, limits) for make in detectors]
+        self._series = StateSeries(self.options, limits)
+        self._summary = ServiceSummary(limits)
         self._of_every_row = [*(part for part in self._detectors if isinstance(part, EveryRow)), self._series]
-        self._services = KeyIndex(3, limit=_MOST_SERVICES)
+        self._services = KeyIndex(3, limit=WHOLE.services)
         self._sums = np.zeros((1024, 1 + len(SUMS)), np.int64)  # by service: connections, then SUMS
         self._states = np.zeros((2, 16), np.int64)
-        self._attempts = Tally(_SECOND_NS)
+        self._attempts = Tally(_SECOND_NS, limits.cells)
         self._limits = (
             ns_of(self.options.handshake_wait_s),
             ns_of(self.options.close_wait_age_s),
@@ -112,6 +118,45 @@ class Detection:
         mine, theirs = ((*d._detectors, d._series, d._summary) for d in (self, other))
         for part, its in zip(mine, theirs, strict=True):
             part.merge(its, services)
+
+    def narrowed(self, end_ts_ns: int) -> Detection:
+        """Return this without the services that had the fewest connections; itself where it has few.
+
+        Of more than `limits.services` half as many are left, and those that a finding names at `end_ts_ns`.
+        """
+        known = len(self._services)
+        if known <= self.limits.services:
+            return self
+        kept = np.zeros(known, bool)
+        kept[np.argsort(-self._sums[:known, 0], kind="stable")[: self.limits.services // 2]] = True
+        found = self.findings(end_ts_ns)
+        named = {name for finding in found for name in (finding.subject, finding.evidence.get("service"))}
+        if named:
+            kept |= np.array([words_endpoint(words) in named for words in self._services.keys])
+        some = Detection([type(detector) for detector in self._detectors], self.options, self.limits)
+        some._services.intern(self._services.keys[kept])
+        room, some._services.limit = some._services.limit, len(some._services)
+        some.merge(self)
+        some._services.limit = room
+        return some
+
+    def reduced(self) -> list[str]:
+        """Return what was kept less of than there was, because of `limits`: a sentence each, for a report."""
+        told = []
+        if self.overflow_connections:
+            told.append(
+                f"{self.overflow_connections:,} connections of services that had few are counted by state and time, "
+                "and not by service."
+            )
+        if let_go := sum(cases.let_go for cases in self._kept_by(OwnCases)):
+            told.append(f"{let_go:,} connections of hosts that had few are in no finding.")
+        steps = [cases.tally.step_ns for cases in self._kept_by(Cases)] + [self._attempts.step_ns]
+        if max(steps) > _SECOND_NS:
+            told.append(f"What happened when is kept to {max(steps) / 1e9:g} s: peaks may have been higher in between.")
+        return told
+
+    def _kept_by(self, kind: type[_Kept]) -> list[_Kept]:
+        return [part for detector in self._detectors for part in vars(detector).values() if isinstance(part, kind)]
 
     def findings(self, end_ts_ns: int) -> list[Finding]:
         """Return every finding, the most severe first; `end_ts_ns` is when the capture ended."""
@@ -177,7 +222,7 @@ class Detection:
             first_ts_ns, last_ts_ns = min(first_ts_ns, first), max(last_ts_ns, last)
         self._connections += n
         self._first_ts_ns = min(self._first_ts_ns, first_ts_ns)
-        if len(self._services) == _MOST_SERVICES:
+        if len(self._services) == self._services.limit:
             self.overflow_connections += int(np.count_nonzero(services == NO_GROUP))
         attempts, fates, handshakes = (keys[:size].copy() for keys, size in zip(self._counted, written, strict=False))
         client_waits, server_waits = (waits[:, :size] for waits, size in zip(self._waits, written[3:], strict=True))

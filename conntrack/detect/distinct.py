@@ -44,7 +44,7 @@ class Distinct:
             return
         self._new.append((groups.copy(), values.copy()))
         self._new_rows += len(groups)
-        if self._new_rows > max(1 << 17, len(self._groups) // 2):
+        if self._new_rows > max(self._limit // 16, len(self._groups) // 2):
             self._settle()
 
     def merge(self, other: Distinct, groups: np.ndarray) -> None:

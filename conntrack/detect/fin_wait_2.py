@@ -10,9 +10,10 @@ import numpy as np
 
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
-from conntrack.detect.cases import Case, Cases, Subjects, ended
+from conntrack.detect.cases import Case, OwnCases, ended
 from conntrack.detect.columns import Side, ns_of
 from conntrack.detect.finding import Finding, Severity, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 from conntrack.states import NO_TIME_NS
 
@@ -31,10 +32,9 @@ class FinWait2Stuck:
 
     kind = "fin_wait_2_stuck"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
-        self._subjects = Subjects()
-        self._cases = Cases()
+        self._cases = OwnCases(limits)
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
@@ -50,18 +50,18 @@ class FinWait2Stuck:
             waits = np.maximum(acked, flows["half_close_payload_ts_ns"][rows])
             stuck = (acked != NO_TIME_NS) & (end - age_ns >= waits)
             if stuck.any():
-                groups = self._subjects.of(flows, rows[stuck], client=side == "client")
+                groups = self._cases.subjects.of(flows, rows[stuck], client=side == "client")
                 self._cases.add(groups, flows["flow_id"][rows[stuck]], waits[stuck], end[stuck])
 
     def merge(self, other: FinWait2Stuck, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
-        self._cases.merge(other._cases, self._subjects.merge(other._subjects))
+        self._cases.take(other._cases)
 
     def findings(self, background: Background) -> list[Finding]:
         """Return who waits, worst first."""
         # An end that got there less than `fin_wait_2_age_s` before the capture ended shows nothing yet.
         least = self.options.stuck_ends_min
-        cases = self._cases.with_least(least, len(self._subjects), background.end_ts_ns)
+        cases = self._cases.of_own(least, background.end_ts_ns)
         found = worst_first(self._finding(case, background) for case in cases)
         clients = [one for one in found if one.evidence["side"] == "client" and one.severity == "info"]
         if len(clients) > self.options.lone_subjects_max:  # the service that they all wait for is the one to tell
@@ -74,7 +74,7 @@ class FinWait2Stuck:
         count = case.series.total(0, 0, settled)
         if count < options.stuck_ends_min:
             return None
-        subject, is_client = self._subjects.name(case.group), self._subjects.is_client(case.group)
+        subject, is_client = self._cases.subjects.name(case.group), self._cases.subjects.is_client(case.group)
         severity: Severity = "warning" if case.peak >= options.orphans_warning_ratio * options.orphans_max else "info"
         host, _, port = subject.rpartition(":")
         place, chosen = (subject, "") if is_client else (host, f" '( sport = :{port} )'")
@@ -91,7 +91,7 @@ class FinWait2Stuck:
                 "waited_at_least_s": options.fin_wait_2_age_s,
                 "orphans_max": options.orphans_max,
                 "orphans_ratio": round(case.peak / options.orphans_max, 4),
-                "service_connections": self._subjects.connections(case.group, background),
+                "service_connections": self._cases.subjects.connections(case.group, background),
             },
             caveats=(
                 "The peers are the ones that do not close; these ends only wait for them.",

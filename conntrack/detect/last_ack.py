@@ -9,9 +9,10 @@ import numpy as np
 
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
-from conntrack.detect.cases import Case, Cases, Subjects, ended
+from conntrack.detect.cases import Case, OwnCases, ended
 from conntrack.detect.columns import Side
 from conntrack.detect.finding import Finding, Severity, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 from conntrack.states import NO_TIME_NS
 
@@ -31,10 +32,9 @@ class LastAckStuck:
 
     kind = "last_ack_stuck"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
-        self._subjects = Subjects()
-        self._cases = Cases()
+        self._cases = OwnCases(limits)
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
@@ -50,24 +50,24 @@ class LastAckStuck:
             )
             stuck &= flows[f"{side}_fin_acked_ts_ns"][rows] == NO_TIME_NS
             if stuck.any():
-                groups = self._subjects.of(flows, rows[stuck], client=side == "client")
+                groups = self._cases.subjects.of(flows, rows[stuck], client=side == "client")
                 end = ended(flows["reset_ts_ns"][rows[stuck]], flows["closed_ts_ns"][rows[stuck]])
                 self._cases.add(groups, flows["flow_id"][rows[stuck]], fin[stuck], end)
                 self._cases.note(groups, fin[stuck], _FINS, fins[stuck])
 
     def merge(self, other: LastAckStuck, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
-        self._cases.merge(other._cases, self._subjects.merge(other._subjects))
+        self._cases.take(other._cases)
 
     def findings(self, background: Background) -> list[Finding]:
         """Return who waits, worst first."""
         least = self.options.stuck_ends_min
-        cases = self._cases.with_least(least, len(self._subjects), background.end_ts_ns)
+        cases = self._cases.of_own(least, background.end_ts_ns)
         return worst_first(self._finding(case, background) for case in cases)[: self.options.subjects_max]
 
     def _finding(self, case: Case, background: Background) -> Finding:
         options = self.options
-        subject, is_client = self._subjects.name(case.group), self._subjects.is_client(case.group)
+        subject, is_client = self._cases.subjects.name(case.group), self._cases.subjects.is_client(case.group)
         severity: Severity = "warning" if case.peak >= options.orphans_warning_ratio * options.orphans_max else "info"
         return Finding(
             kind=self.kind,
@@ -82,7 +82,7 @@ class LastAckStuck:
                 "fins": case.series.total(_FINS),
                 "orphans_max": options.orphans_max,
                 "orphans_ratio": round(case.peak / options.orphans_max, 4),
-                "service_connections": self._subjects.connections(case.group, background),
+                "service_connections": self._cases.subjects.connections(case.group, background),
             },
             caveats=("The ACKs may take another way than the one that was captured.",),
             next_steps=(

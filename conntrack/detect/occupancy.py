@@ -90,10 +90,7 @@ class Occupancy:
         Arrays are int64, shape (m,), in no order.
         """
         self._settle()
-        totals = np.zeros(_BUCKETS, np.int64)
-        for keys, whens, counts in self._parts:
-            spans = _kinds(whens) == 0
-            np.add.at(totals, _buckets(keys[spans]), 1 if counts is None else counts[spans])
+        totals = self._totals()
         chosen = []
         for keys, whens, counts in self._parts:
             many = totals[_buckets(keys)] >= least
@@ -109,6 +106,22 @@ class Occupancy:
             part = slice(starts[at], starts[at + 1] if at + 1 < len(starts) else None)
             first, last, kinds = (column.astype(np.int64) for column in _unpacked(whens[part]))
             yield int(keys[starts[at]]), kinds, first, last, numbers[part]
+
+    def likely(self, keys: np.ndarray) -> np.ndarray:
+        """Return how many spans of kind 0 each of `keys` (uint64, shape (n,)) has at most: int64, shape (n,).
+
+        It is what it has together with some others: what is very busy stands out.
+        """
+        self._settle()
+        likely: np.ndarray = self._totals()[_buckets(keys)]
+        return likely
+
+    def _totals(self) -> np.ndarray:
+        totals = np.zeros(_BUCKETS, np.int64)
+        for keys, whens, counts in self._parts:
+            spans = _kinds(whens) == 0
+            np.add.at(totals, _buckets(keys[spans]), 1 if counts is None else counts[spans])
+        return totals
 
     def _take(self, keys: np.ndarray, whens: np.ndarray) -> None:
         self._push(keys, whens, None)

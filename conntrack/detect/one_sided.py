@@ -7,6 +7,7 @@ import numpy as np
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
 from conntrack.detect.finding import Finding
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 from conntrack.detect.quality import SUBJECT, Whole
 
@@ -22,9 +23,9 @@ class OneSidedCapture:
 
     kind = "one_sided_capture"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
-        self._whole = Whole()
+        self._whole = Whole(limits)
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""

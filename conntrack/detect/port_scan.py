@@ -17,6 +17,7 @@ from conntrack.detect.batch import Background, Batch
 from conntrack.detect.columns import ns_of, words_ip
 from conntrack.detect.episodes import window_sums
 from conntrack.detect.finding import Finding, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 
 __all__ = ["PortScan"]
@@ -35,7 +36,6 @@ _PAIR = np.dtype(
     ]
 )
 _REFUSED, _UNANSWERED, _GIVEN_UP, _REPEATED = 1, 2, 4, 8
-_LIMIT = 300_000
 _LEAST_KEPT = 8
 """Pairs of a host, where only a share is kept, from which on they tell anything: forged addresses that come once each
 leave one, and that one would stand for as many targets as the share is small."""
@@ -52,8 +52,9 @@ class PortScan:
 
     kind = "port_scan"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
+        self._limit = limits.pairs
         self._level = 0  # kept are pairs whose hash has that many zeros at its end
         self._pairs = np.empty(0, _PAIR)
         self._new: list[np.ndarray] = []
@@ -102,7 +103,7 @@ class PortScan:
     def _push(self, pairs: np.ndarray) -> None:
         self._new.append(pairs)
         self._new_rows += len(pairs)
-        if self._new_rows > _LIMIT:
+        if self._new_rows > self._limit:
             self._settle()
 
     def _settle(self) -> None:
@@ -119,7 +120,7 @@ class PortScan:
             lowest = np.repeat(np.minimum.reduceat(ids, starts), np.diff(starts, append=len(ids)))
             rows = rows[ids == lowest]
         pairs = _octets(pairs)[rows].view(_PAIR)
-        while len(pairs) > _LIMIT:
+        while len(pairs) > self._limit:
             self._level += 1
             pairs = _octets(pairs)[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0].view(_PAIR)
         self._pairs = pairs

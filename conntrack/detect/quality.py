@@ -9,6 +9,7 @@ import numpy as np
 
 from conntrack.detect.batch import Background, Batch
 from conntrack.detect.cases import Case, Cases
+from conntrack.detect.limits import WHOLE, Limits
 
 __all__ = ["SUBJECT", "Whole"]
 
@@ -21,9 +22,9 @@ _BY_SERVICE = 1
 class Whole:
     """Counts cases of the whole capture, and by service which have them."""
 
-    def __init__(self) -> None:
-        self._cases = Cases()
-        self._services = Cases()
+    def __init__(self, limits: Limits = WHOLE) -> None:
+        self._cases = Cases(limits)
+        self._services = Cases(limits)
         self.sums: dict[str, int] = {}
 
     def add(self, batch: Batch, rows: np.ndarray, **sums: int) -> None:

@@ -14,6 +14,7 @@ from conntrack.detect.cases import Case, Cases
 from conntrack.detect.columns import ns_of
 from conntrack.detect.episodes import around_peak, window_sums
 from conntrack.detect.finding import Finding, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 from conntrack.states import ClosedBy
 
@@ -32,9 +33,9 @@ class ResetStorm:
 
     kind = "reset_storm"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
-        self._cases = Cases()
+        self._cases = Cases(limits)
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""

@@ -17,6 +17,7 @@ from conntrack.detect.batch import Page
 from conntrack.detect.breakdown import Breakdown
 from conntrack.detect.columns import FAR_NS, Side, ns_of
 from conntrack.detect.counting import ticks_of
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 from conntrack.detect.spans import COUNTED_STATES, count_states
 from conntrack.states import NO_TIME_NS, TcpState
@@ -45,9 +46,9 @@ class StateSeries:
     more than 2,000 points.
     """
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self._time_wait_ns = ns_of((options or DetectOptions()).time_wait_s)
-        self._breakdown = Breakdown(_GRID_NS[_GRID_NS.index(_GROUPS_NS) :])
+        self._breakdown = Breakdown(_GRID_NS[_GRID_NS.index(_GROUPS_NS) :], limits)
         self._level = 0  # which of _GRID_NS
         self._first_tick = 0
         self._changes = np.zeros((len(_SIDES) * len(TcpState), 0), np.int64)  # at each tick, since the one before

@@ -14,6 +14,7 @@ from conntrack.core.survey import Fate
 from conntrack.detect.batch import Page
 from conntrack.detect.columns import words_endpoint
 from conntrack.detect.counting import Tally
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.states import EndReason, TcpState
 
 __all__ = ["SUMS", "ServiceSummary"]
@@ -27,9 +28,9 @@ _CELL_SHIFT = 20  # a float32 is ordered as its bits are: its exponent and 3 bit
 class ServiceSummary:
     """Counts by service (server's ip:port); incremental and mergeable like a detector."""
 
-    def __init__(self) -> None:
-        self._fates = Tally((1,))  # by service and what became of the connection
-        self._handshakes = Tally((1,))  # by service and cell of the histogram
+    def __init__(self, limits: Limits = WHOLE) -> None:
+        self._fates = Tally((1,), limits.cells)  # by service and what became of the connection
+        self._handshakes = Tally((1,), limits.cells)  # by service and cell of the histogram
 
     def count(self, page: Page) -> None:
         """Take in a page."""

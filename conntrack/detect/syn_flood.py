@@ -27,6 +27,7 @@ from conntrack.detect.counting import LowestPerGroup, Tally
 from conntrack.detect.distinct import Distinct
 from conntrack.detect.episodes import Series, around_peak, sorted_by, window_sums
 from conntrack.detect.finding import Finding, Severity, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 from conntrack.detect.portraits import alike, portraits
 
@@ -62,14 +63,14 @@ class SynFlood:
 
     kind = "syn_flood"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
         self._wait_ns = ns_of(self.options.handshake_wait_s)
         self._timeout_ns = ns_of(self.options.syn_received_timeout_s)
-        self._grid = Tally(_GRID_NS)
-        self._sources = Distinct(self.options.sources_exact)
-        self._flow_ids = LowestPerGroup(_FLOW_IDS)
-        self._portraits = LowestPerGroup(_PORTRAITS, width=2)
+        self._grid = Tally(_GRID_NS, limits.cells)
+        self._sources = Distinct(self.options.sources_exact, limits.values)
+        self._flow_ids = LowestPerGroup(_FLOW_IDS, limit=limits.lowest)
+        self._portraits = LowestPerGroup(_PORTRAITS, 2, limits.lowest)
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""

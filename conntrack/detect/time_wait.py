@@ -20,8 +20,9 @@ from conntrack.core.keys import endpoint_words, hash_words
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import WAIT_GRID_NS, Background, Batch, Page
 from conntrack.detect.columns import Side, ns_of, words_endpoint, words_ip
-from conntrack.detect.counting import KeyIndex, LowestPerGroup
+from conntrack.detect.counting import NO_GROUP, KeyIndex, LowestPerGroup
 from conntrack.detect.finding import Finding, Severity, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.occupancy import Occupancy
 from conntrack.detect.options import DetectOptions
 from conntrack.states import FlowFlag
@@ -78,11 +79,12 @@ class _Ends:
     chosen by their number: a group that matters has 400 of them or so, and none with a probability of e**-400.
     """
 
-    def __init__(self, side: Side, least: int) -> None:
+    def __init__(self, side: Side, least: int, limits: Limits = WHOLE) -> None:
         self.side = side
-        self.occupancy = Occupancy(WAIT_GRID_NS)
-        self._index = KeyIndex(7 if side == "client" else 4)  # the hash, the service, and the client's address
-        self._flow_ids = LowestPerGroup(_FLOW_IDS)
+        self.occupancy = Occupancy(WAIT_GRID_NS, limits.spans)
+        self._limits = limits
+        self._index = self._new_index()
+        self._flow_ids = LowestPerGroup(_FLOW_IDS, limit=limits.lowest)
         self._sampled = np.uint64(max(1, least // (4 * _FLOW_IDS)))
 
     def count(self, flows: np.ndarray, waits: np.ndarray) -> None:
@@ -107,6 +109,21 @@ class _Ends:
     def merge(self, other: _Ends) -> None:
         self.occupancy.merge(other.occupancy)
         self._flow_ids.merge(other._flow_ids, self._index.merge(other._index))
+        if len(self._index) > self._limits.subjects:
+            self._narrow()
+
+    def _new_index(self) -> KeyIndex:
+        return KeyIndex(7 if self.side == "client" else 4)  # the hash, the service, and the client's address
+
+    def _narrow(self) -> None:
+        """Keep the names of half of `limits.subjects` groups: of those that are likely to have the most TIME_WAITs."""
+        likely = self.occupancy.likely(self._index.keys[:, 0])
+        kept = np.sort(np.argsort(-likely, kind="stable")[: self._limits.subjects // 2])
+        numbers = np.full(len(self._index), NO_GROUP)
+        index, flow_ids = self._new_index(), LowestPerGroup(_FLOW_IDS, limit=self._limits.lowest)
+        numbers[kept] = index.intern(self._index.keys[kept])
+        flow_ids.merge(self._flow_ids, numbers)
+        self._index, self._flow_ids = index, flow_ids
 
     def groups(self, least: int) -> Iterator[_Group]:
         """Yield the groups that could have had `least` at once."""
@@ -136,12 +153,12 @@ class TimeWaitBuildup:
 
     kind = "time_wait_buildup"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
         self._time_wait_ns = ns_of(self.options.time_wait_s)
         self._client_level = max(1, round(self.options.ephemeral_ports * self.options.time_wait_warning_ratio))
-        self._clients = _Ends("client", self._client_level)
-        self._servers = _Ends("server", self.options.time_wait_server_min)
+        self._clients = _Ends("client", self._client_level, limits)
+        self._servers = _Ends("server", self.options.time_wait_server_min, limits)
 
     def count(self, page: Page) -> None:
         """Take in a page."""

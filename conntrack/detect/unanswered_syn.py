@@ -15,6 +15,7 @@ from conntrack.detect.cases import Case, Cases, ended, of_hosts
 from conntrack.detect.columns import ns_of
 from conntrack.detect.distinct import Distinct
 from conntrack.detect.finding import Finding, few_lone_ones, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 
 __all__ = ["UnansweredSyn"]
@@ -33,10 +34,10 @@ class UnansweredSyn:
 
     kind = "unanswered_syn"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
-        self._cases = Cases()
-        self._clients = Distinct(self.options.sources_exact)
+        self._cases = Cases(limits)
+        self._clients = Distinct(self.options.sources_exact, limits.values)
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""

@@ -10,9 +10,10 @@ import numpy as np
 
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
-from conntrack.detect.cases import Case, Cases, Subjects
+from conntrack.detect.cases import Case, OwnCases
 from conntrack.detect.columns import Side
 from conntrack.detect.finding import Finding, Severity, worst_first
+from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
 
 __all__ = ["ZeroWindowStall"]
@@ -30,10 +31,9 @@ class ZeroWindowStall:
 
     kind = "zero_window_stall"
 
-    def __init__(self, options: DetectOptions | None = None) -> None:
+    def __init__(self, options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
         self.options = options or DetectOptions()
-        self._subjects = Subjects()
-        self._cases = Cases()
+        self._cases = OwnCases(limits)
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
@@ -46,24 +46,24 @@ class ZeroWindowStall:
             stalled = segments >= self.options.zero_windows_min
             if stalled.any():
                 chosen = rows[stalled]
-                groups = self._subjects.of(flows, chosen, client=side == "client")
+                groups = self._cases.subjects.of(flows, chosen, client=side == "client")
                 first, last = flows["first_ts_ns"][chosen], flows["last_ts_ns"][chosen]
                 self._cases.add(groups, flows["flow_id"][chosen], first, last)
                 self._cases.note(groups, first, _SEGMENTS, segments[stalled])
 
     def merge(self, other: ZeroWindowStall, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
-        self._cases.merge(other._cases, self._subjects.merge(other._subjects))
+        self._cases.take(other._cases)
 
     def findings(self, background: Background) -> list[Finding]:
         """Return who stalls, worst first."""
-        cases = self._cases.with_least(1, len(self._subjects), background.end_ts_ns)
+        cases = self._cases.of_own(1, background.end_ts_ns)
         return worst_first(self._finding(case, background) for case in cases)[: self.options.subjects_max]
 
     def _finding(self, case: Case, background: Background) -> Finding:
         options = self.options
-        subject, is_client = self._subjects.name(case.group), self._subjects.is_client(case.group)
-        connections = self._subjects.connections(case.group, background)
+        subject, is_client = self._cases.subjects.name(case.group), self._cases.subjects.is_client(case.group)
+        connections = self._cases.subjects.connections(case.group, background)
         ratio = None if not connections else round(case.count / connections, 4)
         many = ratio is not None and ratio >= options.zero_window_warning_ratio
         severity: Severity = "warning" if many and case.count >= options.zero_window_warning_count else "info"

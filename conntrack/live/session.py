@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,8 +156,12 @@ class Session:
         )
 
     def report(self, info: CaptureInfo) -> Report:
-        """Return the report of everything since the start, as of the last segment; it can be done once."""
-        return self._window.finish(self._last()).report(info)
+        """Return the report of everything since the start, as of the last segment; it can be done once.
+
+        `summarised` says what of the time before the window is kept less of than there was.
+        """
+        reduced = tuple(self._window.reduced())
+        return replace(self._window.finish(self._last()).report(info), summarised=reduced)
 
     def _take(self, batches: Iterable[Rows]) -> None:
         for flows in batches:

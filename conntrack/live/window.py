@@ -3,7 +3,7 @@
 A window holds every connection that was open at some instant of it. Those that are over are in slices, by when that
 was, each an `Analysis` of its own, fed once; those that are still in the tracker's table are seen as they are now. What
 holds now is what the detectors say of the slices of the window and the table, merged; a slice that leaves the window is
-merged into the rest of the run. So memory follows what the detectors keep, which is bounded, and not the connections.
+merged into the rest of the run, of which less is kept (detect/limits.py): as much after an hour as after a month.
 A few rows at a time would still cost what a batch costs, in every detector, for good: they are gathered first.
 
 A handshake in flight is no failure: connections that are still opening, younger than `handshake_wait_s`, are left out.
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from conntrack.detect import DETECTORS, Detection, DetectOptions
+from conntrack.detect.limits import RUNNING
 from conntrack.pipeline import Analysis
 from conntrack.states import NO_TIME_NS, TcpState
 
@@ -75,7 +76,8 @@ class Window:
         self._slice_ns = max(1, window_ns // SLICES)
         self._options = options or DetectOptions()
         self._wait_ns = round(self._options.handshake_wait_s * 1e9)
-        self._rest = _Gathering(Analysis(options, choose=choose))
+        self._choose = choose
+        self._rest = _Gathering(Analysis(options, choose=choose, limits=RUNNING))
         self._slices: dict[int, _Gathering] = {}
         self._first: int | None = None
 
@@ -105,9 +107,14 @@ class Window:
             detection.feed(flows if inside.all() else flows[inside])
         return detection
 
+    def reduced(self) -> list[str]:
+        """Return what is kept less of than there was: a sentence each."""
+        return self._rest.settled().detection.reduced()
+
     def finish(self, last: Iterable[Rows]) -> Analysis:
         """Return all that was fed since the start, together with the `last` connections; it can be done once."""
-        whole = self._rest.settled()
+        whole = Analysis(self._options, choose=self._choose)  # what fits into it is not made less by the limits of then
+        whole.merge(self._rest.settled())
         for number in sorted(self._slices):
             whole.merge(self._slices.pop(number).settled())
         for flows in last:
@@ -133,3 +140,4 @@ class Window:
         for number in sorted(self._slices):
             if not self._first <= number <= last + 1:  # behind the next one: a clock was set back
                 self._rest.analysis.merge(self._slices.pop(number).settled())
+                self._rest.analysis.narrow(now_ns)

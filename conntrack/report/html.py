@@ -228,6 +228,7 @@ class _Page:
             "skipped_total": sum(capture.skipped.values()),
             "inversions": capture.time_inversions,
             "evicted": self._report.connections.evicted,
+            "summarised": self._report.summarised,
             "faults": capture.faults,
             "interrupted": capture.interrupted,
         }

@@ -39,6 +39,7 @@ def render_json(report: Report, *, epoch: bool = False) -> str:
             "evicted": report.connections.evicted,
             "client_states": report.connections.client_states,
             "server_states": report.connections.server_states,
+            **({"summarised": list(report.summarised)} if report.summarised else {}),
         },
         "findings": [writer.finding(finding) for finding in report.findings],
         "services": list(report.services),

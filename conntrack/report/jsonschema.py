@@ -95,7 +95,13 @@ def render_schema() -> str:
                         "evicted": INTEGER,
                         "client_states": _all_states(),
                         "server_states": _all_states(),
-                    }
+                        "summarised": {
+                            "description": "What ctrack live kept less of than there was, because it went on for long.",
+                            "type": "array",
+                            "items": TEXT,
+                        },
+                    },
+                    optional=("summarised",),
                 ),
                 "findings": {"type": "array", "items": {"$ref": "#/$defs/finding"}},
                 "services": {"type": "array", "maxItems": 50, "items": object_of(_service())},

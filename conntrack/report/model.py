@@ -116,6 +116,7 @@ class Report:
         flows: every connection (FLOW_DTYPE), only where it was asked to keep them.
         chosen: the connections to show one by one, in the order of chosen.py (FLOW_DTYPE); None where none were kept.
         stories: connections behind findings, segment by segment, where the capture was read a second time for them.
+        summarised: what was kept less of than there was, because it went on for long: a sentence each (ctrack live).
     """
 
     capture: CaptureSummary
@@ -127,6 +128,7 @@ class Report:
     flows: np.ndarray[Any, Any] | None = None
     chosen: np.ndarray[Any, Any] | None = None
     stories: tuple[Story, ...] = ()
+    summarised: tuple[str, ...] = ()
 
     def to_html(self, *, epoch: bool = False) -> str:
         """Return the report as one HTML page that needs nothing else: no network, no other file (report/html.py).

@@ -57,14 +57,14 @@ class _Page(Sheet):
         worst = report.findings[0].severity if report.findings else "good"
         self.wrap(verdict(report, epoch=self.epoch), style=worst)
         self.findings(report.findings)
-        self._connections(report.connections)
+        self._connections(report.connections, report.summarised)
         self._services(report.services)
         self._series(report.series)
         self._groups(report.group_series)
         self._capture(report.capture)
         return self.text()
 
-    def _connections(self, connections: ConnectionCounts) -> None:
+    def _connections(self, connections: ConnectionCounts, summarised: tuple[str, ...]) -> None:
         self.heading(f"Connections: {count(connections.total)}")
         if connections.evicted:
             self.wrap(
@@ -73,6 +73,8 @@ class _Page(Sheet):
                 indent=2,
                 style="warning",
             )
+        for sentence in summarised:
+            self.wrap(sentence, indent=2, style="warning")
         if connections.total:
             self.add(f"  {'state at the end':18}{'clients':>13}{'servers':>13}")
         for state, clients in connections.client_states.items():

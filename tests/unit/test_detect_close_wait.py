@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from flow_rows import at, completed, flows, many, stuck_in_close_wait
 
-from conntrack.detect import Detection, close_wait
+from conntrack.detect import Detection
 from conntrack.detect.close_wait import CloseWaitLeak
+from conntrack.detect.limits import Limits
 from conntrack.states import EndReason, FlowFlag, TcpState
 
 END = at(600)
@@ -169,10 +170,9 @@ def test_an_end_of_which_the_capture_lost_something_may_have_sent_its_fin(side: 
 # Memory.
 
 
-def test_past_the_limit_a_share_is_kept_and_the_finding_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(close_wait, "_LIMIT", 1000)
+def test_past_the_limit_a_share_is_kept_and_the_finding_says_so() -> None:
     rows = many(stuck_in_close_wait(), np.arange(6000) / 100)
-    finding = one(rows)
+    finding = one(rows, limits=Limits(ends=1000))
     assert 6000 * 0.9 < finding.count < 6000 * 1.1
     assert finding.evidence["leaking"] == finding.count == finding.peak
     assert finding.evidence["top_peers"] == {"10.0.0.1": finding.count}
@@ -180,13 +180,13 @@ def test_past_the_limit_a_share_is_kept_and_the_finding_says_so(monkeypatch: pyt
     assert finding.severity == "critical"
 
 
-def test_what_is_kept_is_bounded_and_depends_on_nothing_but_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(close_wait, "_LIMIT", 500)
+def test_what_is_kept_is_bounded_and_depends_on_nothing_but_the_connections() -> None:
+    limits = Limits(ends=500)
     rows = flows(many(stuck_in_close_wait(), np.arange(3000) / 10), many(stuck_in_close_wait(side="client"), [1, 2, 3]))
-    whole = found(rows)
+    whole = found(rows, limits=limits)
     assert [finding.subject for finding in whole] == ["10.0.0.2:80"], "three of which one or none was kept tell nothing"
     mixed = rows[np.random.default_rng(3).permutation(len(rows))]
-    halves = Detection([CloseWaitLeak]), Detection([CloseWaitLeak])
+    halves = Detection([CloseWaitLeak], limits=limits), Detection([CloseWaitLeak], limits=limits)
     for number, part in enumerate(np.array_split(mixed, 13)):
         halves[number % 2].feed(part)
     halves[0].merge(halves[1])
@@ -194,8 +194,7 @@ def test_what_is_kept_is_bounded_and_depends_on_nothing_but_the_connections(monk
     assert sum(map(len, halves[0]._detectors[0]._kept)) <= 500
 
 
-def test_at_the_limit_everything_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(close_wait, "_LIMIT", 1000)
-    finding = one(many(stuck_in_close_wait(), np.arange(1000) / 100))
+def test_at_the_limit_everything_is_exact() -> None:
+    finding = one(many(stuck_in_close_wait(), np.arange(1000) / 100), limits=Limits(ends=1000))
     assert finding.count == 1000
     assert not any("too many" in caveat for caveat in finding.caveats)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flow_rows import at, completed, flows, half_open, many, queue_full, refused, unanswered
 
-from conntrack.detect import AcceptQueueOverflow, ConnectionRefused, PortScan, UnansweredSyn, port_scan
+from conntrack.detect import AcceptQueueOverflow, ConnectionRefused, PortScan, UnansweredSyn
+from conntrack.detect.limits import Limits
 from conntrack.states import EndReason
 
 END = at(600)
@@ -156,23 +157,22 @@ def test_what_is_no_scan():
     assert found(PortScan, many(refused(), np.arange(500))) == []  # one port
 
 
-def test_past_the_limit_of_pairs_a_scan_is_estimated_the_same_in_any_split(monkeypatch):
-    monkeypatch.setattr("conntrack.detect.port_scan._LIMIT", 2000)
+def test_past_the_limit_of_pairs_a_scan_is_estimated_the_same_in_any_split():
+    limits = Limits(pairs=2000)
     rows = flows(
         to_ports(many(refused(), np.arange(5000) / 100), 1 + np.arange(5000)),
         many(unanswered(), np.arange(20_000) / 400, 0x0B000000 + np.arange(20_000)),
     )
-    finding = one(PortScan, rows)
+    finding = one(PortScan, rows, limits=limits)
     assert finding.evidence["targets_by"] == "every 16th, by hash"
     assert finding.count == pytest.approx(5000, rel=0.2)
-    parts = [detected.everything(part) for part in np.array_split(rows, 5)]
+    parts = [detected.everything(part, limits=limits) for part in np.array_split(rows, 5)]
     for part in parts[1:]:
         parts[0].merge(part)
     assert [told for told in parts[0].findings(END) if told.kind == "port_scan"] == [finding]
 
 
-def test_forged_addresses_that_come_once_are_no_scanners_however_small_the_sample(monkeypatch):
+def test_forged_addresses_that_come_once_are_no_scanners_however_small_the_sample():
     """A sample of every 64th made each address that was in it, once, stand for 64 targets."""
-    monkeypatch.setattr(port_scan, "_LIMIT", 200)
     rows = many(half_open(), np.arange(20_000) / 1000, client_ips=np.arange(20_000) + 0x0B000000)
-    assert detected.found(port_scan.PortScan, rows, at(100)) == []
+    assert detected.found(PortScan, rows, at(100), limits=Limits(pairs=200)) == []

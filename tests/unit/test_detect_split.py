@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from conntrack.addresses import ip_text
 from conntrack.detect import DETECTORS, DetectOptions
+from conntrack.detect.limits import Limits
 from conntrack.states import NO_TIME_NS, EndReason, FlowFlag, TcpState
 
 END = at(400)
@@ -198,12 +199,11 @@ def test_past_the_top_the_rest_is_what_is_left():
     assert top["services"][0]["states"]["CLOSE_WAIT"][-1] == 5
 
 
-def test_too_many_clients_are_given_up_as_a_whole(monkeypatch):
-    monkeypatch.setattr("conntrack.detect.breakdown._MOST_HOSTS", 100)
+def test_too_many_clients_are_given_up_as_a_whole():
     forged = many(unanswered(), np.arange(300) / 10, 0x0B000000 + np.arange(300))
     rows = flows(forged, many(completed(), np.arange(9)))
     for parts in ([rows], np.array_split(rows, 3)):
-        detections = [everything(part) for part in parts]
+        detections = [everything(part, limits=Limits(hosts=100)) for part in parts]
         for detection in detections[1:]:
             detections[0].merge(detection)
         top = detections[0].top_series()
