@@ -112,9 +112,9 @@ def _syn(before: Numbers | None, after: Numbers, s: Segment) -> Taken:
             return Taken(["SYN, behind an ACK: split handshake", _options(s)])
     words = ["SYN", _options(s)]
     if before is None:
-        if after.flags & FlowFlag.REUSED_TIME_WAIT:
+        if after.reused_age_ns is not None:
             why = "as RFC 6191 allows" if after.flags & FlowFlag.REUSED_BY_RFC6191 else "by the end that held it"
-            words.append(f"takes the port from TIME_WAIT, {why}")
+            words.append(f"takes the port after {after.reused_age_ns / 1e9:.3f} s of TIME_WAIT, {why}")
     elif new & FlowFlag.SIMULTANEOUS_OPEN:
         words[0] = "SYN, crossing the other: simultaneous open"
     elif new & FlowFlag.PENDING_SYN:
