@@ -52,6 +52,36 @@ def test_this_process_is_named() -> None:
         assert mine["inode"] == os.fstat(server.fileno()).st_ino
 
 
+@pytest.mark.parametrize("let_go", [(), (0,), (3,), (7,), (0, 1, 5)], ids=str)
+@pytest.mark.parametrize("kernel_tells", [True, False])
+def test_every_socket_of_a_process_is_seen_whatever_numbers_its_descriptors_have(
+    monkeypatch: pytest.MonkeyPatch, let_go: tuple[int, ...], kernel_tells: bool
+) -> None:
+    """In a process of its own, which has the lowest numbers all in use before it closes some."""
+    if not kernel_tells:  # before Linux 6.2 the size of the folder was 0
+
+        class Old:
+            st_size = 0
+
+        monkeypatch.setattr(owners.os, "stat", lambda _: Old)
+    code = """if True:
+        import os, socket, sys
+        os.closerange(3, 64)
+        held = [socket.socket() for _ in range(8)]
+        for place in map(int, sys.argv[1:]):
+            held[place].close()
+        print(*sorted(os.fstat(one.fileno()).st_ino for one in held if one.fileno() >= 0), flush=True)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", code, *map(str, let_go)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stdin is not None
+        inodes = [int(word) for word in child.stdout.readline().split()]
+        assert len(inodes) == 8 - len(let_go)
+        assert sorted(owners._sockets_of(child.pid)) == inodes
+        child.stdin.close()
+
+
 def test_of_several_holders_the_lowest_pid_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -39,6 +39,13 @@ def test_a_report_of_a_plain_capture_imports_what_it_uses(root: Path) -> None:
     assert not loaded & set(LATE)
 
 
+def test_the_sockets_of_this_host_need_no_findings() -> None:
+    """Of 16,000 sockets the table takes 29 ms; all of the detectors took 20 to import, numpy.ma 30."""
+    loaded = loaded_by("sockets", "--format", "tsv")
+    assert {"numpy", "conntrack.host.netlink"} <= loaded
+    assert not {"conntrack.detect", "conntrack.host.options", "conntrack.tracker", "numpy.ma"} & loaded
+
+
 def test_the_version_needs_no_arrays_and_no_look_at_what_is_installed() -> None:
     assert not {"numpy", "importlib.metadata", "conntrack.capture", "conntrack.tracker"} & loaded_by("--version")
 
