@@ -3,12 +3,13 @@
 Feeds a live session what an interface would, faster than real time: each simulated second so many new connections, of
 as many clients and to as many services as it is told, a tenth of them in trouble (refused, unanswered, reset). Looks as
 `ctrack live` does, only less often. Prints the memory of this process after each million connections and at the end,
-and ends with 1 if it grew by more than ALLOWED beyond what it was after WARM_UP of them.
+with what the last look took, and ends with 1 if it grew by more than ALLOWED beyond what it was after WARM_UP of them.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import click
@@ -125,12 +126,15 @@ def main(connections: int, rate: int, services: int, clients: int, window_s: flo
         session.feed(traffic.second())
         if now_s % every_s and now_s != seconds:
             continue
+        begun_s = time.perf_counter()
         look = session.look()
+        took_s = time.perf_counter() - begun_s
         most = max(most, memory_bytes())
         if look.connections - told >= WARM_UP or now_s == seconds:
             told = look.connections
             warm = warm or most
-            print(f"{told:,} connections, {most / 1e6:.0f} MB, {len(look.findings)} findings", flush=True)
+            said = f"{told:,} connections, {most / 1e6:.0f} MB, {len(look.findings)} findings, look {took_s:.2f} s"
+            print(said, flush=True)
             most = 0 if now_s != seconds else most
     sys.exit(most > (1 + ALLOWED) * warm)
 

@@ -2,9 +2,11 @@
 
 Owns the process and what its failures mean. dumpcap is a small program that holds the right to capture, so that nothing
 else needs it; where only tshark is to be found, its own dumpcap is run, or tshark, which starts it and passes the same
-stream on. Without a dumpcap that this user may run nothing of Wireshark captures: tshark is a front end of it, and so
-is pyshark's LiveCapture, which moreover finds it in PATH only. dumpcap tells its drops at the end, in an interface
-statistics block: they are in `CaptureInfo.described`, like those of every pcapng file.
+stream on. Without a dumpcap that this user may run nothing of Wireshark captures: tshark is a front end of it, and
+pyshark's LiveCapture runs it itself. dumpcap tells its drops at the end, in an interface statistics block: they are in
+`CaptureInfo.described`, like those of every pcapng file. While it runs it cannot be asked (dumpcap 4.0): no signal does
+(SIGUSR1 ends it), `-S` counts on another socket, the blocks between come with files of a ring alone, and the kernel
+tells PACKET_STATISTICS to nobody but the owner of the socket.
 """
 
 from __future__ import annotations
