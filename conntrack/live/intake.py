@@ -17,8 +17,8 @@ __all__ = ["MOST_WAITING", "Intake"]
 
 Segments = np.ndarray[Any, Any]
 
-MOST_WAITING = 1 << 19
-"""Segments that wait at most: 50 MB, and two and a half seconds at 200,000 a second."""
+MOST_WAITING = 1 << 20
+"""Segments that wait at most: 100 MB, and five seconds at 200,000 a second: longer than a look at millions takes."""
 
 
 class Intake:
