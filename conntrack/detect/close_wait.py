@@ -55,8 +55,7 @@ class CloseWaitLeak:
         """Take in a batch."""
         picks = batch.having(Trait.HALF_CLOSED)
         if picks.size:
-            ends = silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns)
-            self._keep(ends[~_may_have_closed(batch.rows, picks, ends)])
+            self._keep(silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns))
 
     def merge(self, other: CloseWaitLeak, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
@@ -186,16 +185,6 @@ class CloseWaitLeak:
         if leaking and not starved and leaking < self.options.close_wait_warning_count:
             caveats.append("Few connections: one long-running task can hold them.")
         return caveats
-
-
-def _may_have_closed(flows: np.ndarray, picks: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return of which `ends` the capture lost something that the peer acknowledged: bool, shape (k,)."""
-    may = np.zeros(len(ends), bool)
-    for side in ("server", "client"):
-        lost = picks[flows[f"{side}_gap_bytes"][picks] > 0]
-        if lost.size:
-            may |= np.isin(ends["flow_id"], flows["flow_id"][lost]) & (ends["is_client"] == (side == "client"))
-    return may
 
 
 def _connections_of(background: Background, words: np.ndarray) -> int:
