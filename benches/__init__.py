@@ -9,6 +9,7 @@ Run from the root of the repository, with the extensions built (`pip install -e 
                                                              and what became slower than recorded is called out
     python -m benches.memory F.pcap                          peak memory of `ctrack report`, for each connection
     python -m benches.soak --seconds 3600                    live traffic for as long: does memory grow
+    python -m benches.half_open --max-memory 1073741824      200 million half-open connections out of a pipe
     python -m benches.live_rate --rate 200000 --seconds 600  `ctrack live` on a cable with so many packets a second
     python -m benches.host_sockets --sockets 100000          `ctrack sockets` on a host that has so many, and `ss`
     python -m benches.peers F.pcap                           other programs, the floor and we, on one capture

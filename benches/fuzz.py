@@ -181,12 +181,15 @@ class _Run:
         return _peak_bytes() - self._peak_before if self._peak_before else 0
 
     def _time(self, content: npt.NDArray[np.uint8]) -> None:
-        before = time.thread_time()
-        read_memory(content, self._batch)
-        took_s = time.thread_time() - before
+        took_s = min(self._read_once(content) for _ in range(3))  # a paused machine counts as the thread's time
         self._slowest_s = max(self._slowest_s, took_s)
         if took_s > MOST_SECONDS:
             self.found.append(f"block {self.block}: {took_s:.3f} s for {len(content)} bytes")
+
+    def _read_once(self, content: npt.NDArray[np.uint8]) -> float:
+        before = time.thread_time()
+        read_memory(content, self._batch)
+        return time.thread_time() - before
 
 
 if __name__ == "__main__":

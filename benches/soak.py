@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ ALLOWED_BYTES = 32 << 20
 ROTATED_PACKETS = 20_000
 _HEADER, _RECORD = 24, 16
 _STEP_S = 0.1
-_CATCHES_UP_S = 10.0
-"""For what follows the files to read the last of them: it looks four times a second."""
+_LOOK_S = 0.5
+"""Between two looks at whether the last file was read: what follows the files looks at them four times a second."""
 
 
 def _records(connections: int) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
@@ -58,6 +59,22 @@ def _usage(pid: int) -> tuple[int, int]:
     return pages * os.sysconf("SC_PAGE_SIZE"), len(list(Path("/proc", str(pid), "fd").iterdir()))
 
 
+def _wait_until_read(process: subprocess.Popen[bytes], path: Path) -> None:
+    """Return when a process has read a file to its end, and has looked for more since: it has taken that in by then."""
+    own = Path("/proc", str(process.pid))
+    reads = 0
+    while process.poll() is None:
+        before, reads = reads, 0
+        with suppress(FileNotFoundError):  # closed between two lines
+            for link in (own / "fd").iterdir():
+                offset = int((own / "fdinfo" / link.name).read_text().split()[1])
+                if link.readlink() == path and offset == path.stat().st_size:
+                    reads = int((own / "io").read_text().split("syscr:")[1].split()[0])
+        if reads > before > 0:
+            return
+        time.sleep(_LOOK_S)
+
+
 def _answer(document: dict[str, Any]) -> dict[str, Any]:
     """What a report says of the traffic: all but the names of files and how the reading went."""
     capture = {
@@ -66,7 +83,14 @@ def _answer(document: dict[str, Any]) -> dict[str, Any]:
     return {**{name: document[name] for name in ("connections", "findings")}, "capture": capture}
 
 
-def soak(seconds: float, packets_a_second: int, *, connections: int = 2_000, seed: int = 1) -> dict[str, Any]:
+def soak(
+    seconds: float,
+    packets_a_second: int,
+    *,
+    rotated_packets: int = ROTATED_PACKETS,
+    connections: int = 2_000,
+    seed: int = 1,
+) -> dict[str, Any]:
     """Run it.
 
     Returns:
@@ -75,7 +99,7 @@ def soak(seconds: float, packets_a_second: int, *, connections: int = 2_000, see
     """
     chance = random.Random(seed)
     header, packets, lasts_s = _records(connections)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as ends:
         folder = Path(name)
         ring = folder / "ring"
         ring.mkdir()
@@ -84,8 +108,10 @@ def soak(seconds: float, packets_a_second: int, *, connections: int = 2_000, see
         first.write_bytes(header)
         words = ["live", "-", "-w", str(folder / "kept.pcap"), "-o", str(folder / "live.json"), "--every", "1"]
         live = subprocess.Popen([*ctrack, *words], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        ends.callback(live.kill)
         words = ["report", "--follow", str(ring), "-o", str(folder / "follow.json")]
         follow = subprocess.Popen([*ctrack, *words])
+        ends.callback(follow.kill)
         assert live.stdin is not None
         live.stdin.write(header)
         begun_s = time.monotonic()
@@ -99,7 +125,7 @@ def soak(seconds: float, packets_a_second: int, *, connections: int = 2_000, see
                 at_s, micros, rest = packets[number]
                 piece.append(struct.pack("<II", at_s + turn * lasts_s, micros) + rest)
                 sent += 1
-                if sent % ROTATED_PACKETS == 0:
+                if sent % rotated_packets == 0:
                     out.write(b"".join(piece))
                     live.stdin.write(b"".join(piece))
                     piece = []
@@ -129,7 +155,7 @@ def soak(seconds: float, packets_a_second: int, *, connections: int = 2_000, see
         out.close()
         live.stdin.close()
         codes = {"live": live.wait(600)}
-        time.sleep(_CATCHES_UP_S)
+        _wait_until_read(follow, max(path for path in ring.iterdir() if path.stat().st_size > _HEADER))
         follow.send_signal(signal.SIGINT)
         codes["follow"] = follow.wait(600)
         answers = {which: json.loads((folder / f"{which}.json").read_text()) for which in codes}

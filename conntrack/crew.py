@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 __all__ = ["Crew"]
 
 _Result = TypeVar("_Result")
+_Piece = TypeVar("_Piece")
 _Question = Callable[[Any], Any]
 _Questions = Generator[_Question, list[Any], _Result]
 
@@ -26,9 +27,13 @@ class Crew:
     Args:
         threads: how many work, whoever hands out work included.
         lanes: how many lanes there are.
+
+    Attributes:
+        lanes: so many.
     """
 
     def __init__(self, threads: int, lanes: int) -> None:
+        self.lanes = lanes
         self._changed = threading.Condition()
         self._waiting: list[deque[Callable[[], bool]]] = [deque() for _ in range(lanes)]
         self._taken = [False] * lanes
@@ -73,6 +78,30 @@ class Crew:
                     self._changed.wait()
                 work = self._take(lane)
             self._do(lane, work)
+
+    def in_turn(self, sources: Sequence[Iterator[_Piece]], ahead: int) -> Iterator[_Piece]:
+        """Yield what `sources` have, each advanced in its lane: of each in turn the next, until none has any.
+
+        Args:
+            sources: one for each lane, of anything but None.
+            ahead: how many of each are made before they are asked for.
+        """
+        made: list[deque[_Piece | None]] = [deque() for _ in sources]
+
+        def make(lane: int) -> None:
+            made[lane].append(next(sources[lane], None))
+
+        for lane in [*range(len(sources))] * ahead:
+            self.put(lane, partial(make, lane))
+        lanes = deque(range(len(sources)))
+        while lanes:
+            lane = lanes.popleft()
+            self.work_until(partial(len, made[lane]))
+            piece = made[lane].popleft()
+            if piece is not None:
+                self.put(lane, partial(make, lane))
+                lanes.append(lane)
+                yield piece
 
     def most_waiting(self) -> int:
         """Return how much is waiting in the longest lane."""

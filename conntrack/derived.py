@@ -1,8 +1,8 @@
 """Columns that other tools made familiar, computed from our record and never the other way round.
 
-Owns Zeek's conn_state, Community ID v1 and the two handshake round-trip times, for whole batches of FLOW_DTYPE. Knows
-no output format. Read Zeek's scripts/base/protocols/conn/main.zeek (function conn_state) and the Community ID
-specification (github.com/corelight/community-id-spec) beside it.
+Owns Zeek's conn_state, IPFIX's flowEndReason, Community ID v1 and the two handshake round-trip times, for whole batches
+of FLOW_DTYPE. Knows no output format. Read Zeek's scripts/base/protocols/conn/main.zeek (function conn_state), RFC 5102
+section 5.11.3 and the Community ID specification (github.com/corelight/community-id-spec) beside it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,36 @@ from typing import Any
 import numpy as np
 
 from conntrack.core.community_id import community_ids
-from conntrack.states import NO_TIME_NS
+from conntrack.states import NO_TIME_NS, EndReason
 
-__all__ = ["ZEEK_CONN_STATES", "community_id", "handshake_rtt_client_ns", "handshake_rtt_server_ns", "zeek_conn_state"]
+__all__ = [
+    "FLOW_END_REASONS",
+    "ZEEK_CONN_STATES",
+    "community_id",
+    "flow_end_reason",
+    "handshake_rtt_client_ns",
+    "handshake_rtt_server_ns",
+    "zeek_conn_state",
+]
 
 ZEEK_CONN_STATES = (
     "S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "OTH",
 )  # fmt: skip
 """The 13 values, in the order in which Zeek documents them."""
+
+FLOW_END_REASONS = {
+    EndReason.OPEN_AT_END: 4,  # forced end: the metering ended, not the flow
+    EndReason.FIN: 3,  # end of flow detected
+    EndReason.RESET: 3,
+    EndReason.REFUSED: 3,
+    EndReason.TIMEOUT: 1,  # idle timeout: nothing came until the hosts' timers had run out
+    EndReason.REPLACED: 3,  # the SYN of the next connection is the sign of its end
+    EndReason.EVICTED: 5,  # lack of resources
+}
+"""IPFIX's flowEndReason (element 136, RFC 5102 section 5.11.3, the numbers of IANA's registry) for our `end_reason`.
+
+2, active timeout, is never said: it cuts a flow that goes on in two, and here a connection is one record.
+"""
 
 
 def zeek_conn_state(flows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -59,6 +81,15 @@ def zeek_conn_state(flows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     )
     codes = [np.uint8(ZEEK_CONN_STATES.index(name)) for _, name in rules]
     return np.select([mask for mask, _ in rules], codes, np.uint8(ZEEK_CONN_STATES.index("OTH")))
+
+
+def flow_end_reason(flows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return IPFIX's flowEndReason of each of `flows` (FLOW_DTYPE, shape (n,)): uint8, shape (n,), 1 to 5."""
+    numbers: np.ndarray[Any, Any] = _IPFIX[flows["end_reason"]]
+    return numbers
+
+
+_IPFIX = np.array([FLOW_END_REASONS[reason] for reason in EndReason], np.uint8)
 
 
 def handshake_rtt_server_ns(flows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

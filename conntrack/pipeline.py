@@ -7,10 +7,10 @@ Owns the order of the steps and nothing else: `Analysis` and `flow_batches` take
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from conntrack.core.abi import FLOW_DTYPE
 from conntrack.detect import DETECTORS, Detection, DetectOptions
 from conntrack.report.chosen import Chosen, put_first
 from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
-from conntrack.sharded import ShardedTracker, make_tracker
+from conntrack.sharded import make_tracker
 from conntrack.states import EndReason, TcpState
-from conntrack.tracker import Tracker
 
 if TYPE_CHECKING:
     from conntrack.capture import Capture, CaptureInfo
@@ -66,8 +65,20 @@ def read_segments(
             raise capture.info.faults[0]
 
 
+class AnyTracker(Protocol):
+    """What takes segments and gives rows: Tracker, ShardedTracker, cluster.spill.SpillTracker."""
+
+    @property
+    def feeds(self) -> int: ...
+    def deliver_to(self, feeds: Sequence[Callable[[Segments], None]]) -> None: ...
+    def process(self, segments: Segments) -> None: ...
+    def retired(self) -> Iterator[Segments]: ...
+    def finish(self, *, ordered: bool = True) -> Iterator[Segments]: ...
+    def close(self) -> None: ...
+
+
 def flow_batches(
-    segment_batches: Iterable[np.ndarray[Any, Any]], tracker: Tracker | ShardedTracker, *, ordered: bool = True
+    segment_batches: Iterable[np.ndarray[Any, Any]], tracker: AnyTracker, *, ordered: bool = True
 ) -> Iterator[np.ndarray[Any, Any]]:
     """Yield every connection of `segment_batches` once, in batches of FLOW_DTYPE: when it is over, or at the end.
 
@@ -245,15 +256,15 @@ class Analysis:
         self.choose_from(flows)
         self._evicted += int(np.count_nonzero(flows["end_reason"] == EndReason.EVICTED))
 
-    def follow(self, segment_batches: Iterable[Segments], tracker: Tracker | ShardedTracker) -> None:
-        """Take in every connection of `segment_batches` once, on as many threads as the tracker's, each with its part.
+    def follow(self, segment_batches: Iterable[Segments], tracker: AnyTracker) -> None:
+        """Take in every connection of `segment_batches` once, each of the tracker's feeds with its part.
 
         Args:
             segment_batches: SEGMENT_DTYPE, shape (n,) each.
             tracker: a new one; it is finished and closed after this.
         """
         options, choose = self.detection.options, self._chosen is not None
-        parts = [self, *(Analysis(options, choose=choose) for _ in range(tracker.threads - 1))]
+        parts = [self, *(Analysis(options, choose=choose) for _ in range(tracker.feeds - 1))]
         tracker.deliver_to([part.feed for part in parts])
         for _ in flow_batches(segment_batches, tracker):
             raise AssertionError("rows are delivered")

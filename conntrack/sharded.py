@@ -117,8 +117,8 @@ class ShardedTracker:
         self._crew = Crew(threads, threads)
 
     @property
-    def threads(self) -> int:
-        """How many work, the one that calls included."""
+    def feeds(self) -> int:
+        """How many feeds deliver_to() takes: one for each thread."""
         return len(self._trackers)
 
     @property
@@ -129,7 +129,7 @@ class ShardedTracker:
     def deliver_to(self, feeds: Sequence[Callable[[Array], None]]) -> None:
         """Have rows handed to `feeds` from now on, as Tracker.deliver_to: each part of the connections to one of them.
 
-        There are as many as `threads`, and they are called at the same time, each by one thread at a time.
+        There are as many as threads, and they are called at the same time, each by one thread at a time.
         """
         self._delivers = True
         for tracker, feed in zip(self._trackers, feeds, strict=True):
@@ -184,7 +184,11 @@ class ShardedTracker:
             self._crew.work_until(self._crew.is_idle)
             return
         yield from in_batches(rows for tracker in self._trackers for rows in tracker.take_rows())
-        yield from self._in_order() if ordered else self._in_any_order()
+        if ordered:
+            yield from self._in_order()
+        else:
+            live = [tracker.empty(self._clock.now_ns) for tracker in self._trackers]
+            yield from self._crew.in_turn(live, BATCHES_AHEAD)
 
     def _hand_out(self) -> None:
         block, self._block = self._block, self._spare.pop() if self._spare else _Block(len(self._trackers))
@@ -211,25 +215,6 @@ class ShardedTracker:
         if pending or self._upkeep.is_due(self.segments, settled_ns):
             self._looks.append(_Look())
             self._crew.ask(self._trackers, self._upkeep.look(self.segments, settled_ns), self._looks[-1].over)
-
-    def _in_any_order(self) -> Iterator[Array]:
-        sources = [tracker.empty(self._clock.now_ns) for tracker in self._trackers]
-        made: list[deque[Array | None]] = [deque() for _ in sources]
-
-        def make(lane: int) -> None:
-            made[lane].append(next(sources[lane], None))
-
-        for lane in [*range(len(sources))] * BATCHES_AHEAD:
-            self._crew.put(lane, partial(make, lane))
-        lanes = deque(range(len(sources)))
-        while lanes:
-            lane = lanes.popleft()
-            self._crew.work_until(partial(len, made[lane]))
-            rows = made[lane].popleft()
-            if rows is not None:
-                self._crew.put(lane, partial(make, lane))
-                lanes.append(lane)
-                yield rows
 
     def _in_order(self) -> Iterator[Array]:
         numbers: list[tuple[Array, Array]] = [(_NONE, _NONE)] * len(self._trackers)

@@ -190,8 +190,8 @@ class Tracker:
             sweep.check(self._table)
 
     @property
-    def threads(self) -> int:
-        """How many work: this one alone."""
+    def feeds(self) -> int:
+        """How many feeds deliver_to() takes: one."""
         return 1
 
     @property

@@ -91,6 +91,7 @@ def command(
 
     make = partial(StoryTeller, profile=profile, fold=chosen == "text" and not all_)
     four = None if between is None else _four_tuple(between)
+    or_tag = ""
     if flow_id is not None:
         with open_reading(captures, output_path) as reading:
             batches = iter(reading)
@@ -100,10 +101,12 @@ def command(
             if four is None:
                 reading.finish(allow_truncated=True)
                 raise NotFoundError(f"--flow {flow_id}: no TCP segment has this frame number; {_LIST}")
+            if batch is not None and batch["tag"][0] and not tag_in_key():
+                or_tag = f", or --flow {flow_id} --tag-in-key if it was listed with that"
             if reading.capture.info.bytes_total is None:  # a pipe is read once: from here on
                 teller = make(four, only=flow_id)
                 last_ns = _follow(chain([batch], batches), teller, four)
-                stories = _told(teller, last_ns, flow_id)
+                stories = _told(teller, last_ns, flow_id, or_tag)
                 for story in stories:
                     story.notes.append("Read from a pipe: what was on these ports before is not known.")
                 return _write(stories, reading, captures, chosen, output_path, epoch, allow_truncated)
@@ -116,7 +119,7 @@ def command(
                 say(f"--between: on more than {count(tellers.networks, 'network')}; only the first of them are told")
         else:
             teller = make(four, only=flow_id)
-            stories = _told(teller, _follow(reading, teller, four), flow_id)
+            stories = _told(teller, _follow(reading, teller, four), flow_id, or_tag)
         if not stories and not reading.interrupted:
             reading.finish(allow_truncated=True)
             raise NotFoundError(f"--between {four.a} {four.b}: no such connection in the capture; {_LIST}")
@@ -160,14 +163,14 @@ def _follow(batches: Iterable[Segments | None], teller: StoryTeller | NetworkTel
     return last_ns
 
 
-def _told(teller: StoryTeller, last_ns: int, flow_id: int | None) -> list[Story]:
+def _told(teller: StoryTeller, last_ns: int, flow_id: int | None, or_tag: str) -> list[Story]:
     stories = teller.finish(last_ns)
     if flow_id is None:
         return stories
     wanted = [story for story in stories if story.flow_id == flow_id]
     if not wanted and teller.owner is not None:
         raise NotFoundError(
-            f"--flow {flow_id}: the frame is not the first of its connection; give --flow {teller.owner}"
+            f"--flow {flow_id}: the frame is not the first of its connection; give --flow {teller.owner}{or_tag}"
         )
     return wanted
 

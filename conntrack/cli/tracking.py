@@ -18,6 +18,7 @@ from conntrack.cli.reading import check_profile, profile_option, tag_in_key, tag
 if TYPE_CHECKING:
     import numpy as np
 
+    from conntrack.cluster.spill import SpillTracker
     from conntrack.pipeline import Analysis
     from conntrack.sharded import ShardedTracker
     from conntrack.tracker import Tracker
@@ -75,24 +76,35 @@ class Tracking:
     def __init__(self, profile: str, threads: int | None, max_memory: int | None) -> None:
         check_profile(profile)
         self._spill = spill_directory()
-        if self._spill is not None and (threads is not None or max_memory is not None):
-            raise click.UsageError("--spill takes neither --threads nor --max-memory")
+        if self._spill is not None and max_memory is not None:
+            raise click.UsageError("--spill gives nobody up; leave --max-memory out")
         self.profile = profile
         self._tag_in_key = tag_in_key()
         self._threads = threads
         self._max_memory = max_memory
-        self._tracker: Tracker | ShardedTracker | None = None
+        self._tracker: Tracker | ShardedTracker | SpillTracker | None = None
 
-    def begin(self) -> Tracker | ShardedTracker:
-        """Return a new tracker."""
+    def begin(self, progress: Progress) -> Tracker | ShardedTracker | SpillTracker:
+        """Return a new tracker. `progress` shows what comes after reading."""
         from conntrack.sharded import MOST_THREADS, make_tracker
 
         check_memory(self._max_memory)
         if self._threads is not None and self._threads > MOST_THREADS:
             raise click.UsageError(f"--threads: at most {MOST_THREADS}")
-        self._tracker = make_tracker(
-            self.profile, threads=self._threads, max_memory=self._max_memory, tag_in_key=self._tag_in_key
-        )
+        if self._spill is not None:
+            from conntrack.cluster.spill import SpillTracker
+
+            self._tracker = SpillTracker(
+                self._spill,
+                threads=self._threads,
+                profile=self.profile,
+                tag_in_key=self._tag_in_key,
+                followed=progress.followed,
+            )
+        else:
+            self._tracker = make_tracker(
+                self.profile, threads=self._threads, max_memory=self._max_memory, tag_in_key=self._tag_in_key
+            )
         return self._tracker
 
     def follow(
@@ -105,27 +117,13 @@ class Tracking:
             progress: shows what comes after reading.
             ordered: those left at the end come by flow_id; set aside on disk, they come in no particular order.
         """
-        if self._spill is not None:
-            from conntrack.cluster.spill import spilled_flows
-
-            return spilled_flows(
-                segment_batches,
-                self._spill,
-                profile=self.profile,
-                tag_in_key=self._tag_in_key,
-                followed=progress.followed,
-            )
         from conntrack.pipeline import flow_batches
 
-        return flow_batches(segment_batches, self.begin(), ordered=ordered)
+        return flow_batches(segment_batches, self.begin(progress), ordered=ordered)
 
     def analyze(self, segment_batches: Iterable[np.ndarray[Any, Any]], progress: Progress, analysis: Analysis) -> None:
         """Feed every connection to `analysis` once; each thread its own. `progress` shows what comes after reading."""
-        if self._spill is None:
-            analysis.follow(segment_batches, self.begin())
-        else:
-            for flows in self.follow(segment_batches, progress, ordered=False):
-                analysis.feed(flows)
+        analysis.follow(segment_batches, self.begin(progress))
 
     def say_evicted(self) -> None:
         """Say how many connections were given up, if any were."""
@@ -155,7 +153,7 @@ def tracking_options(command: _Command) -> _Command:
                 expose_value=False,
                 callback=_remember_spill,
                 help="Instead set segments aside in this directory (30 to 40 bytes each), and follow a 256th of the "
-                "connections at a time: none is given up.",
+                "connections at a time with each thread: none is given up.",
             ),
         )
     ):

@@ -130,8 +130,15 @@ class PieceWriter:
         self._file = file
         self._index: list[tuple[int, int, int, int, int]] = []
         self._buckets = Buckets(parts, key, self._put)
-        self.settled_ns = 0
         self.bytes = 0
+
+    @property
+    def settled_ns(self) -> int:
+        return self._buckets.settled_ns
+
+    @settled_ns.setter
+    def settled_ns(self, settled_ns: int) -> None:
+        self._buckets.settled_ns = settled_ns
 
     @property
     def segments(self) -> int:
@@ -152,9 +159,9 @@ class PieceWriter:
         self._file.write(index)
         self._file.write(np.array([(self.bytes, len(self._index), crc32(index))], _TAIL).tobytes())
 
-    def _put(self, part: int, block: bytes, _: int) -> None:
+    def _put(self, part: int, block: bytes, settled_ns: int) -> None:
         self._file.write(block)
-        self._index.append((self.bytes, self.settled_ns, len(block), part, crc32(block)))
+        self._index.append((self.bytes, settled_ns, len(block), part, crc32(block)))
         self.bytes += len(block)
 
 

@@ -11,4 +11,5 @@ def scatter(
     parts: npt.NDArray[np.void],
     filled: npt.NDArray[np.uint32],
     key: npt.NDArray[np.uint64],
+    places: npt.NDArray[np.uint32] | None = None,
 ) -> tuple[int, int]: ...

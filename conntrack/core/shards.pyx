@@ -33,14 +33,16 @@ cdef inline uint32_t _shard(const SegmentRecord *s, uint32_t shards, const uint6
 
 
 cdef Py_ssize_t _scatter(
-    const SegmentRecord *rows, Py_ssize_t n, SegmentRecord *parts, uint32_t *filled, uint32_t shards, uint32_t room,
-    const uint64_t *key, uint32_t *full
+    const SegmentRecord *rows, Py_ssize_t n, SegmentRecord *parts, const uint32_t *places, uint32_t *filled,
+    uint32_t shards, uint32_t room, const uint64_t *key, uint32_t *full
 ) noexcept nogil:
     cdef Py_ssize_t i
-    cdef uint32_t shard
+    cdef uint32_t shard, place
     for i in range(n):
-        shard = _shard(&rows[i], shards, key)
-        memcpy(&parts[<uint64_t> shard * room + filled[shard]], &rows[i], sizeof(SegmentRecord))
+        shard = place = _shard(&rows[i], shards, key)
+        if places != NULL:
+            place = places[shard]
+        memcpy(&parts[<uint64_t> place * room + filled[shard]], &rows[i], sizeof(SegmentRecord))
         filled[shard] += 1
         if filled[shard] == room:
             full[0] = shard
@@ -78,14 +80,18 @@ def shard_of(segments not None, uint32_t shards, const uint64_t[::1] key not Non
             out[i] = <uint16_t> _shard(&rows[i], shards, &key[0])
 
 
-def scatter(segments not None, parts not None, uint32_t[::1] filled not None, const uint64_t[::1] key not None):
+def scatter(
+    segments not None, parts not None, uint32_t[::1] filled not None, const uint64_t[::1] key not None,
+    const uint32_t[::1] places=None,
+):
     """Put segments behind those that are there of their parts, until all are taken or a part is full.
 
     Args:
         segments: SEGMENT_DTYPE, shape (n,).
-        parts: SEGMENT_DTYPE, shape (shards, room): where they go.
+        parts: SEGMENT_DTYPE, shape (at least shards, room): where they go.
         filled: uint32, shape (shards,): how many each part has, less than room; brought up to date.
         key: uint64, shape (4,).
+        places: uint32, shape (shards,): in which row of `parts` each part is, by default that of its number.
 
     Returns:
         How many segments were taken, and which part is full now; that is `shards` when all were taken and none is full.
@@ -95,20 +101,25 @@ def scatter(segments not None, parts not None, uint32_t[::1] filled not None, co
     """
     _check(segments, key)
     cdef const SegmentRecord[::1] rows = segments
-    cdef SegmentRecord[:, ::1] places = parts
+    cdef SegmentRecord[:, ::1] room = parts
     cdef Py_ssize_t taken
     cdef uint32_t shard
     cdef uint32_t full = 0
-    if filled.shape[0] != places.shape[0] or not 1 <= filled.shape[0] <= SHARDS or places.shape[1] < 1:
-        raise ValueError(f"{filled.shape[0]} counts for {places.shape[0]} parts of {places.shape[1]}")
-    for shard in range(<uint32_t> filled.shape[0]):
-        if filled[shard] >= <uint64_t> places.shape[1]:
+    cdef Py_ssize_t shards = filled.shape[0]
+    if not 1 <= shards <= SHARDS or not shards <= room.shape[0] or room.shape[1] < 1:
+        raise ValueError(f"{shards} counts for {room.shape[0]} parts of {room.shape[1]}")
+    if places is not None and places.shape[0] != shards:
+        raise ValueError(f"{places.shape[0]} places for {shards} parts")
+    for shard in range(<uint32_t> shards):
+        if filled[shard] >= <uint64_t> room.shape[1]:
             raise ValueError(f"part {shard} is full already")
+        if places is not None and places[shard] >= <uint64_t> room.shape[0]:
+            raise ValueError(f"part {shard} is in row {places[shard]} of {room.shape[0]}")
     if rows.shape[0] == 0:
-        return 0, filled.shape[0]
+        return 0, shards
     with nogil:
         taken = _scatter(
-            &rows[0], rows.shape[0], &places[0, 0], &filled[0], <uint32_t> places.shape[0],
-            <uint32_t> places.shape[1], &key[0], &full
+            &rows[0], rows.shape[0], &room[0, 0], NULL if places is None else &places[0], &filled[0],
+            <uint32_t> shards, <uint32_t> room.shape[1], &key[0], &full
         )
     return taken, full

@@ -56,6 +56,7 @@ class Numbers:
     """A live connection; pairs are [client, server]. See core/live.pxd for each.
 
     Attributes:
+        reused_age_ns: how long the 4-tuple had been in TIME_WAIT when the connection took it; None if it had not.
         fins: whether a FIN of the side was seen.
         acked: whether the side has acknowledged anything.
     """
@@ -72,6 +73,7 @@ class Numbers:
     flags: int
     evidence: Pair
     direction: int
+    reused_age_ns: int | None
     fins: tuple[bool, bool]
     edge: Pair
     ranges: tuple[tuple[Pair, ...], tuple[Pair, ...]]
@@ -90,7 +92,7 @@ class Numbers:
         trouble = int(row["trouble"])
         marks = int(row["marks"])
         snd_nxt = _pair(row["snd_nxt"])
-        edge, other_iss = snd_nxt, 0
+        edge, other_iss, reused_age_ns = snd_nxt, 0, None
         gaps = retransmits = retransmitted_bytes = out_of_order = duplicates = _NONE
         flags = int(row["flags"]) & ~int(FlowFlag.REUSED_TIME_WAIT | FlowFlag.REUSED_BY_RFC6191)
         ranges: tuple[tuple[Pair, ...], tuple[Pair, ...]] = ((), ())
@@ -99,6 +101,7 @@ class Numbers:
             edge, gaps, duplicates = _pair(part["edge"]), _pair(part["gap_bytes"]), _pair(part["duplicates"])
             other_iss = int(part["stray_seq"]) if part["marks"] & _OTHER_ISS else 0
             if part["reused_age_ns"] != NO_TIME_NS:
+                reused_age_ns = int(part["reused_age_ns"])
                 flags |= FlowFlag.REUSED_TIME_WAIT
                 flags |= FlowFlag.REUSED_BY_RFC6191 if part["marks"] & _REUSE_BY_RFC6191 else 0
             retransmits, retransmitted_bytes = _pair(part["retransmits"]), _pair(part["retransmitted_bytes"])
@@ -125,6 +128,7 @@ class Numbers:
             flags,
             (marks >> 4 & 3, marks >> 6 & 3),
             marks >> 2 & 3,
+            reused_age_ns,
             fins,
             edge,
             ranges,

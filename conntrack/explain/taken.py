@@ -112,9 +112,9 @@ def _syn(before: Numbers | None, after: Numbers, s: Segment) -> Taken:
             return Taken(["SYN, behind an ACK: split handshake", _options(s)])
     words = ["SYN", _options(s)]
     if before is None:
-        if after.flags & FlowFlag.REUSED_TIME_WAIT:
+        if after.reused_age_ns is not None:
             why = "as RFC 6191 allows" if after.flags & FlowFlag.REUSED_BY_RFC6191 else "by the end that held it"
-            words.append(f"takes the port from TIME_WAIT, {why}")
+            words.append(f"takes the port after {after.reused_age_ns / 1e9:.3f} s of TIME_WAIT, {why}")
     elif new & FlowFlag.SIMULTANEOUS_OPEN:
         words[0] = "SYN, crossing the other: simultaneous open"
     elif new & FlowFlag.PENDING_SYN:
@@ -145,8 +145,10 @@ def _syn_ack(before: Numbers | None, after: Numbers, s: Segment, events: frozens
             words.append("takes the data of the SYN" if acked else "does not take the data of the SYN")
         return Taken(words)
     if s.seq != before.iss[s.side]:
+        if after.iss[s.side] == s.seq and after.other_iss == before.iss[s.side]:
+            return Taken(["another SYN+ACK: only an ACK of the client can choose"])
         if after.iss[s.side] == s.seq:
-            return Taken(["another SYN+ACK: the client's ACK will choose"])
+            return Taken(["SYN+ACK", _options(s)])
         return Taken(["SYN+ACK with another initial number: ignored"], reply=_TO_CHALLENGE)
     if before.acked[peer] and before.ack[peer] != s.seq:
         late = before.states[s.side] == after.states[s.side] and _trait(before, s.side) & _OPENING

@@ -217,6 +217,12 @@ COLUMNS: tuple[Column, ...] = (
         "SYN to SYN+ACK: capture point to server and back; unknown if repeated",
         derived.handshake_rtt_server_ns,
     ),
+    Column(
+        "reused_time_wait_age_s",
+        Kind.SECONDS,
+        "age of the TIME_WAIT that it took its ports from; unknown where there was none",
+        _field("reused_age_ns"),
+    ),
     Column("flags", Kind.FLAGS, "what is special about it, joined by |", _field("flags"), FLAG_WORDS),
     Column(
         "tag",
@@ -243,6 +249,12 @@ COLUMNS: tuple[Column, ...] = (
         Kind.INTEGER,
         "Wireshark's tcp.completeness: SYN 1, SYN+ACK 2, ACK 4, data 8, FIN 16, RST 32",
         _field("completeness"),
+    ),
+    Column(
+        "flow_end_reason",
+        Kind.INTEGER,
+        "IPFIX's flowEndReason: 1 idle timeout, 3 end of flow detected, 4 forced end, 5 lack of resources",
+        derived.flow_end_reason,
     ),
     Column("schema", Kind.INTEGER, "version of this schema", _schema),
 )

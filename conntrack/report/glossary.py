@@ -108,6 +108,11 @@ SERVICES = (
 
 TABLE = (
     Term(
+        "tag",
+        "the network that its first segment was on: VLAN ids, or the identifier of the innermost tunnel.",
+        "Two networks with the same addresses are told apart by it only with --tag-in-key.",
+    ),
+    Term(
         "start, duration", "time of the first segment, and from the first to the last.", "Silence after it is not in."
     ),
     Term(

@@ -137,6 +137,7 @@ class _Page:
         self._by_id = {int(flow_id): at for at, flow_id in enumerate(self._rows["flow_id"])}
         self._origin_s = (report.capture.first_ts_ns or 0) // _SECOND_NS
         self._signs = signs_of(self._rows)
+        self._tagged = bool(self._rows["tag"].any())
         self._stories = {story.flow_id: story for story in report.stories}
         self._told: set[int] = set()  # those that an earlier finding has
 
@@ -167,6 +168,7 @@ class _Page:
             "services": self._services(),
             "total": report.connections.total,
             "in_table": len(self._rows),
+            "tagged": self._tagged,
             "aggregated": max(report.connections.total - len(self._rows), 0),
             "most_rows": MOST_ROWS,
             "order": ORDER,
@@ -308,6 +310,7 @@ class _Page:
                 side: endpoint_text(row[f"{side}_ip"].tobytes(), version, int(row[f"{side}_port"]))
                 for side in ("client", "server")
             },
+            "tag": int(row["tag"]),
             "client_state": TcpState(row["client_state"]).name,
             "server_state": TcpState(row["server_state"]).name,
             "start": (self._moment(first_ns), clock(first_ns, epoch=self._epoch)),
@@ -328,7 +331,7 @@ class _Page:
             ("Evidence of these findings", [term._replace(name=_label(term.name)) for term in evidence]),
             ("States", list(glossary.STATES)),
             ("Services", list(glossary.SERVICES)),
-            ("The table of connections", list(glossary.TABLE)),
+            ("The table of connections", [term for term in glossary.TABLE if self._tagged or term.name != "tag"]),
             ("Signs of trouble", [glossary.Term(sign, glossary.SIGNS[sign] + ".") for sign in SIGNS]),
         ]
         return [section for section in sections if section[1]]

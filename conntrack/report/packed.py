@@ -40,7 +40,8 @@ def pack_rows(flows: Array, origin_s: int) -> dict[str, Any]:
     """Return `flows` (FLOW_DTYPE, shape (n,)) as columns for the table, with their addresses as a list of strings.
 
     Times are seconds since `origin_s` (unix seconds), lengths of time have the 7 digits of a float32; NaN stands for
-    what is not known. Addresses come in the order of their bytes, so that their numbers sort as they do.
+    what is not known. Addresses come in the order of their bytes, so that their numbers sort as they do. The columns
+    `tag` and `reused` are there if a row has one.
     """
     ends: Array = np.concatenate([_tagged(flows, "client"), _tagged(flows, "server")])
     distinct, which = np.unique(ends, return_inverse=True)
@@ -56,6 +57,7 @@ def pack_rows(flows: Array, origin_s: int) -> dict[str, Any]:
         "start": (first - origin_s * _SECOND_NS) / _SECOND_NS,
         "duration": ((flows["last_ts_ns"] - first) / _SECOND_NS).astype(np.float32),
         "handshake": _handshake(flows).astype(np.float32),
+        **_if_any(flows),
         "signs": signs_of(flows),
         **{
             name: flows[name]
@@ -73,6 +75,15 @@ def pack_rows(flows: Array, origin_s: int) -> dict[str, Any]:
         **{name: flows[name] for name in ("end_reason", "closed_by", "flags")},
     }
     return {"ips": names, "rows": len(flows), "columns": {name: pack(values) for name, values in columns.items()}}
+
+
+def _if_any(flows: Array) -> dict[str, Array]:
+    """Return the columns that few captures have anything for."""
+    ages = flows["reused_age_ns"]
+    columns = {"tag": flows["tag"]} if flows["tag"].any() else {}
+    if (ages != NO_TIME_NS).any():
+        columns["reused"] = np.where(ages != NO_TIME_NS, ages / _SECOND_NS, np.nan).astype(np.float32)
+    return columns
 
 
 def _tagged(flows: Array, side: str) -> Array:

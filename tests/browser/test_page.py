@@ -129,6 +129,24 @@ def test_the_table_filters_by_words(tab: Tab, report: Report) -> None:
     assert tab.run(FIRST_COLUMN) == []
 
 
+def test_the_table_has_tags_and_ages_where_there_are_any(browser: Browser, report: Report, tmp_path: Path) -> None:
+    assert report.flows is not None
+    rows = report.flows.copy()
+    rows["tag"] = rows["flow_id"]
+    rows["reused_age_ns"] = 2_500_000_000
+    path = tmp_path / "tagged.html"
+    path.write_text(replace(report, flows=rows, chosen=None).to_html())
+    tab = browser.open(path.as_uri())
+    tab.run("document.querySelector('#table [data-key=tag] button').click()")
+    cells = (
+        "[...document.querySelectorAll('#table tbody tr:not(.detail) td:nth-child(4)')].map((cell) => cell.innerText)"
+    )
+    assert tab.run(cells) == tab.run(FIRST_COLUMN)
+    tab.run("document.querySelector('#table tbody tr a').click()")
+    assert "2.5 s of TIME_WAIT" in tab.run("document.querySelector('#table tr.detail').innerText")
+    assert tab.complaints() == []
+
+
 def test_the_table_has_pages(tab: Tab) -> None:
     first = tab.run(FIRST_COLUMN)
     tab.run("document.querySelector('#pages button:last-of-type').click()")

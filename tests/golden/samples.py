@@ -150,6 +150,7 @@ def sample_flows() -> np.ndarray[Any, Any]:
     for name in FLOW_DTYPE.names or ():
         if name.endswith("_ts_ns"):
             flows[name] = NO_TIME_NS
+    flows["reused_age_ns"] = NO_TIME_NS
     flows["flow_id"] = (1, 20_006)
     flows["generation"] = 1
     flows["ip_version"] = (4, 6)

@@ -80,3 +80,12 @@ def test_close_leaves_no_thread_behind() -> None:
     assert threading.active_count() == before + 3
     crew.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_sources_are_read_in_turn(threads: int, ahead: int) -> None:
+    crew = Crew(threads, 3)
+    sources = [iter(range(4)), iter(()), iter(range(10, 12))]
+    assert list(crew.in_turn(sources, ahead)) == [0, 10, 1, 11, 2, 3]
+    crew.close()

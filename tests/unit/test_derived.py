@@ -13,13 +13,15 @@ import pytest
 
 from conntrack.core.abi import FLOW_DTYPE
 from conntrack.derived import (
+    FLOW_END_REASONS,
     ZEEK_CONN_STATES,
     community_id,
+    flow_end_reason,
     handshake_rtt_client_ns,
     handshake_rtt_server_ns,
     zeek_conn_state,
 )
-from conntrack.states import NO_TIME_NS
+from conntrack.states import NO_TIME_NS, EndReason
 
 
 def flow(**fields: Any) -> np.ndarray[Any, Any]:
@@ -142,3 +144,27 @@ def test_handshake_times() -> None:
 def test_handshake_times_are_unknown_rather_than_wrong(fields: dict[str, int]) -> None:
     assert handshake_rtt_server_ns(flow(**fields))[0] == NO_TIME_NS
     assert handshake_rtt_client_ns(flow(**fields))[0] == NO_TIME_NS
+
+
+# RFC 5102 section 5.11.3: 1 idle timeout, 2 active timeout, 3 end of flow detected, 4 forced end, 5 lack of resources
+@pytest.mark.parametrize(
+    ("reason", "number"),
+    [
+        (EndReason.OPEN_AT_END, 4),
+        (EndReason.FIN, 3),
+        (EndReason.RESET, 3),
+        (EndReason.REFUSED, 3),
+        (EndReason.TIMEOUT, 1),
+        (EndReason.REPLACED, 3),
+        (EndReason.EVICTED, 5),
+    ],
+)
+def test_flow_end_reason(reason: EndReason, number: int) -> None:
+    assert flow_end_reason(flow(end_reason=reason)).tolist() == [number]
+
+
+def test_every_end_has_a_flow_end_reason_and_none_is_cut_in_two() -> None:
+    every = np.concatenate([flow(end_reason=reason) for reason in EndReason])
+    numbers = flow_end_reason(every)
+    assert numbers.dtype == np.uint8
+    assert set(numbers.tolist()) == set(FLOW_END_REASONS.values()) == {1, 3, 4, 5}

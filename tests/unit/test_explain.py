@@ -69,6 +69,16 @@ class TestOpenAndClose:
         of_another = "acknowledges what was never sent: of another connection"
         assert words(tell(story)[0])[1:] == [f"FIN; {of_another}", of_another]
 
+    def test_two_answers_and_no_ack_that_chooses(self) -> None:
+        """What is said of the second one is true whether an ACK of the client is to come or not."""
+        (story,) = tell(Exchange().client("S").server("S.").wait(1).server("S.", seq=77))
+        assert words(story) == [*OPENED[:2], "another SYN+ACK: only an ACK of the client can choose"]
+
+    def test_the_answer_comes_behind_an_ack_of_its_sender(self) -> None:
+        """It is the only one there is: nothing to choose from."""
+        (story,) = tell(Exchange().client("S", 200).server(".", seq=7).server("S.", ack=201))
+        assert words(story)[1:] == ["ACK of SYN", "SYN+ACK; window 64000 mss 1460 wscale 0"]
+
     def test_simultaneous_close(self) -> None:
         (story,) = tell(opened().client("F.").server("F.", ack=1).client(".").server("."))
         assert words(story)[3:] == ["FIN", "FIN, crossing the other", "ACK of FIN", "ACK of FIN"]
@@ -226,7 +236,7 @@ class TestGenerations:
         exchange = in_state(CLOSED, TIME_WAIT).wait(10).reopen(40_000_000, 70_000_000).client("S").server("S.")
         first, second = tell(exchange)
         assert second.generation == 2
-        assert words(second)[0].endswith("takes the port from TIME_WAIT, as RFC 6191 allows")
+        assert words(second)[0].endswith("takes the port after 10.002 s of TIME_WAIT, as RFC 6191 allows")
         assert second.row is not None
         assert FlowFlag(int(second.row["flags"][0])) & FlowFlag.REUSED_TIME_WAIT
         assert first.row is not None

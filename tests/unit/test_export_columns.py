@@ -23,7 +23,8 @@ client_gap_bytes client_zero_windows client_syns client_fins client_rsts
 server_packets server_payload_bytes server_wire_bytes server_unique_bytes server_retransmits server_out_of_order
 server_gap_bytes server_zero_windows server_syns server_fins server_rsts
 syn_ts synack_ts established_ts client_fin_ts server_fin_ts reset_ts closed_ts
-handshake_rtt_client_s handshake_rtt_server_s flags tag path zeek_conn_state zeek_history tcp_completeness schema
+handshake_rtt_client_s handshake_rtt_server_s reused_time_wait_age_s
+flags tag path zeek_conn_state zeek_history tcp_completeness flow_end_reason schema
 """.split()  # noqa: SIM905 (a list this long reads better so)
 
 
@@ -73,6 +74,14 @@ def test_ndjson_says_the_same_as_csv() -> None:
         assert list(seen) == PROMISED
         flat = {key: "|".join(value) if isinstance(value, list) else value for key, value in seen.items()}
         assert {key: "" if value is None else str(value) for key, value in flat.items()} == row
+
+
+def test_the_age_of_a_reused_time_wait_is_there_or_nothing() -> None:
+    flows = many_flows(2)
+    flows["reused_age_ns"] = (12_500_000_001, NO_TIME_NS)
+    lines = make_exporter("ndjson").rows(flows).splitlines()
+    assert b'"reused_time_wait_age_s":12.500000001,' in lines[0]
+    assert b'"reused_time_wait_age_s":null,' in lines[1]
 
 
 @pytest.mark.parametrize("name", FORMATS)

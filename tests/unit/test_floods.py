@@ -22,7 +22,7 @@ def test_a_flood_beyond_the_budget_ends_and_names_every_eviction() -> None:
     endings = done["endings"]
     assert sum(endings.values()) == 1_200_000, "every connection has a row"
     assert endings["EVICTED"] == done["evicted"] > 500_000
-    assert [subject for kind, subject, _ in done["findings"] if kind == "syn_flood"] == ["10.0.0.1:80"]
+    assert [subject for kind, subject, *_ in done["findings"] if kind == "syn_flood"] == ["10.0.0.1:80"]
 
 
 def test_chosen_4_tuples_meet_only_under_the_key_they_were_chosen_for() -> None:

@@ -106,6 +106,17 @@ def test_the_same_report_makes_the_same_page(report: Report, text: str) -> None:
     assert report.to_html() == text
 
 
+def test_a_tag_has_its_column_where_there_is_one(report: Report, text: str) -> None:
+    assert report.flows is not None and report.chosen is None
+    assert '<th data-key="tag">' not in text and "<dt>tag</dt>" not in text
+    rows = report.flows.copy()
+    rows["tag"] = 4_001
+    tagged = render_html(replace(report, flows=rows))
+    assert '<th data-key="tag">tag</th>' in tagged and "<dt>tag</dt>" in tagged
+    assert tagged.count("<th>tag</th>") == len(report.findings)
+    assert tagged.count('<td class="number">4001</td>') == 100 + 3 * len(report.findings)
+
+
 def test_the_licence_of_uplot_comes_along(root: Path, text: str) -> None:
     folder = root / "conntrack" / "report" / "page" / "uplot"
     licence = (folder / "LICENSE").read_text()

@@ -56,6 +56,15 @@ def test_rows_come_back() -> None:
     assert pack_rows(rows[:0], T0)["ips"] == []
 
 
+def test_what_few_captures_have_is_there_if_a_row_has_it() -> None:
+    rows = flows(flow("10.0.0.1:1", "10.0.0.2:80"), flow("10.0.0.1:1", "10.0.0.2:80"))
+    assert not {"tag", "reused"} & pack_rows(rows, T0)["columns"].keys()
+    rows["tag"][1], rows["reused_age_ns"][0] = 7, 2_500_000_000
+    column = {name: unpacked(values) for name, values in pack_rows(rows, T0)["columns"].items()}
+    assert column["tag"] == [0, 7]
+    assert column["reused"][0] == 2.5 and np.isnan(column["reused"][1])
+
+
 @given(st.lists(st.integers(0, 10**6), max_size=300), st.integers(1, 50))
 def test_no_peak_and_no_trough_is_lost(values: list[int], half: int) -> None:
     kept = reduced(values, 2 * half)

@@ -106,7 +106,7 @@ def test_rows_that_are_delivered_are_those_that_would_be_yielded(threads: int) -
     count = 500_000
     yielded = np.concatenate(list(flow_batches(flood(count), Tracker(max_memory=LEAST_BUDGET))))
     tracker = make_tracker(threads=threads, max_memory=LEAST_BUDGET)
-    parts: list[list[Rows]] = [[] for _ in range(tracker.threads)]
+    parts: list[list[Rows]] = [[] for _ in range(tracker.feeds)]
     tracker.deliver_to([lambda rows, part=part: part.append(rows.copy()) for part in parts])
     assert list(flow_batches(flood(count), tracker)) == []
     delivered = np.concatenate([rows for part in parts for rows in part])
@@ -121,7 +121,7 @@ def test_a_feed_that_fails_ends_all_of_it() -> None:
 
     for threads in THREADS:
         tracker = make_tracker(threads=threads)
-        tracker.deliver_to([feed] * tracker.threads)
+        tracker.deliver_to([feed] * tracker.feeds)
         with pytest.raises(MemoryError, match="no room"):
             list(flow_batches(segments(scenario="mixed", connections=300, seed=4), tracker))
 

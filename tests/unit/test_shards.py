@@ -83,6 +83,29 @@ def test_scattered_segments_are_each_parts_own_in_order(room: int) -> None:
     assert got == [[row.tobytes() for row in rows[of == shard]] for shard in range(7)]
 
 
+def test_parts_may_lie_in_any_rows() -> None:
+    rows = arbitrary(300, 6)
+    plain, filled = np.zeros((7, 300), SEGMENT_DTYPE), np.zeros(7, np.uint32)
+    assert scatter(rows, plain, filled, KEY) == (300, 7)
+    moved, places = np.zeros((9, 300), SEGMENT_DTYPE), np.array([8, 3, 0, 5, 1, 2, 7], np.uint32)
+    again = np.zeros(7, np.uint32)
+    assert scatter(rows, moved, again, KEY, places) == (300, 7)
+    assert again.tolist() == filled.tolist() and moved[places].tobytes() == plain.tobytes()
+    assert not moved[[4, 6]].view(np.uint8).any()
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [([0, 1, 2, 3, 4, 5, 9], "row 9 of 9"), ([0, 1], "2 places for 7 parts"), (None, "counts for 6")],
+)
+def test_rows_that_there_are_not_are_refused(places: list[int] | None, said: str) -> None:
+    room = np.zeros((9 if places else 6, 3), SEGMENT_DTYPE)
+    with pytest.raises(ValueError, match=said):
+        scatter(
+            arbitrary(1, 6), room, np.zeros(7, np.uint32), KEY, None if places is None else np.array(places, np.uint32)
+        )
+
+
 class TestPack:
     def test_the_columns_are_the_fields(self) -> None:
         """Every byte of a segment that is not padding comes back: set each alone."""

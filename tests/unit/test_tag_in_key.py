@@ -179,6 +179,17 @@ def test_explain_one(two_networks: str, capfd: Captured) -> None:
         assert told["connection"]["server_state"] == row["server_state"]
 
 
+def test_an_id_that_was_listed_with_the_tag_names_the_option(two_networks: str, capfd: Captured) -> None:
+    """Where the tag is no part of the key, the second network's connection begins nowhere."""
+    alone = {row["flow_id"] for row in flows(two_networks, capfd=capfd)}
+    listed = {row["flow_id"] for row in flows(two_networks, "--tag-in-key", capfd=capfd)}
+    flow_id = min(listed - alone)
+    assert main(["explain", two_networks, "--flow", str(flow_id)]) == 2
+    said = capfd.readouterr().err
+    assert said.endswith(f", or --flow {flow_id} --tag-in-key if it was listed with that\n")
+    assert said.count("\n") == 1
+
+
 def test_explain_all_between_two_endpoints(two_networks: str, capfd: Captured) -> None:
     ends = ["10.0.0.1:40000", "10.0.0.2:80"]
     assert main(["explain", two_networks, "--between", *ends, "--tag-in-key"]) == 0

@@ -24,6 +24,7 @@ const table = (() => {
     id: [plain("id"), (row) => String(column.id[row]), "number"],
     client: [(row) => column.client_ip[row] * 65536 + column.client_port[row], (row) => endpoint("client", row), "end"],
     server: [(row) => column.server_ip[row] * 65536 + column.server_port[row], (row) => endpoint("server", row), "end"],
+    tag: [plain("tag"), (row) => String(column.tag?.[row] || ""), "number"],
     client_state: [plain("client_state"), (row) => DATA.states[column.client_state[row]], "state"],
     server_state: [plain("server_state"), (row) => DATA.states[column.server_state[row]], "state"],
     start: [plain("start"), (row) => clockText(column.start[row], { digits: 3 }), "number"],
@@ -35,7 +36,7 @@ const table = (() => {
     ended: [plain("end_reason"), (row) => DATA.ends[column.end_reason[row]], "word"],
     signs: [plain("signs"), signs, "word"],
   };
-  const WORDS = ["client", "server", "client_state", "server_state", "ended", "signs"];
+  const WORDS = ["client", "server", "tag", "client_state", "server_state", "ended", "signs"];
 
   let words = null; // of each row, in lower case: made when the first filter is given
   let shown = Array.from({ length: rows }, (_, row) => row);
@@ -129,6 +130,8 @@ const table = (() => {
     pairs.push(["closed first", DATA.closed_by[column.closed_by[row]]]);
     const flags = DATA.flags.filter((_, bit) => (column.flags[row] >> bit) & 1);
     if (flags.length) pairs.push(["flags", flags.join(", ")]);
+    const reused = column.reused ? durationText(column.reused[row]) : "";
+    if (reused) pairs.push(["took its ports after", `${reused} of TIME_WAIT`]);
     const list = make("dl", {}, ...pairs.map(([name, value]) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: value }))));
     const id = column.id[row];
     const more = make("p");
