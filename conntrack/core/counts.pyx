@@ -171,7 +171,9 @@ def handshakes(
     cdef uint64_t[::1] again_keys = again
     cdef int64_t[::1] repeat_counts = repeats
     cdef int64_t[::1] behind_picks = behind
-    cdef Events e = Events(&slow_keys[0], &again_keys[0], &repeat_counts[0], &behind_picks[0], &who_words[0, 0], 0, 0, 0)
+    cdef Events e = Events(
+        &slow_keys[0], &again_keys[0], &repeat_counts[0], &behind_picks[0], &who_words[0, 0], 0, 0, 0
+    )
     cdef Grid grid = grid_of(step_ns)
     cdef Py_ssize_t i
     with nogil:
