@@ -1,4 +1,4 @@
-"""How much of the Cython the tests reach, line by line: `python -m benches.covered [pytest arguments]`.
+"""How much of the Cython the tests reach, line by line: `python -m benches.covered [--whole] [pytest arguments]`.
 
 Owns that measurement; nothing is left out of it. The counts are gcc's own: the build of checked.py is without
 optimisation and counts what it runs, gcov says how often each line of the generated C ran, and that belongs to the

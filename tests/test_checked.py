@@ -1,8 +1,8 @@
 """Kernels with bounds checks, under the address and undefined-behaviour sanitizers, with every line counted.
 
 One run of benches/covered.py over quick tests gives both: nothing is beyond its bounds, and nearly every line of the
-Cython was there to be looked at. `python -m benches.checked` runs the other tests so, `python -m benches.valgrind` a
-short run under valgrind.
+Cython was there to be looked at. With --whole it is every test but what benches/checked.py names with a reason
+(LEFT_OUT). `python -m benches.valgrind` is a short run under valgrind.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benches.checked import LEFT_OUT
 from benches.covered import kernel_lines, lines_of_c
 from benches.valgrind import OURS, errors_of
 
@@ -62,6 +63,10 @@ def test_valgrinds_errors_are_ours_where_a_kernel_is_among_the_callers(tmp_path:
     said = tmp_path / "said.xml"
     said.write_text(f"<valgrindoutput>{''.join(texts)}</valgrindoutput>")
     assert errors_of(said) == [f"of {OURS}core/step.so\n  memcpy (c.so)\n  ? (step.so)"]
+
+
+def test_what_the_whole_suite_leaves_out_is_there(root: Path) -> None:
+    assert all((root / path).exists() for path in LEFT_OUT)
 
 
 def test_the_checked_kernels_pass_and_their_lines_are_reached(root: Path) -> None:

@@ -24,6 +24,9 @@ cdef enum:
     SLACK = 8                       # values are copied eight bytes at a time
     ROW_BYTES = 8 * (FIELDS + 1 + 4)
     MOST_PROBES = 16
+    WORDS = 12                      # of eight bytes, in a segment
+    TILE = 64                       # rows that all columns are taken from before the next: they fit the nearest cache
+    TAIL = 8                        # values at the end of a column, of which no byte may go beyond it
     MOST = 1048576
 
 MOST_ROWS = MOST
@@ -37,6 +40,7 @@ cdef extern from *:
     """
     const uint8_t COLUMN "conntrack_columns" [20][2]    # offset and size of each field; a test holds them to the dtype
     uint64_t swapped "__builtin_bswap64" (uint64_t) noexcept nogil
+    int leading_zeros "__builtin_clzll" (uint64_t) noexcept nogil
 
 
 cdef inline uint64_t _load(const uint8_t *at, int size) noexcept nogil:
@@ -56,37 +60,90 @@ cdef inline uint64_t _load(const uint8_t *at, int size) noexcept nogil:
     return at[0]
 
 
-cdef inline uint8_t *_put_column(
-    const uint8_t *at, uint64_t stride, int size, uint32_t n, uint8_t *head, uint8_t *out
+cdef inline int _width(uint64_t differing) noexcept nogil:
+    return (71 - leading_zeros(differing)) >> 3 if differing else 0
+
+
+cdef void _differing(const SegmentRecord *rows, uint32_t n, uint64_t *words) noexcept nogil:
+    # Which bits differ from the first row's in any.
+    cdef uint64_t first[WORDS]
+    cdef uint64_t row[WORDS]
+    cdef uint32_t i
+    cdef int word
+    memcpy(first, &rows[0], sizeof(SegmentRecord))
+    memset(words, 0, sizeof(SegmentRecord))
+    for i in range(n):
+        memcpy(row, &rows[i], sizeof(SegmentRecord))
+        for word in range(WORDS):
+            words[word] |= row[word] ^ first[word]
+
+
+cdef inline uint8_t *_put_values(
+    const uint8_t *at, uint64_t stride, int size, uint32_t n, int width, uint8_t *out, bint ends
 ) noexcept nogil:
-    cdef uint64_t first = _load(at, size)
-    cdef uint64_t differing = 0
     cdef uint64_t value
     cdef uint32_t i
-    cdef int width = 0
-    for i in range(n):
-        differing |= _load(at + i * stride, size) ^ first
-    while differing:
-        differing >>= 8
-        width += 1
-    memcpy(head, &first, 8)
-    head[8] = <uint8_t> width
-    if width:
-        for i in range(n):
-            value = _load(at + i * stride, size)
-            memcpy(out, &value, 8)
-            out += width
+    cdef uint32_t quick = n if not ends else n - TAIL if n > TAIL else 0
+    if width == 0:
+        return out
+    for i in range(quick):
+        value = _load(at + i * stride, size)
+        memcpy(out, &value, 8)
+        out += width
+    for i in range(quick, n):
+        value = _load(at + i * stride, size)
+        memcpy(out, &value, width)
+        out += width
     return out
 
 
-cdef uint8_t *_put_field(const uint8_t *at, int size, uint32_t n, uint8_t *head, uint8_t *out) noexcept nogil:
+cdef uint8_t *_put_field(
+    const uint8_t *at, int size, uint32_t n, int width, uint8_t *out, bint ends
+) noexcept nogil:
     if size == 8:
-        return _put_column(at, sizeof(SegmentRecord), 8, n, head, out)
+        return _put_values(at, sizeof(SegmentRecord), 8, n, width, out, ends)
     if size == 4:
-        return _put_column(at, sizeof(SegmentRecord), 4, n, head, out)
+        return _put_values(at, sizeof(SegmentRecord), 4, n, width, out, ends)
     if size == 2:
-        return _put_column(at, sizeof(SegmentRecord), 2, n, head, out)
-    return _put_column(at, sizeof(SegmentRecord), 1, n, head, out)
+        return _put_values(at, sizeof(SegmentRecord), 2, n, width, out, ends)
+    return _put_values(at, sizeof(SegmentRecord), 1, n, width, out, ends)
+
+
+cdef uint8_t *_put_column(const uint64_t *values, uint32_t n, uint8_t *head, uint8_t *out) noexcept nogil:
+    cdef uint64_t differing = 0
+    cdef uint32_t i
+    for i in range(n):
+        differing |= values[i] ^ values[0]
+    memcpy(head, &values[0], 8)
+    head[8] = <uint8_t> _width(differing)
+    return _put_values(<const uint8_t *> values, 8, 8, n, head[8], out, False)
+
+
+cdef uint8_t *_put_fields(const SegmentRecord *rows, uint32_t n, uint8_t *head, uint8_t *out) noexcept nogil:
+    cdef uint64_t words[WORDS]
+    cdef uint64_t value
+    cdef uint8_t *outs[FIELDS]
+    cdef uint32_t count, begin = 0
+    cdef int column, size
+    _differing(rows, n, words)
+    for column in range(FIELDS):
+        size = COLUMN[column][1]
+        memset(head + 9 * column, 0, 8)
+        memcpy(head + 9 * column, <const uint8_t *> &rows[0] + COLUMN[column][0], size)
+        value = 0
+        memcpy(&value, <const uint8_t *> words + COLUMN[column][0], size)
+        head[9 * column + 8] = <uint8_t> _width(value)
+        outs[column] = out
+        out += <uint64_t> head[9 * column + 8] * n
+    while begin < n:
+        count = min(n - begin, <uint32_t> TILE)
+        for column in range(FIELDS):
+            outs[column] = _put_field(
+                <const uint8_t *> &rows[begin] + COLUMN[column][0], COLUMN[column][1], count, head[9 * column + 8],
+                outs[column], n - begin - count < TAIL
+            )
+        begin += count
+    return out
 
 
 cdef inline const uint8_t *_take_column(
@@ -165,7 +222,7 @@ cdef class Packer:
         self.most_rows = most_rows
         self.slots = np.empty(1 << (2 * most_rows - 1).bit_length(), np.uint32)
         self.first = np.empty(most_rows, np.uint32)
-        self.values = np.empty(most_rows, np.uint64)
+        self.values = np.empty(4 * most_rows, np.uint64)
         self.packed = np.empty(HEAD_BYTES + ROW_BYTES * most_rows + SLACK, np.uint8)
 
     def pack(self, segments not None):
@@ -185,7 +242,6 @@ cdef class Packer:
         cdef uint8_t *out = head + HEAD_BYTES
         cdef uint64_t *values = &self.values[0]
         cdef uint64_t word
-        cdef const uint8_t *at
         cdef int column, size
         if not 1 <= rows.shape[0] <= self.most_rows:
             raise ValueError(f"{rows.shape[0]} segments in a block of 1 to {self.most_rows}")
@@ -194,15 +250,13 @@ cdef class Packer:
             memcpy(head, &n, 4)
             memcpy(head + 4, &pairs, 4)
             head += 8
-            out = _put_column(<uint8_t *> values, 8, 8, n, head + 9 * PAIR, out)
-            for column in range(FIELDS):
-                at = <const uint8_t *> &rows[0] + COLUMN[column][0]
-                out = _put_field(at, COLUMN[column][1], n, head + 9 * column, out)
+            out = _put_column(values, n, head + 9 * PAIR, out)
+            out = _put_fields(&rows[0], n, head, out)
             for column in range(4):
                 for i in range(pairs):
                     memcpy(&word, &rows[self.first[i]].src_ip[0] + 8 * column, 8)
                     values[i] = swapped(word)
-                out = _put_column(<uint8_t *> values, 8, 8, pairs, head + 9 * (PAIR + 1 + column), out)
+                out = _put_column(values, pairs, head + 9 * (PAIR + 1 + column), out)
             memset(out, 0, SLACK)
             size = <int> (out - &self.packed[0]) + SLACK
         return np.asarray(self.packed)[:size]
@@ -225,8 +279,8 @@ cdef class Packer:
         cdef uint64_t *values = &self.values[0]
         cdef const uint8_t *head
         cdef const uint8_t *at
-        cdef uint8_t *to
-        cdef uint64_t word
+        cdef const uint8_t *columns[FIELDS]
+        cdef uint32_t count, begin = 0
         cdef int column
         cdef bint fits = True
         if data.shape[0] < HEAD_BYTES + SLACK:
@@ -251,15 +305,24 @@ cdef class Packer:
                     fits = False
                     values[i] = 0
                 self.slots[i] = <uint32_t> values[i]
-                memset(&rows[i], 0, sizeof(SegmentRecord))
             for column in range(FIELDS):
-                to = <uint8_t *> &rows[0] + COLUMN[column][0]
-                at = _take_field(head + 9 * column, at, n, to, COLUMN[column][1])
+                columns[column] = at
+                at += <uint64_t> head[9 * column + 8] * n
             for column in range(4):
-                at = _take_column(head + 9 * (PAIR + 1 + column), at, pairs, <uint8_t *> values, 8, 8)
-                for i in range(n):
-                    word = swapped(values[self.slots[i]])
-                    memcpy(&rows[i].src_ip[0] + 8 * column, &word, 8)
+                at = _take_column(head + 9 * (PAIR + 1 + column), at, pairs, <uint8_t *> &values[column], 32, 8)
+            for i in range(4 * pairs):
+                values[i] = swapped(values[i])
+            while begin < n:
+                count = min(n - begin, <uint32_t> TILE)
+                memset(&rows[begin], 0, count * sizeof(SegmentRecord))
+                for i in range(begin, begin + count):
+                    memcpy(rows[i].src_ip, &values[4 * self.slots[i]], 32)
+                for column in range(FIELDS):
+                    columns[column] = _take_field(
+                        head + 9 * column, columns[column], count,
+                        <uint8_t *> &rows[begin] + COLUMN[column][0], COLUMN[column][1]
+                    )
+                begin += count
         if not fits:
             raise ValueError("a block with an address pair that it has not")
         return n

@@ -131,6 +131,19 @@ class TestPack:
         assert packer.unpack(data, back) == len(rows)
         assert back[: len(rows)].tobytes() == rows.tobytes()
 
+    @pytest.mark.parametrize("n", [1, 7, 8, 63, 64, 65, 71, 72, 127, 128, 129, 130, 137, 1000])
+    def test_no_column_touches_the_next(self, n: int) -> None:
+        """Values are moved eight bytes at a time, whatever their width, and some rows of all columns, then the next."""
+        rng = np.random.default_rng(n)
+        packer, back = Packer(1000), np.zeros(n, SEGMENT_DTYPE)
+        for _ in range(20):
+            rows = arbitrary(n, int(rng.integers(1 << 32)))
+            octets = rows.view(np.uint8).reshape(n, SIZE)
+            fixed = rng.random(SIZE) < rng.random()
+            octets[:, fixed] = octets[0, fixed]
+            assert packer.unpack(packer.pack(rows).copy(), back) == n
+            assert back.tobytes() == rows.tobytes()
+
     def test_equal_values_take_no_room(self) -> None:
         rows = np.repeat(arbitrary(1, 7), 1000)
         assert len(Packer(1000).pack(rows)) < 400
