@@ -84,8 +84,15 @@ def zeek_conn_state(flows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def flow_end_reason(flows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return IPFIX's flowEndReason of each of `flows` (FLOW_DTYPE, shape (n,)): uint8, shape (n,), 1 to 5."""
+    """Return IPFIX's flowEndReason of each of `flows` (FLOW_DTYPE, shape (n,)): uint8, shape (n,), 1 to 5.
+
+    By FLOW_END_REASONS; but 3 where only TIME_WAIT was left at the capture's end: both FINs had been acknowledged.
+    """
     numbers: np.ndarray[Any, Any] = _IPFIX[flows["end_reason"]]
+    lingers = flows["end_reason"] == EndReason.OPEN_AT_END
+    for end in ("client", "server"):
+        lingers &= flows[f"{end}_fin_acked_ts_ns"] != NO_TIME_NS
+    numbers[lingers] = FLOW_END_REASONS[EndReason.FIN]
     return numbers
 
 

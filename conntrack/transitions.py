@@ -35,8 +35,8 @@ __all__ = [
     "compile_start",
     "compile_table",
     "compile_traits",
+    "moves",
     "render_markdown",
-    "render_text",
 ]
 
 IGNORE = 0xFE
@@ -276,7 +276,8 @@ def _cell(table: NDArray[np.uint8], role: Role, event: SegmentEvent, state: TcpS
     return {IGNORE: "-", INVALID: "!"}.get(value) or TcpState(value).name
 
 
-def _moves() -> Iterator[Rule]:
+def moves() -> Iterator[Rule]:
+    """Yield the rules that move a state, in the order of RULES."""
     return (rule for rule in RULES if rule.to != IGNORE)
 
 
@@ -285,7 +286,7 @@ def render_markdown() -> str:
     table = compile_table()
     parts = []
     for role in Role:
-        events = [e for e in SegmentEvent if any(r.role == role and r.event == e for r in _moves())]
+        events = [e for e in SegmentEvent if any(r.role == role and r.event == e for r in moves())]
         lines = [
             f"| {role.name.lower()} | " + " | ".join(e.name for e in events) + " |",
             "|---" * (len(events) + 1) + "|",
@@ -295,18 +296,3 @@ def render_markdown() -> str:
             lines.append(f"| **{state.name}** | " + " | ".join(cells) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
-
-
-def render_text() -> str:
-    """Return every rule that moves a state, one a line, with its reason and source (`ctrack states`)."""
-    lines = []
-    for role, verb in ((SENT, "sends"), (RECEIVED, "receives")):
-        lines.append(f"An endpoint that {verb}:")
-        for rule in _moves():
-            if rule.role == role:
-                states = "any state" if len(rule.states) == len(TcpState) else ", ".join(s.name for s in rule.states)
-                lines.append(f"  {rule.event.name}: {states} -> {TcpState(rule.to).name}")
-                lines.append(f"      {rule.reason} [{rule.source}]")
-        lines.append("")
-    lines.append("Sections are those of RFC 9293. An event that is not listed for a state leaves it as it is.")
-    return "\n".join(lines) + "\n"

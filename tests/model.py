@@ -340,7 +340,7 @@ def _synchronise(c: Connection, s: Any, flags: int, x: End, y: End) -> Event | N
             return None
         if x.greeting and again:
             return event if x.state == CLOSED else None  # it never took the RST
-        if x.greeting and x.state != CLOSED:
+        if x.greeting and x.state == SYN_RECEIVED:
             x.other_iss, x.stray, y.stray = x.iss, None, None  # the ACK will choose
         first, x.greeting = not x.greeting, True
         y.greeted = True

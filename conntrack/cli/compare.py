@@ -20,8 +20,7 @@ from conntrack.cli.reading import (
     profile_option,
     truncated_option,
 )
-from conntrack.report.cells import wrap
-from conntrack.report.format import count, instant, printable
+from conntrack.report.format import count, instant
 
 if TYPE_CHECKING:
     from conntrack.compare import Comparison, Disagreement, Snapshot
@@ -151,7 +150,7 @@ def _lines(comparison: Comparison, snapshot: Snapshot, format_: str, output: Out
                 fields = _fields(row, comparison, epoch=epoch)
                 yield "\t".join("" if fields[name] is None else str(fields[name]) for name in _COLUMNS)
         case _:
-            yield from _table(comparison, snapshot, output.width, epoch=epoch)
+            yield from _table(comparison, snapshot, output.width, epoch=epoch).splitlines()
 
 
 def _head(comparison: Comparison, snapshot: Snapshot, *, epoch: bool) -> str:
@@ -171,20 +170,22 @@ def _head(comparison: Comparison, snapshot: Snapshot, *, epoch: bool) -> str:
     )
 
 
-def _table(comparison: Comparison, snapshot: Snapshot, width: int, *, epoch: bool) -> Iterator[str]:
-    yield from wrap(printable(_head(comparison, snapshot, epoch=epoch)), width)
+def _table(comparison: Comparison, snapshot: Snapshot, width: int, *, epoch: bool) -> str:
+    from conntrack.report.sheet import LEAST_WIDTH, Sheet
+
+    sheet = Sheet(max(width, LEAST_WIDTH))
+    sheet.wrap(_head(comparison, snapshot, epoch=epoch))
     before: tuple[str, str] | None = None
     rows = sorted(comparison.disagreements, key=lambda row: (row.reason, row.explanation, row.local, row.remote))
     sizes = [max((len(_text(getattr(row, end))) for row in rows), default=0) for end in ("local", "remote")]
     for row in rows:
         if (row.reason, row.explanation) != before:
             before = row.reason, row.explanation
-            yield ""
-            reason = f"{row.reason.replace('_', ' ')}: {row.explanation}"
-            yield from wrap(reason, width)
+            sheet.heading(f"{row.reason.replace('_', ' ')}: {row.explanation}", style="")
         ends = f"{_text(row.local):{sizes[0]}}  {_text(row.remote):{sizes[1]}}"
         flow = "" if row.flow_id is None else f"  flow {row.flow_id}"
-        yield f"  {ends}  wire {row.wire or '-'}, kernel {row.kernel or '-'}{flow}"
+        sheet.wrap(f"{ends}  wire {row.wire or '-'}, kernel {row.kernel or '-'}{flow}", indent=2, hang=2)
+    return sheet.text()
 
 
 def _text(end: Any) -> str:

@@ -111,7 +111,7 @@ def command(
                     story.notes.append("Read from a pipe: what was on these ports before is not known.")
                 return _write(stories, reading, captures, chosen, output_path, epoch, allow_truncated)
     assert four is not None
-    with open_reading(captures, output_path) as reading:
+    with open_reading(captures, output_path, again=flow_id is not None) as reading:
         if four.tag is None and tag_in_key():
             tellers = NetworkTellers(four, make)
             stories = tellers.finish(_follow(reading, tellers, four))

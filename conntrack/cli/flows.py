@@ -35,7 +35,7 @@ __all__ = ["command"]
     "format_",
     type=click.Choice(FLOW_FORMATS),
     help="A table on a terminal, else TSV with every column (README: flows). arrow is Feather too, arrows the stream; "
-    "these and parquet take pyarrow (pip install 'tcp-conntrack[arrow]').",
+    "these and parquet take the extra [arrow].",
 )
 @output_option
 @click.option(

@@ -12,8 +12,7 @@ from conntrack.cli.errors import debug_option
 from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import captures_argument, epoch_option, open_reading, truncated_option
-from conntrack.report.cells import wrap
-from conntrack.report.format import bytes_text, count, duration, instant, path_text, printable
+from conntrack.report.format import bytes_text, count, duration, instant, path_text
 from conntrack.times import rfc3339
 
 if TYPE_CHECKING:
@@ -58,14 +57,17 @@ def command(
             if chosen == "json":
                 output.write_text(json.dumps(_document(info, silences.longest(), epoch=epoch), indent=2) + "\n")
             else:
-                lines = _lines(info, silences.longest(), epoch=epoch)
-                output.write_text("".join(f"{line}\n" for label, text in lines for line in _wrap(label, text)))
+                output.write_text(_text(info, silences.longest(), output.width, epoch=epoch))
         return reading.finish(allow_truncated=allow_truncated)
 
 
-def _wrap(label: str, text: str) -> list[str]:
-    body = wrap(printable(text), 80 - _LABEL) or [""]
-    return [f"{front:{_LABEL}}{line}".rstrip() for front, line in zip([label, *[""] * len(body)], body, strict=False)]
+def _text(info: CaptureInfo, silences: list[tuple[int, int]], width: int, *, epoch: bool) -> str:
+    from conntrack.report.sheet import LEAST_WIDTH, Sheet
+
+    sheet = Sheet(max(width, LEAST_WIDTH))
+    for label, text in _lines(info, silences, epoch=epoch):
+        sheet.wrap(text, label=label, label_width=_LABEL)
+    return sheet.text()
 
 
 def _lines(info: CaptureInfo, silences: list[tuple[int, int]], *, epoch: bool) -> Iterator[tuple[str, str]]:

@@ -9,9 +9,8 @@ import os
 import resource
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from conntrack.report.cells import cut
 from conntrack.report.format import bytes_text, clock, count, duration, instant, printable, words
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Status", "change_line", "memory_bytes", "screen", "status_line", "take_status"]
 
-STYLES = {"critical": "1;31", "warning": "1;33", "info": "1;36", "heading": "1"}
 _SERVICE_COUNTS = ("connections", "established", "refused", "reset", "unanswered")
 _MOST_FINDINGS = 6
 """On a screen of 24 lines; more where there is more room."""
@@ -110,58 +108,43 @@ def change_line(change: Change, *, epoch: bool = False) -> str:
 def screen(status: Status, width: int, height: int, *, color: bool = False, epoch: bool = False) -> list[str]:
     """Return the screen: at most `height` lines of at most `width` columns, the escapes of colours not counted."""
     look = status.look
-    page = _Screen(width, color)
+    from conntrack.report.sheet import Sheet, cut
+
+    sheet = Sheet(width, color=color)
+
+    def add(text: str, style: str = "") -> None:
+        sheet.add(sheet.paint(cut(printable(text), width), style))
+
     at = "waiting for the first segment" if look.ts_ns is None else _short(look.ts_ns, epoch=epoch)
-    page.add(f"ctrack live  {status.source}  {at}", "heading")
-    page.add(
+    add(f"ctrack live  {status.source}  {at}", "heading")
+    add(
         f"{look.segments_per_s:,.0f} segments/s, {look.connections_per_s:,.0f} connections/s, "
         f"{count(look.open_connections)} open, {count(look.connections)} since the start"
     )
-    page.add(
+    add(
         f"{count(status.packets, 'packet')} ({bytes_text(status.bytes)}), dropped {_dropped(status)}, "
         f"waiting {count(status.waiting)}, memory {bytes_text(status.memory_bytes)}"
     )
-    page.add(f"running {duration(round(status.running_s * 1e9))}; Ctrl-C ends it with the report")
+    add(f"running {duration(round(status.running_s * 1e9))}; Ctrl-C ends it with the report")
     window = duration(round(status.window_s * 1e9))
-    page.add("")
-    page.add(f"Findings of the last {window}: {count(len(look.findings)) if look.findings else 'none'}", "heading")
+    add("")
+    add(f"Findings of the last {window}: {count(len(look.findings)) if look.findings else 'none'}", "heading")
     room = max(_MOST_FINDINGS, height - 18)
     shown = look.findings if len(look.findings) <= room else look.findings[: room - 1]
     for finding in shown:
-        page.add(_finding(finding, look.ts_ns or 0, width, epoch=epoch), finding.severity)
+        add(_finding(finding, look.ts_ns or 0, width, epoch=epoch), finding.severity)
     if len(look.findings) > len(shown):
-        page.add(f"  and {count(len(look.findings) - len(shown))} more, none worse")
-    page.add("")
-    page.add("States now", "heading")
-    page.add(f"  clients  {_states(look.client_states)}")
-    page.add(f"  servers  {_states(look.server_states)}")
-    page.add("")
-    page.add(f"Services of the last {window}", "heading")
-    page.table(look.services, height)
-    return page.lines[:height]
-
-
-class _Screen:
-    """Collects lines that fit."""
-
-    def __init__(self, width: int, color: bool) -> None:
-        self.lines: list[str] = []
-        self._width = width
-        self._color = color
-
-    def add(self, text: str, style: str = "") -> None:
-        line = cut(printable(text), self._width)
-        self.lines.append(f"\x1b[{STYLES[style]}m{line}\x1b[0m" if style and self._color else line)
-
-    def table(self, services: tuple[dict[str, Any], ...], height: int) -> None:
-        """One line a service, as many as there is room for."""
-        shown = services[: max(height - len(self.lines) - 1, 0)]
-        name = max([len("service"), *(len(row["service"]) for row in shown)])
-        widths = {key: max([len(key), *(len(count(row[key])) for row in shown)]) for key in _SERVICE_COUNTS}
-        self.add(f"  {'service':{name}}" + "".join(f"  {key:>{width}}" for key, width in widths.items()))
-        for row in shown:
-            cells = "".join(f"  {count(row[key]):>{width}}" for key, width in widths.items())
-            self.add(f"  {row['service']:{name}}{cells}")
+        add(f"  and {count(len(look.findings) - len(shown))} more, none worse")
+    add("")
+    add("States now", "heading")
+    add(f"  clients  {_states(look.client_states)}")
+    add(f"  servers  {_states(look.server_states)}")
+    add("")
+    add(f"Services of the last {window}", "heading")
+    services = look.services[: max(height - len(sheet.lines) - 1, 0)]
+    rows = ([row["service"], *(count(row[key]) for key in _SERVICE_COUNTS)] for row in services)
+    sheet.table([["service", *_SERVICE_COUNTS], *rows])
+    return sheet.lines[:height]
 
 
 def _finding(finding: Finding, now_ns: int, width: int, *, epoch: bool) -> str:

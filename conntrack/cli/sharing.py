@@ -53,7 +53,7 @@ def sharing_options(command: _Command) -> _Command:
         expose_value=False,
         callback=_remember(_CLUSTER),
         help="Share it among the workers of a Dask scheduler (tcp://host:8786), which see the captures and "
-        "the directory of --spill by the same names (pip install 'tcp-conntrack[cluster]').",
+        "the directory of --spill by the same names; takes the extra [cluster].",
     )
     checkpoint = click.option(
         "--checkpoint",

@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from .abi cimport FlowRecord
+from .grid cimport Grid, grid_of, multiply_high
 
 from .abi import flow_bytes
 
@@ -39,6 +40,32 @@ def endpoint_words(flows, bint client, picks=None):
         for i in range(n):
             words_of(&rows[i if every else chosen[i]], client, &out[i, 0])
     return words
+
+
+def every(const uint64_t[::1] values not None, uint64_t divisor):
+    """Return which of `values` have a hash (of one word, by seed 0) that `divisor` divides: int64, shape (m,).
+
+    Args:
+        values: shape (n,).
+        divisor: 1 or more.
+    """
+    if not divisor:
+        raise ValueError("expected a divisor")
+    cdef Py_ssize_t n = values.shape[0]
+    found = np.empty(n + 1, np.int64)
+    cdef int64_t[::1] out = found
+    cdef Grid grid = grid_of(divisor)
+    cdef uint64_t hash, rest
+    cdef Py_ssize_t i
+    cdef Py_ssize_t count = 0
+    with nogil:
+        for i in range(n):
+            hash = hash_of(&values[i], 1, 0)
+            rest = hash - multiply_high(hash, grid.inverse) * divisor  # the quotient is at most one too small
+            if rest == 0 or rest == divisor:
+                out[count] = i
+                count += 1
+    return found[:count]
 
 
 def hash_words(const uint64_t[:, ::1] words, uint64_t seed=0):

@@ -56,10 +56,19 @@ cdef struct SilentEnd:  # an end that is silent in CLOSE_WAIT
     uint8_t pad0[3]
 
 
+cdef struct Lingering:  # an end that waited for its peer's FIN
+    uint64_t subject[4]  # endpoint words of the service, or of the client's host (port 0); 1 for a client's end
+    uint64_t flow_id
+    int64_t start        # its own FIN acknowledged, or the last payload since
+    int64_t end          # half of FAR while it lasts
+
+
 cdef Span _span
+cdef Lingering _lingering
 cdef SilentEnd _silent_end
 
 SPAN_DTYPE = np.asarray(<Span[:1]> &_span).dtype
+LINGERING_DTYPE = np.asarray(<Lingering[:1]> &_lingering).dtype
 SILENT_DTYPE = np.asarray(<SilentEnd[:1]> &_silent_end).dtype
 
 
@@ -303,6 +312,8 @@ cdef inline bint _silent(
         stale = False  # the SYN+ACK that let the new connection in may be what the capture lost
     if start == FAR or side.fin < start + age:
         return False
+    if row.client_gap_bytes if client else row.server_gap_bytes:
+        return False  # the peer acknowledged more than the capture has: what is missing may be its FIN
     if <uint64_t>(row.server_fin_acked_ts_ns if client else row.client_fin_acked_ts_ns) == FAR:
         return False  # nothing shows that it took the FIN
     cdef uint64_t end = min(side.fin, min(<uint64_t>row.reset_ts_ns, <uint64_t>row.closed_ts_ns))
@@ -361,3 +372,53 @@ def silent_ends(flows, const int64_t[::1] picks not None, uint8_t close_wait, ui
             side = client_end(&rows[picks[i]])
             n += _silent(&ends[n], &rows[picks[i]], &side, True, close_wait, age_ns)
     return found[: n * <Py_ssize_t>sizeof(SilentEnd)].copy().view(SILENT_DTYPE)
+
+
+cdef inline bint _lingers(
+    Lingering* out, const FlowRecord* row, const End* side, bint client, uint64_t age,
+) noexcept nogil:
+    cdef uint64_t end = min(side.peer_fin_taken, min(<uint64_t>row.closed_ts_ns, FAR >> 1))
+    cdef uint64_t start = side.fin_acked
+    if start == FAR:
+        return False
+    if side.since > start:
+        end = min(end, side.since)
+    # A peer that still sends is no fault: the half-close is in use.
+    if <uint64_t>row.half_close_payload_ts_ns != FAR:
+        start = max(start, <uint64_t>row.half_close_payload_ts_ns)
+    if end < start + age:
+        return False
+    words_of(row, client, out.subject)
+    if client:
+        out.subject[2] &= ~<uint64_t>0xFFFF
+    out.subject[3] = client
+    out.flow_id, out.start, out.end = row.flow_id, <int64_t>start, <int64_t>end
+    return True
+
+
+def lingering_ends(flows, const int64_t[::1] picks not None, uint64_t age_ns):
+    """Return the ends that waited for their peer's FIN for `age_ns`: LINGERING_DTYPE, shape (k,).
+
+    Args:
+        flows: FLOW_DTYPE, shape (n,).
+        picks: which rows, int64, shape (m,).
+        age_ns: how long, from the ACK of the own FIN or the last payload after it.
+    """
+    cdef const uint8_t[::1] raw = flow_bytes(flows)
+    cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
+    cdef Py_ssize_t total = raw.shape[0] // <Py_ssize_t>sizeof(FlowRecord)
+    if picks.shape[0] and not 0 <= np.min(picks) <= np.max(picks) < total:
+        raise IndexError(f"picks are not all in the {total} rows")
+    found = np.empty((2 * picks.shape[0] + 1) * sizeof(Lingering), np.uint8)
+    cdef uint8_t[::1] room = found
+    cdef Lingering* ends = <Lingering*>&room[0]
+    cdef Py_ssize_t i
+    cdef Py_ssize_t n = 0
+    cdef End side
+    with nogil:
+        for i in range(picks.shape[0]):
+            side = client_end(&rows[picks[i]])
+            n += _lingers(&ends[n], &rows[picks[i]], &side, True, age_ns)
+            side = server_end(&rows[picks[i]])
+            n += _lingers(&ends[n], &rows[picks[i]], &side, False, age_ns)
+    return found[: n * <Py_ssize_t>sizeof(Lingering)].copy().view(LINGERING_DTYPE)

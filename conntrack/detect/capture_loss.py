@@ -8,13 +8,9 @@ from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
 from conntrack.detect.finding import Finding
 from conntrack.detect.options import DetectOptions
-from conntrack.detect.quality import SUBJECT, Whole
+from conntrack.detect.quality import SUBJECT, Whole, lost_bytes
 
 __all__ = ["CaptureLoss"]
-
-_KEEP_ALIVES = 2
-"""Bytes that may not be lost: a keep-alive repeats the last one before the capture began (RFC 9293 section 3.8.4), one
-of each end, and the peer acknowledges it."""
 
 
 class CaptureLoss:
@@ -34,8 +30,8 @@ class CaptureLoss:
         rows = batch.having(Trait.GAPS)
         if not rows.size:
             return
-        gaps = sum(batch.rows[f"{side}_gap_bytes"][rows].astype(np.int64) for side in ("client", "server"))
-        lost = gaps > _KEEP_ALIVES
+        gaps = lost_bytes(batch, rows)
+        lost = gaps > 0
         if lost.any():
             self._whole.add(batch, rows[lost], gap_bytes=int(gaps[lost].sum()))
 

@@ -146,6 +146,10 @@ class Subjects:
         words[:, 3] = client
         return self._index.intern(words)
 
+    def numbers(self, words: np.ndarray) -> np.ndarray:
+        """Return the number of each end that core.spans has put in words (uint64, shape (n, 4)): int64, shape (n,)."""
+        return self._index.intern(np.ascontiguousarray(words))
+
     def merge(self, other: Subjects) -> np.ndarray:
         """Take in those of `other`; return our number for each of its."""
         return self._index.merge(other._index)

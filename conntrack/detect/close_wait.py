@@ -19,6 +19,7 @@ from conntrack.detect.batch import Background, Batch
 from conntrack.detect.columns import ns_of, words_endpoint, words_ip
 from conntrack.detect.finding import Finding, Severity, worst_first
 from conntrack.detect.options import DetectOptions
+from conntrack.detect.quality import lost_bytes
 from conntrack.states import TcpState
 
 __all__ = ["CloseWaitLeak"]
@@ -34,9 +35,13 @@ class CloseWaitLeak:
 
     An end leaks when it is in CLOSE_WAIT as the capture ends, it acknowledged the peer's FIN, and neither payload nor
     FIN nor RST came from it for `close_wait_age_s`. It does not where the peer acknowledged more of it than the capture
-    has: what is missing may be its FIN. Ends that stayed as long and did close in the end make a
-    finding only when `close_wait_warning_count` of them were there at once (a restart closes what a program forgot), or
-    when a client that comes back on the same port met one with its SYN and could not connect: always a warning.
+    has: what is missing may be its FIN. Ends that stayed as long and did close in the end make a finding only when
+    `close_wait_warning_count` of them were there at once (a restart closes what a program forgot), or when a client
+    that comes back on the same port met one with its SYN and could not connect: always a warning.
+
+    Where the capture lost both the FIN and the ACK of it, nothing shows either. So no more ends than that may happen to
+    are info, with the reason: `close_wait_loss_factor` times the share of the payload that was lost, of the service's
+    connections (for a host: of all).
 
     Severity: critical from `close_wait_critical_count` leaking ends; warning from `close_wait_warning_count`, or from
     `close_wait_ratio_min_count` that are `close_wait_warning_ratio` of the service's connections; else info.
@@ -50,17 +55,21 @@ class CloseWaitLeak:
         self._level = 0  # kept are connections the hash of whose number has that many zeros at its end
         self._kept: list[np.ndarray] = []
         self._ends = 0
+        self._gap_bytes = 0
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
+        lossy = batch.having(Trait.GAPS)
+        if lossy.size:
+            self._gap_bytes += int(lost_bytes(batch, lossy).sum())
         picks = batch.having(Trait.HALF_CLOSED)
         if picks.size:
-            ends = silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns)
-            self._keep(ends[~_may_have_closed(batch.rows, picks, ends)])
+            self._keep(silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns))
 
     def merge(self, other: CloseWaitLeak, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
         self._level = max(self._level, other._level)
+        self._gap_bytes += other._gap_bytes
         kept, self._kept, self._ends = [*self._kept, *other._kept], [], 0
         for ends in kept:
             self._keep(ends)
@@ -135,21 +144,23 @@ class CloseWaitLeak:
             "distinct_peers": distinct_peers,
             "top_peers": {peer: number * scale for peer, number in top_peers.items()},
         }
-        ratio = 0.0
-        if not is_client and (total := _connections_of(background, words)):
+        ratio, total = 0.0, background.connections if is_client else _connections_of(background, words)
+        gap_ratio = self._gap_bytes / (self._gap_bytes + background.payload_bytes) if self._gap_bytes else 0.0
+        lost = max(leaking, peak) <= options.close_wait_loss_factor * gap_ratio * total
+        if not is_client and total:
             ratio = min(1.0, count / total)
             evidence["service_connections"] = total
             evidence["ratio_of_service"] = round(ratio, 4)
         return Finding(
             kind=self.kind,
             subject=subject,
-            severity=self._severity(leaking, peak, stale, ratio),
+            severity="info" if lost and not stale else self._severity(leaking, peak, stale, ratio),
             first_ts_ns=first,
             last_ts_ns=int(np.minimum(shown["end"], end_ts_ns).max()),
             count=count,
             peak=peak,
             evidence=evidence,
-            caveats=tuple(self._caveats(shown, leaking, starved)),
+            caveats=tuple(self._caveats(shown, leaking, starved, gap_ratio if lost else 0.0)),
             next_steps=tuple(_next_steps(subject, is_client, starved)),
             flow_ids=tuple(int(flow_id) for flow_id in shown["flow_id"][:100]),
         )
@@ -162,8 +173,13 @@ class CloseWaitLeak:
         share = leaking >= options.close_wait_ratio_min_count and ratio >= options.close_wait_warning_ratio
         return "warning" if many or share or stale else "info"
 
-    def _caveats(self, shown: np.ndarray, leaking: int, starved: bool) -> list[str]:
+    def _caveats(self, shown: np.ndarray, leaking: int, starved: bool, gap_ratio: float) -> list[str]:
         caveats = []
+        if gap_ratio:
+            caveats.append(
+                f"The capture lost {gap_ratio:.1%} of the payload: of as many connections as these the FIN may be"
+                " among what it lost."
+            )
         if self._level:
             caveats.append(
                 f"There were too many to keep: every {1 << self._level}th, by hash, was, and numbers are"
@@ -186,16 +202,6 @@ class CloseWaitLeak:
         if leaking and not starved and leaking < self.options.close_wait_warning_count:
             caveats.append("Few connections: one long-running task can hold them.")
         return caveats
-
-
-def _may_have_closed(flows: np.ndarray, picks: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return of which `ends` the capture lost something that the peer acknowledged: bool, shape (k,)."""
-    may = np.zeros(len(ends), bool)
-    for side in ("server", "client"):
-        lost = picks[flows[f"{side}_gap_bytes"][picks] > 0]
-        if lost.size:
-            may |= np.isin(ends["flow_id"], flows["flow_id"][lost]) & (ends["is_client"] == (side == "client"))
-    return may
 
 
 def _connections_of(background: Background, words: np.ndarray) -> int:

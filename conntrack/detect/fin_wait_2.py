@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from conntrack.core.spans import lingering_ends
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
-from conntrack.detect.cases import Case, Cases, Subjects, ended
-from conntrack.detect.columns import Side, ns_of
+from conntrack.detect.cases import Case, Cases, Subjects
+from conntrack.detect.columns import ns_of
 from conntrack.detect.finding import Finding, Severity, worst_first
 from conntrack.detect.options import DetectOptions
-from conntrack.states import NO_TIME_NS
 
 __all__ = ["FinWait2Stuck"]
-
-_SIDES: tuple[tuple[Side, Side], ...] = (("client", "server"), ("server", "client"))
 
 
 class FinWait2Stuck:
@@ -41,17 +39,9 @@ class FinWait2Stuck:
         rows = batch.having(Trait.LINGERED)
         if not rows.size:
             return
-        flows, age_ns = batch.rows, ns_of(self.options.fin_wait_2_age_s)
-        for side, peer in _SIDES:
-            acked, since = flows[f"{side}_fin_acked_ts_ns"][rows], flows[f"{side}_since_ts_ns"][rows]
-            left = np.where(since > acked, since, NO_TIME_NS)
-            end = ended(flows[f"{peer}_fin_received_ts_ns"][rows], left, flows["closed_ts_ns"][rows])
-            # A peer that still sends is no fault: the half-close is in use.
-            waits = np.maximum(acked, flows["half_close_payload_ts_ns"][rows])
-            stuck = (acked != NO_TIME_NS) & (end - age_ns >= waits)
-            if stuck.any():
-                groups = self._subjects.of(flows, rows[stuck], client=side == "client")
-                self._cases.add(groups, flows["flow_id"][rows[stuck]], waits[stuck], end[stuck])
+        ends = lingering_ends(batch.rows, rows, ns_of(self.options.fin_wait_2_age_s))
+        if len(ends):
+            self._cases.add(self._subjects.numbers(ends["subject"]), ends["flow_id"], ends["start"], ends["end"])
 
     def merge(self, other: FinWait2Stuck, services: np.ndarray) -> None:
         """Take in what `other` was fed."""

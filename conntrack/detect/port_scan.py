@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.core.counts import TRY_DTYPE, Outcome, tries
+from conntrack.core.keys import hash_words
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
 from conntrack.detect.columns import ns_of, words_ip
@@ -21,20 +22,6 @@ from conntrack.detect.options import DetectOptions
 
 __all__ = ["PortScan"]
 
-_PAIR = np.dtype(
-    [
-        ("hash", "u8"),
-        ("flow_id", "u8"),
-        ("ts_ns", "i8"),
-        ("host", "u8", 2),
-        ("target", "u8", 2),
-        ("port", "u2"),
-        ("version", "u1"),
-        ("outcome", "u1"),
-        ("pad", "u4"),
-    ]
-)
-_REFUSED, _UNANSWERED, _GIVEN_UP, _REPEATED = 1, 2, 4, 8
 _LIMIT = 300_000
 _LEAST_KEPT = 8
 """Pairs of a host, where only a share is kept, from which on they tell anything: forged addresses that come once each
@@ -55,7 +42,7 @@ class PortScan:
     def __init__(self, options: DetectOptions | None = None) -> None:
         self.options = options or DetectOptions()
         self._level = 0  # kept are pairs whose hash has that many zeros at its end
-        self._pairs = np.empty(0, _PAIR)
+        self._pairs = np.empty(0, TRY_DTYPE)
         self._new: list[np.ndarray] = []
         self._new_rows = 0
 
@@ -64,20 +51,7 @@ class PortScan:
         rows = batch.having(Trait.NEVER_OPEN)
         if not rows.size:
             return
-        flows = batch.rows
-        client, server = (endpoint_words(flows, client=end, picks=rows) for end in (True, False))
-        hashes = hash_words(np.concatenate([client[:, :2], server], axis=1))
-        kept = np.flatnonzero(hashes & np.uint64((1 << self._level) - 1) == 0)
-        pairs = np.zeros(len(kept), _PAIR)
-        rows = rows[kept]
-        traits = batch.traits[rows]
-        pairs["hash"], pairs["flow_id"] = hashes[kept], flows["flow_id"][rows]
-        pairs["ts_ns"], pairs["host"], pairs["target"] = flows["first_ts_ns"][rows], client[kept, :2], server[kept, :2]
-        pairs["port"], pairs["version"] = flows["server_port"][rows], flows["ip_version"][rows]
-        refused, unanswered = ((traits & np.uint32(trait)) != 0 for trait in (Trait.REFUSED, Trait.UNANSWERED))
-        pairs["outcome"] = np.where(refused, _REFUSED, np.where(unanswered, _UNANSWERED, _GIVEN_UP))
-        pairs["outcome"] |= np.where((flows["client_syns"][rows] > 1) & ~refused, _REPEATED, 0).astype(np.uint8)
-        self._push(pairs)
+        self._push(tries(batch.rows, rows, batch.traits, self._level))
 
     def merge(self, other: PortScan, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
@@ -88,7 +62,7 @@ class PortScan:
     def findings(self, background: Background) -> list[Finding]:
         """Return the scanners, those with the most targets first."""
         self._settle()
-        pairs = _octets(self._pairs)[self._pairs["ts_ns"] <= background.end_ts_ns].view(_PAIR)
+        pairs = _octets(self._pairs)[self._pairs["ts_ns"] <= background.end_ts_ns].view(TRY_DTYPE)
         if not len(pairs):
             return []
         hosts = hash_words(np.ascontiguousarray(pairs["host"]))
@@ -107,7 +81,7 @@ class PortScan:
 
     def _settle(self) -> None:
         """Keep each pair once, as it first was; and fewer of them while there are too many."""
-        pairs = np.concatenate([_octets(part) for part in (self._pairs, *self._new)]).view(_PAIR)
+        pairs = np.concatenate([_octets(part) for part in (self._pairs, *self._new)]).view(TRY_DTYPE)
         self._new, self._new_rows = [], 0
         rows = np.flatnonzero(pairs["hash"] & np.uint64((1 << self._level) - 1) == 0)
         if len(rows):
@@ -118,10 +92,10 @@ class PortScan:
             starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))
             lowest = np.repeat(np.minimum.reduceat(ids, starts), np.diff(starts, append=len(ids)))
             rows = rows[ids == lowest]
-        pairs = _octets(pairs)[rows].view(_PAIR)
+        pairs = _octets(pairs)[rows].view(TRY_DTYPE)
         while len(pairs) > _LIMIT:
             self._level += 1
-            pairs = _octets(pairs)[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0].view(_PAIR)
+            pairs = _octets(pairs)[pairs["hash"] & np.uint64((1 << self._level) - 1) == 0].view(TRY_DTYPE)
         self._pairs = pairs
 
     @property
@@ -144,7 +118,7 @@ class PortScan:
         chosen = of_host if by_address.max() >= by_port.max() else of_port
         ticks = np.sort(pairs["ts_ns"][chosen] // 10**8)
         _, sums = window_sums(ticks, np.ones(len(ticks), np.int64), max(1, ns_of(options.scan_window_s) // 10**8))
-        patient = np.count_nonzero(pairs["outcome"] & _REPEATED)
+        patient = np.count_nonzero(pairs["outcome"] & Outcome.WAS_REPEATED)
         if sums.max() < least or 2 * patient > len(pairs):
             return None
         scale = 2**self._level
@@ -187,7 +161,11 @@ class PortScan:
 
 def _octets(pairs: np.ndarray) -> np.ndarray:
     """Return `pairs` seen as octets: numpy copies structs field by field."""
-    return pairs.view(f"V{_PAIR.itemsize}")
+    return pairs.view(f"V{TRY_DTYPE.itemsize}")
 
 
-_OUTCOMES = (("refused", _REFUSED), ("unanswered", _UNANSWERED), ("given_up", _GIVEN_UP))
+_OUTCOMES = (
+    ("refused", Outcome.WAS_REFUSED),
+    ("unanswered", Outcome.WAS_SILENT),
+    ("given_up", Outcome.WAS_GIVEN_UP),
+)

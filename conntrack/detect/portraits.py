@@ -12,24 +12,17 @@ import numpy as np
 
 from conntrack.core import abi
 
-__all__ = ["alike", "portraits"]
+__all__ = ["alike"]
 
 _OPTIONS = ((abi.HAS_TIMESTAMP, "timestamps"), (abi.HAS_SACK_PERMITTED, "SACK"), (abi.HAS_FAST_OPEN, "fast open"))
+# Of core.counts.Who.LOOK: name, lowest bit, bits.
 _FIELDS = (("ttl", 0, 8), ("window", 8, 16), ("mss", 24, 16), ("window_scale", 40, 8), ("options", 48, 8))
-_COLUMNS = ("client_ttl", "client_syn_window", "client_mss", "client_window_scale", "client_options")
-
-
-def portraits(flows: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return what the SYNs of `rows` look like: uint64, shape (n, 2), the fields of `_FIELDS` and the ISN."""
-    packed = np.zeros((len(rows), 2), np.uint64)
-    for (_, shift, _), column in zip(_FIELDS, _COLUMNS, strict=True):
-        packed[:, 0] |= flows[column][rows].astype(np.uint64) << np.uint64(shift)
-    packed[:, 1] = flows["client_isn"][rows]
-    return packed
 
 
 def alike(packed: np.ndarray) -> dict[str, Any]:
-    """Return the commonest value of each field with its share, of a sample of `portraits`; {} where none was seen.
+    """Return the commonest value of each field with its share, of a sample of SYNs; {} where none was seen.
+
+    `packed` is uint64 of shape (n, 2): LOOK and ISN of core.counts.Who.
 
     `{"ttl 64": 0.98, "window scale none": 1.0, ...}`; of the initial sequence number only the share of the commonest.
     """

@@ -10,12 +10,23 @@ import numpy as np
 from conntrack.detect.batch import Background, Batch
 from conntrack.detect.cases import Case, Cases
 
-__all__ = ["SUBJECT", "Whole"]
+__all__ = ["SUBJECT", "Whole", "lost_bytes"]
 
 SUBJECT = "capture"
 """What such a finding names as its subject: it is about no host."""
 _SERVICES_NAMED = 5
+_KEEP_ALIVES = 2
+"""Bytes that may not be lost: a keep-alive repeats the last one before the capture began (RFC 9293 section 3.8.4), one
+of each end, and the peer acknowledges it."""
 _BY_SERVICE = 1
+
+
+def lost_bytes(batch: Batch, rows: np.ndarray) -> np.ndarray:
+    """Return what the peers acknowledged and the capture does not have of each of `rows`: int64, shape (n,)."""
+    client, server = (batch.rows[f"{side}_gap_bytes"][rows].astype(np.int64) for side in ("client", "server"))
+    gaps: np.ndarray = client + server
+    gaps[gaps <= _KEEP_ALIVES] = 0
+    return gaps
 
 
 class Whole:

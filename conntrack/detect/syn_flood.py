@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.core.counts import Slow, handshakes
-from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.core.counts import Slow, Who, handshakes
 from conntrack.core.survey import Attempt, Trait
 from conntrack.detect.batch import Background, Batch
 from conntrack.detect.columns import ns_of
@@ -28,7 +27,7 @@ from conntrack.detect.distinct import Distinct
 from conntrack.detect.episodes import Series, around_peak, sorted_by, window_sums
 from conntrack.detect.finding import Finding, Severity, worst_first
 from conntrack.detect.options import DetectOptions
-from conntrack.detect.portraits import alike, portraits
+from conntrack.detect.portraits import alike
 
 __all__ = ["SynFlood"]
 
@@ -78,17 +77,16 @@ class SynFlood:
             return
         opened = (batch.traits[picks] & np.uint32(Trait.NEVER_OPEN) == 0).astype(np.uint8)
         step_ns = self._grid.feed_step_ns
-        slow, again, repeats, behind = handshakes(
+        slow, again, repeats, behind, who = handshakes(
             batch.rows, picks, batch.services[picks], opened, self._wait_ns, self._timeout_ns, step_ns
         )
         self._grid.add_keys(slow, None, step_ns)
         self._grid.add_keys(again, repeats, step_ns)
         if behind.size:
-            rows = picks[behind]
-            services, ids = batch.services[rows], batch.rows["flow_id"][rows]
-            self._sources.add(services, hash_words(endpoint_words(batch.rows, client=True, picks=rows)[:, :2].copy()))
-            self._flow_ids.add(services, ids)
-            self._portraits.add(services, hash_words(ids[:, None]), portraits(batch.rows, rows))
+            services = batch.services[picks[behind]]
+            self._sources.add(services, who[:, Who.SOURCE])
+            self._flow_ids.add(services, who[:, Who.FLOW_ID])
+            self._portraits.add(services, who[:, Who.FLOW_HASH], who[:, Who.LOOK : Who.ISN + 1])
 
     def merge(self, other: SynFlood, services: np.ndarray) -> None:
         """Take in what `other` was fed; `services` turns its numbers of services into ours."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from conntrack.core.keys import endpoint_words, hash_words
+from conntrack.core.keys import endpoint_words, every, hash_words
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import WAIT_GRID_NS, Background, Batch, Page
 from conntrack.detect.columns import Side, ns_of, words_endpoint, words_ip
@@ -83,7 +83,7 @@ class _Ends:
         self.occupancy = Occupancy(WAIT_GRID_NS)
         self._index = KeyIndex(7 if side == "client" else 4)  # the hash, the service, and the client's address
         self._flow_ids = LowestPerGroup(_FLOW_IDS)
-        self._sampled = np.uint64(max(1, least // (4 * _FLOW_IDS)))
+        self._sampled = max(1, least // (4 * _FLOW_IDS))
 
     def count(self, flows: np.ndarray, waits: np.ndarray) -> None:
         """Take in TIME_WAITs of rows of `flows`: uint64, shape (4, n), by core.survey.WaitColumn."""
@@ -91,7 +91,7 @@ class _Ends:
         if not keys.size:
             return
         self.occupancy.add_packed(keys.copy(), whens.copy())
-        shown = np.flatnonzero(hash_words(flow_ids[:, None]) % self._sampled == 0)
+        shown = every(flow_ids, self._sampled)
         if shown.size:
             words = np.column_stack([keys[shown], self._words(flows, rows[shown].astype(np.int64))])
             self._flow_ids.add(self._index.intern(words), flow_ids[shown])

@@ -70,7 +70,7 @@ def take(
         expected: what an ACK without news would be, from the last segment of the other end.
     """
     if before is not None and before.duplicates != after.duplicates:
-        return Taken(["duplicated frame: in the capture before, sent once"])
+        return Taken(["duplicated frame, sent once"])
     flags = s.flags & (FIN | SYN | RST | ACK)
     if flags & RST and not flags & SYN:
         return _reset(before, after, s)

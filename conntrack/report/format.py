@@ -23,6 +23,7 @@ __all__ = [
     "path_text",
     "percent",
     "printable",
+    "span",
     "sparkline",
     "told",
     "words",
@@ -76,6 +77,12 @@ def duration(ns: int) -> str:
 def instant(ts_ns: int, *, epoch: bool = False) -> str:
     """Return an instant in full: RFC 3339 with nanoseconds, or unix seconds."""
     return unix_seconds(ts_ns) if epoch else rfc3339(ts_ns)
+
+
+def span(first_ns: int, last_ns: int, *, epoch: bool = False) -> str:
+    """Return from when to when, and how long that is."""
+    first, last = (instant(ts_ns, epoch=epoch) for ts_ns in (first_ns, last_ns))
+    return f"{first} to {last} ({duration(last_ns - first_ns)})"
 
 
 def clock(ts_ns: int, *, epoch: bool = False, day: bool = False) -> str:

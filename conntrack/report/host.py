@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conntrack.detect.finding import SEVERITIES, Finding
-from conntrack.report.format import count
+from conntrack.report.finding_text import add_findings
+from conntrack.report.format import count, span
 from conntrack.report.host_glossary import HOST_EVIDENCE
 from conntrack.report.json import SCHEMA, finding_as_json
-from conntrack.report.sheet import Sheet
+from conntrack.report.sheet import LEAST_WIDTH, Sheet
 from conntrack.report.verdict import sentence
 from conntrack.times import rfc3339
 
@@ -60,34 +61,33 @@ class HostReport:
 
 def render_host_text(report: HostReport, *, width: int = 80, color: bool = False, epoch: bool = False) -> str:
     """Return `report` as text; arguments as those of report.text.render_text."""
-    sheet = Sheet(
-        width,
-        color=color,
-        epoch=epoch,
-        unweakened="Nothing on this host speaks against it.",
-        meanings=HOST_EVIDENCE,
-    )
+    sheet = Sheet(max(width, LEAST_WIDTH), color=color)
     sheet.wrap(_verdict(report, epoch), style=report.findings[0].severity if report.findings else "good")
-    sheet.findings(report.findings)
+    nothing_against = "Nothing on this host speaks against it."
+    add_findings(sheet, report.findings, epoch=epoch, unweakened=nothing_against, meanings=HOST_EVIDENCE)
     sheet.heading(f"Sockets: {count(sum(report.states.values()))}")
-    for state, number in report.states.items():
-        if number:
-            sheet.add(f"  {state:18}{count(number):>13}")
+    sheet.table([state, count(number)] for state, number in report.states.items() if number)
     _services(sheet, report.services)
-    grown = [(name, total, growth) for name, (total, growth) in report.counters.items() if total or growth]
-    if grown:
-        sheet.heading("Counters of the kernel")
-        sheet.add(f"  {'':34}{'since its start':>16}{'meanwhile':>13}")
-        for name, total, growth in grown:
-            sheet.add(f"  {name:34}{count(total):>16}{'' if growth is None else count(growth):>13}".rstrip())
+    _counters(sheet, report.counters)
     sheet.heading("Host")
     sheet.wrap(f"{report.host}, {count(report.looks, 'look')}, sockets from {report.source}", indent=2)
     if report.compared_with:
         sheet.wrap(f"compared with {report.compared_with}", indent=2)
-    sheet.span(report.first_ts_ns, report.last_ts_ns)
+    sheet.wrap(span(report.first_ts_ns, report.last_ts_ns, epoch=epoch), indent=2)
     for note in report.notes:
         sheet.wrap(f"not seen: {note}", indent=2)
     return sheet.text()
+
+
+def _counters(sheet: Sheet, counters: dict[str, tuple[int, int | None]]) -> None:
+    told = [
+        [name, count(total), "" if growth is None else count(growth)]
+        for name, (total, growth) in counters.items()
+        if total or growth
+    ]
+    if told:
+        sheet.heading("Counters of the kernel")
+        sheet.table([["", "since its start", "meanwhile"], *told])
 
 
 def _verdict(report: HostReport, epoch: bool) -> str:
@@ -123,7 +123,7 @@ def _services(sheet: Sheet, services: tuple[dict[str, Any], ...]) -> None:
         for service in shown
     ]
     notes = [", ".join([*service["processes"], *([service["unit"]] if service["unit"] else [])]) for service in shown]
-    sheet.table(["service", "queue", *_STATES], rows, notes)
+    sheet.table([["service", "queue", *_STATES], *rows], notes=["", *notes])
 
 
 def render_host_json(report: HostReport, *, epoch: bool = False) -> str:

@@ -12,14 +12,13 @@ from typing import Any
 
 from conntrack.addresses import endpoint_text
 from conntrack.explain.model import SIDES, Change, Expired, Folded, Story, StorySegment
-from conntrack.report.cells import wrap
-from conntrack.report.format import bytes_text, count, duration, instant, path_text, printable
+from conntrack.report.format import bytes_text, count, duration, instant, path_text
+from conntrack.report.sheet import Sheet
 from conntrack.states import NO_TIME_NS, ClosedBy, DirectionEvidence, EndReason, Evidence, FlowFlag, TcpState
 from conntrack.times import rfc3339
 
 __all__ = ["end_text", "flags_text", "render_ladder", "render_ladder_json", "style_of"]
 
-_SGR = {"heading": "1", "state": "36", "trouble": "33", "bad": "31", "faint": "2"}
 _LETTERS = "FSRP.UEWe"
 """By bit, as tcpdump writes them (print-tcp.c)."""
 _RUNGS = 16
@@ -117,21 +116,19 @@ def render_ladder(
     return "\n".join(_Ladder(story, files, width, color, epoch).render() for story in stories)
 
 
-class _Ladder:
-    """Collects the lines of one story."""
+class _Ladder(Sheet):
+    """The lines of one story."""
 
     def __init__(self, story: Story, files: Sequence[str], width: int, color: bool, epoch: bool) -> None:
+        super().__init__(width, color=color, paragraph=width)
         assert story.row is not None  # the teller has finished it
         self._story = story
         self._row = story.row[0]
         self._files = files
-        self._width = width
-        self._color = color
         self._epoch = epoch
         self._start_ns = int(self._row["first_ts_ns"])
         for step in story.steps[:1]:
             self._start_ns = step.first_ts_ns if isinstance(step, Folded) else step.ts_ns
-        self._lines: list[str] = []
         segments = [step for step in story.steps if isinstance(step, StorySegment)]
         self._frame = max(5, *(len(str(s.frame)) for s in segments), 0)
         self._time = max([8, *(len(self._seconds(step)) for step in story.steps)])
@@ -140,7 +137,7 @@ class _Ladder:
         self._len = max([3, *(len(str(s.payload_bytes)) for s in segments)])
         most = max([2, *(len(flags_text(s.flags)) for s in segments)])
         self._indent = self._frame + 1 + self._time + 1
-        others = self._indent + 4 + self._seq + 1 + self._ack + 1 + self._len + 2
+        others = self._indent + 3 + self._seq + 1 + self._ack + 1 + self._len + 2
         self._rungs = max(7 + most, min(_RUNGS, width - others - _ROOM))
         self._words = others + self._rungs
 
@@ -156,38 +153,40 @@ class _Ladder:
                     self._fold(step)
         if self._story.left_out:
             left = count(self._story.left_out, "more segment")
-            self._wrap(f"... {left} not told: only the first {count(len(self._story.steps))} steps are kept ...")
+            self._tell(
+                f"... {left} not told: only the first {count(len(self._story.steps))} steps are kept ...", indent=0
+            )
         self._end()
-        return "\n".join(self._lines) + "\n"
+        return self.text()
 
     # --- Before -------------------------------------------------------------------------------------------------------
 
     def _header(self) -> None:
         row, story = self._row, self._story
-        self._wrap(f"Connection {story.flow_id}", style="heading")
+        self.wrap(f"Connection {story.flow_id}", style="heading")
         for name in self._files:
-            self._wrap(printable(path_text(name)), indent=2)
+            self._tell(path_text(name))
         version = int(row["ip_version"])
         for side in SIDES:
             end = endpoint_text(row[f"{side}_ip"].tobytes(), version, int(row[f"{side}_port"]))
             why = _DIRECTIONS[DirectionEvidence(int(row["direction_evidence"]))]
-            self._wrap(f"{side} {end}" + (f"  ({why})" if side == "client" else ""), indent=2)
+            self._tell(f"{side} {end}" + (f"  ({why})" if side == "client" else ""))
         before = "" if story.generation == 1 else f", number {story.generation} on these ports"
-        self._wrap(f"start  {instant(self._start_ns, epoch=self._epoch)}{before}", indent=2)
+        self._tell(f"start  {instant(self._start_ns, epoch=self._epoch)}{before}")
         if row["tag"]:
-            self._wrap(f"tag    {row['tag']}, of the network that its first segment was on", indent=2)
+            self._tell(f"tag    {row['tag']}, of the network that its first segment was on")
         words = [word.name.lower().replace("_", " ") for word in FlowFlag(int(row["flags"])) if word.name]
         if words:
-            self._wrap(f"flags  {', '.join(words)}", indent=2)
+            self._tell(f"flags  {', '.join(words)}")
         for note in story.notes:
-            self._wrap(note, indent=2)
-        self._lines.append("")
+            self._tell(note)
+        self.add()
         head = f"{'frame':>{self._frame}} {'seconds':>{self._time}} {'client':{self._rungs - 4}}server"
         head = f"{head:{self._words - self._seq - self._ack - self._len - 4}}"
         head += f"{'seq':>{self._seq}} {'ack':>{self._ack}} {'len':>{self._len}}  taken for"
-        self._lines.append(self._paint(head[: self._width].rstrip(), "heading"))
+        self.add(self.paint(head[: self.width].rstrip(), "heading"))
         client, server = (state.name for state in story.begins)
-        self._wrap(f"before: client {client}, server {server}", indent=self._indent, style="faint")
+        self._tell(f"before: client {client}, server {server}", indent=self._indent, style="faint")
 
     # --- Steps --------------------------------------------------------------------------------------------------------
 
@@ -199,27 +198,29 @@ class _Ladder:
         front = (
             f"{step.frame:>{self._frame}} {self._seconds(step):>{self._time}} |{arrow}| "
             f"{_number(step.relative_seq, step.seq):>{self._seq}} "
-            f"{_number(step.relative_ack, step.ack):>{self._ack}} {step.payload_bytes:>{self._len}}  "
+            f"{_number(step.relative_ack, step.ack):>{self._ack}} {step.payload_bytes:>{self._len}}"
         )
-        at = self._words if self._width - self._words >= _LEAST_ROOM else self._indent
-        lines = wrap(", ".join(step.taken_for), self._width - at)
-        style = style_of(step)
-        first = front + self._paint(lines.pop(0), style) if at == self._words else front
-        self._lines.append(first.rstrip())
-        self._lines.extend(" " * at + self._paint(line, style) for line in lines)
+        words, style = ", ".join(step.taken_for), style_of(step)
+        if self.width - self._words >= _LEAST_ROOM:
+            self.wrap(words, label=front, label_width=self._words, style=style)
+        else:
+            self.add(front)
+            self.wrap(words, indent=self._indent, style=style)
         self._changes(step.changes)
 
     def _changes(self, changes: Sequence[Change], seconds: str = "") -> None:
-        front = f"{seconds:>{self._frame + 1 + self._time}} " if seconds else " " * self._indent
         for change in changes:
             text = f"{SIDES[change.side]} {change.before.name} -> {change.after.name}"
             if change.reason:
                 text += f": {change.reason} [{change.source}]"
             if change.evidence not in (Evidence.SEEN, Evidence.EXPIRED):
                 text += f" ({_EVIDENCE[change.evidence]})"
-            for line in wrap(text, self._width - self._indent, subsequent_indent="  "):
-                self._lines.append(front + self._paint(line, "state"))
-                front = " " * self._indent
+            if seconds:
+                front = f"{seconds:>{self._frame + 1 + self._time}}"
+                self.wrap(text, hang=2, label=front, label_width=self._indent, style="state")
+            else:
+                self._tell(text, indent=self._indent, style="state")
+            seconds = ""
 
     def _fold(self, step: Folded) -> None:
         told = [
@@ -230,7 +231,7 @@ class _Ladder:
         text = f"... {count(sum(step.segments), 'segment')} in order"
         text += f", {' and '.join(told) or 'ACKs only'}"
         text += f", in {duration(step.last_ts_ns - step.first_ts_ns)} (--all shows them) ..."
-        self._wrap(text, indent=self._indent, style="faint")
+        self._tell(text, indent=self._indent, style="faint")
 
     def _seconds(self, step: StorySegment | Expired | Folded) -> str:
         if isinstance(step, Folded):
@@ -240,22 +241,24 @@ class _Ladder:
         micros += rest >= 500
         return f"{'-' if ns < 0 else ''}{micros // 1_000_000}.{micros % 1_000_000:06}"
 
+    def _tell(self, text: str, *, indent: int = 2, style: str = "") -> None:
+        self.wrap(text, indent=indent, hang=2, style=style)
+
     # --- After --------------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
         row = self._row
-        self._lines.append("")
-        self._wrap(end_text(self._story), style="heading")
+        self.add()
+        self._tell(end_text(self._story), indent=0, style="heading")
         for side in SIDES:
             state = TcpState(int(row[f"{side}_state"]))
             since_ns = int(row[f"{side}_since_ts_ns"]) - self._start_ns
             how = _EVIDENCE[Evidence(int(row[f"{side}_state_evidence"]))]
-            self._wrap(
+            self._tell(
                 f"{side}: {state.name} since {since_ns / 1e9:.6f} s{f' ({how})' if how else ''}; "
-                + "; ".join(self._counts(side)),
-                indent=2,
+                + "; ".join(self._counts(side))
             )
-        self._wrap("[In brackets: sections of RFC 9293, or another source by name.]", indent=2, style="faint")
+        self._tell("[In brackets: sections of RFC 9293, or another source by name.]", style="faint")
 
     def _counts(self, side: str) -> Iterator[str]:
         row = self._row
@@ -268,13 +271,6 @@ class _Ladder:
             yield f"{bytes_text(again)} sent again"
         if row[f"{side}_gap_bytes"]:
             yield f"{bytes_text(int(row[f'{side}_gap_bytes']))} lacking in the capture"
-
-    def _wrap(self, text: str, *, indent: int = 0, style: str = "") -> None:
-        for line in wrap(text, self._width - indent, subsequent_indent="  "):
-            self._lines.append(" " * indent + self._paint(line, style))
-
-    def _paint(self, text: str, style: str) -> str:
-        return f"\x1b[{_SGR[style]}m{text}\x1b[0m" if self._color and style and text else text
 
 
 def _number(relative: int | None, absolute: int | None) -> str:

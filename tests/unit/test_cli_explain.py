@@ -113,6 +113,14 @@ def test_a_cut_capture_is_told_as_far_as_it_goes(incident: str, tmp_path: Path, 
     assert main(["explain", str(cut), "--flow", "4", "--allow-truncated"]) == 0
 
 
+def test_what_is_said_of_the_input_is_said_once(tmp_path: Path, capfd: Captured) -> None:
+    """It is read twice: for the 4-tuple of the frame, and for the story."""
+    pasted = tmp_path / "pasted.txt"
+    pasted.write_text("12:00:00.000001 IP 10.0.0.1.40000 > 10.0.0.2.80: Flags [S], seq 7, win 1000, length 0\n")
+    assert main(["explain", str(pasted), "--flow", "1"]) == 0
+    assert capfd.readouterr().err.count("no date is printed") == 1
+
+
 def test_colours_only_where_they_are_asked_for(incident: str, capfd: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)

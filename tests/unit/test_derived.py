@@ -163,6 +163,15 @@ def test_flow_end_reason(reason: EndReason, number: int) -> None:
     assert flow_end_reason(flow(end_reason=reason)).tolist() == [number]
 
 
+@pytest.mark.parametrize(("client_acked", "server_acked", "number"), [(1, 2, 3), (1, None, 4), (None, 2, 4)])
+def test_flow_end_reason_when_only_time_wait_was_left(
+    client_acked: int | None, server_acked: int | None, number: int
+) -> None:
+    times = {"client_fin_acked_ts_ns": client_acked, "server_fin_acked_ts_ns": server_acked}
+    row = flow(end_reason=EndReason.OPEN_AT_END, **{name: ts for name, ts in times.items() if ts is not None})
+    assert flow_end_reason(row).tolist() == [number]
+
+
 def test_every_end_has_a_flow_end_reason_and_none_is_cut_in_two() -> None:
     every = np.concatenate([flow(end_reason=reason) for reason in EndReason])
     numbers = flow_end_reason(every)

@@ -166,6 +166,37 @@ def test_an_end_of_which_the_capture_lost_something_may_have_sent_its_fin(side: 
     assert one(rows).count == 150, "what the peer sent does not matter"
 
 
+def lossy_captures_rows(leaking: int, side: str = "server") -> np.ndarray:
+    """Return so many ends in CLOSE_WAIT of 1,000 connections, in a capture that lost a tenth of the payload."""
+    rows = flows(
+        many(stuck_in_close_wait(side=side), np.arange(leaking) / 10),
+        many(completed(), np.arange(1000 - leaking) / 100),
+    )
+    rows["client_unique_bytes"], rows["server_unique_bytes"] = 300, 600
+    rows["flags"][-100:] = FlowFlag.CAPTURE_LOSS
+    rows["client_gap_bytes"][-100:] = 1000
+    return rows
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_as_many_as_the_capture_may_have_lost_are_no_warning(side: str) -> None:
+    finding = one(lossy_captures_rows(25, side))
+    assert (finding.count, finding.severity) == (25, "info")
+    assert finding.caveats[0].startswith("The capture lost 10.0% of the payload")
+    finding = one(lossy_captures_rows(26, side))
+    assert (finding.count, finding.severity) == (26, "warning")
+    assert not any("lost" in caveat for caveat in finding.caveats)
+
+
+def test_the_loss_is_known_however_the_rows_come() -> None:
+    rows = lossy_captures_rows(25)
+    halves = [Detection([CloseWaitLeak]) for _ in range(2)]
+    halves[0].feed(rows[:500])
+    halves[1].feed(rows[500:])
+    halves[0].merge(halves[1])
+    assert halves[0].findings(END) == found(rows)
+
+
 # Memory.
 
 

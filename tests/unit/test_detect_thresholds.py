@@ -87,6 +87,12 @@ COOKIES = flows(steady(half_open(synacks=1), 450, per_tick=9), steady(half_open(
 FULL = flows(many(queue_full(), np.arange(5)), many(completed(), np.arange(5) / 2))
 DEAD = flows(many(unanswered(syns=3), np.arange(4)), many(completed(), np.arange(4) / 2))
 LEAKING = flows(many(stuck_in_close_wait(), np.zeros(5)), many(completed(), np.arange(95)))
+LEAKING_OR_LOST = flows(
+    many(stuck_in_close_wait(client_unique_bytes=0, server_unique_bytes=0), np.zeros(5)),
+    many(completed(client_unique_bytes=0, server_unique_bytes=0), np.arange(94)),
+    completed(flags=FlowFlag.CAPTURE_LOSS, client_unique_bytes=900, server_unique_bytes=100, server_gap_bytes=1000),
+)
+"""100 connections, half of whose payload is not in the capture."""
 STARVED = flows(
     many(stuck_in_close_wait(server_payload_bytes=0), np.zeros(4)), many(stuck_in_close_wait(), np.zeros(4))
 )
@@ -162,6 +168,8 @@ CASES = [
     Case("close_wait_ratio_min_count", detect.CloseWaitLeak, LEAKING, {5: ["warning"], 6: ["info"]}, severities),
     Case("close_wait_starved_ratio", detect.CloseWaitLeak, STARVED,
          {0.5: ["accept_starvation"], 0.51: ["application_leak"]}, evidence("cause")),
+    Case("close_wait_loss_factor", detect.CloseWaitLeak, LEAKING_OR_LOST, {0.099: ["warning"], 0.101: ["info"]},
+         severities),
     Case("stuck_ends_min", detect.FinWait2Stuck, WAITING, {12: 1, 13: 0}),
     Case("stuck_ends_min", detect.LastAckStuck, GONE, {12: 1, 13: 0}),
     Case("orphans_max", detect.FinWait2Stuck, WAITING, {24: ["warning"], 25: ["info"]}, severities),

@@ -13,7 +13,6 @@ from conntrack.detect.finding import Finding
 from conntrack.report.format import evidence_text
 from conntrack.report.glossary import EVIDENCE
 from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report
-from conntrack.report.sheet import Sheet
 from conntrack.report.text import render_text
 from conntrack.report.verdict import verdict
 from conntrack.states import TcpState
@@ -247,10 +246,3 @@ def test_evidence_tells_no_zeros_and_how_it_was_counted() -> None:
 
 def test_every_finding_says_how_sure_it_is() -> None:
     assert "How sure:\n    - Nothing in the capture speaks against it.\n" in render_text(report(finding("syn_flood")))
-
-
-def test_a_unit_stays_with_its_number() -> None:
-    sheet = Sheet(60, color=False, epoch=False, unweakened="")
-    sheet.wrap("x" * 54 + " 15.8 % of it")
-    sheet.wrap("x" * 54 + " 15.8 people")
-    assert sheet.text().splitlines() == ["x" * 54, "15.8 % of it", "x" * 54 + " 15.8", "people"]

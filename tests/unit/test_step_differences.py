@@ -206,3 +206,10 @@ def test_fast_open_whose_data_was_acknowledged_before_the_syn_ack_comes() -> Non
     """It says that the data was not taken, and comes late in the file: since then it was."""
     story = Exchange().client("S", 1400).server(".", seq=101, ack=1401).server("S.", 100, seq=0, ack=1)
     assert ends(story.client("R.", seq=1401, ack=1)) == (CLOSED, CLOSED)
+
+
+def test_an_open_server_with_two_answers_to_a_new_syn_has_nothing_to_choose_between() -> None:
+    """The capture began midway, and the client's RST did not count: what the client acknowledges is what it got."""
+    story = Exchange(client_iss=9_000, server_iss=4_000_000).server("P.", 1).client("R", seq=1_448).wait(60)
+    story.reopen(8_000, 90_000).client("S").server("S.").server("S.", seq=-60_000).client(".", seq=1, ack=1)
+    assert ends(story) == (ESTABLISHED, ESTABLISHED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from model_rules import received, sent
 
 from conntrack import transitions
+from conntrack.cli import main
 from conntrack.states import Role, SegmentEvent, StateTrait, TcpState
 from conntrack.transitions import IGNORE, INVALID, RULES, START, TRAITS
 
@@ -183,9 +185,16 @@ class TestRendered:
         assert "| **CLOSE_WAIT** | ! | - | - | - | - | LAST_ACK | CLOSED |" in sending
         assert "TIMEOUT" not in receiving
 
-    def test_text_has_every_rule_that_moves_with_its_source(self) -> None:
-        text = transitions.render_text()
+    def test_text_has_every_rule_that_moves_with_its_source(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["states"]) == 0
+        lines = capsys.readouterr().out.splitlines()
         moving = [rule for rule in RULES if rule.to != IGNORE]
+        assert list(transitions.moves()) == moving
+        assert max(map(len, lines)) <= 80
+        text = " ".join(line.strip() for line in lines)
         assert text.count(" -> ") == len(moving)
         for rule in moving:
             assert f"{rule.reason} [{rule.source}]" in text
+        meanings = text[text.index("Events:") :]
+        for event in SegmentEvent:
+            assert re.search(rf" {event.name} +[a-z]", meanings), event
