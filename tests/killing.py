@@ -21,16 +21,21 @@ class Deadly(Executor):
         inner: of processes.
         folder: where each worker that dies leaves a file by the number of its task, with its process id.
         given: how many tasks were handed on by executors before this one, in one list.
+        ready: returns when workers may die; it is called before a task of FATAL is handed on.
     """
 
-    def __init__(self, inner: Executor, folder: Path, given: list[int]) -> None:
+    def __init__(
+        self, inner: Executor, folder: Path, given: list[int], ready: Callable[[], object] = lambda: None
+    ) -> None:
         self._inner = inner
         self._folder = folder
         self._given = given
+        self._ready = ready
 
     def submit(self, task: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         self._given[0] += 1
         if self._given[0] in FATAL:
+            self._ready()
             marker = str(self._folder / str(self._given[0]))
             return self._inner.submit(die_in, marker, task, *args, **named)
         return self._inner.submit(task, *args, **named)
@@ -54,3 +59,8 @@ def die_in(marker: str, task: Callable[..., Any], *args: Any, **named: Any) -> A
 def killed(folder: Path) -> list[int]:
     """Return the process ids of those who died, in the order of their tasks."""
     return [int((folder / str(number)).read_text()) for number in FATAL]
+
+
+def killed_so_far(folder: Path) -> set[int]:
+    """Return the process ids of those who have died until now."""
+    return {int(marker.read_text() or 0) for marker in folder.iterdir()}

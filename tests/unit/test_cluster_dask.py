@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import dask
 import pytest
 from distributed import Client, LocalCluster
-from killing import Deadly, killed
+from distributed.core import Status
+from killing import Deadly, killed, killed_so_far
 from tracked import sorted_bytes
 
 from conntrack.capture import open_capture
@@ -75,11 +77,22 @@ def test_the_same_connections_and_findings(capture: Path, expected: bytes, room:
     assert list(room.iterdir()) == []
 
 
+def wait_for_nannies(cluster: LocalCluster, dead: Path) -> None:
+    """Return when every worker is looked after: a nanny that is still starting its worker does not notice its death."""
+    for _ in range(6000):
+        nannies = list(cluster.workers.values())
+        if all(one.status == Status.running and one.pid not in killed_so_far(dead) for one in nannies):
+            return
+        time.sleep(0.05)
+    raise AssertionError([(one.status, one.pid) for one in cluster.workers.values()])
+
+
 def test_workers_that_are_killed(capture: Path, expected: bytes, room: Path, tmp_path: Path) -> None:
     (tmp_path / "dead").mkdir()
     given = [0]
     with local(2) as cluster, Client(cluster.scheduler_address, set_as_default=False) as client:
-        executor = Deadly(client.get_executor(pure=False, retries=10), tmp_path / "dead", given)
+        inner = client.get_executor(pure=False, retries=10)
+        executor = Deadly(inner, tmp_path / "dead", given, lambda: wait_for_nannies(cluster, tmp_path / "dead"))
         crew = Crew(lambda: executor, 2, own=False)
         with open_run([str(capture)], crew, directory=str(room), chunk_bytes=60_000) as run:
             rows = sorted_bytes(run.flows())
