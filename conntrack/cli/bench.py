@@ -29,7 +29,14 @@ __all__ = ["command"]
     help="In the generated capture; each has about 14 packets.",
 )
 @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="Of the last stage; one for each core.")
-@click.option("--format", "format_", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="For people, or for programs.",
+)
 @output_option
 @debug_option
 def command(connections: int, threads: int | None, format_: str, output_path: str | None) -> int:
