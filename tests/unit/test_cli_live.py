@@ -303,6 +303,7 @@ def test_the_terminal_is_as_it_was_before(root: Path) -> None:
     """The screen in a terminal of 80 by 24: the alternate one while it runs, the report after it."""
     pid, terminal = pty.fork()
     if not pid:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # in the background of a shell it is ignored
         os.environ["TERM"] = "xterm"
         for name in ("COLUMNS", "LINES", "NO_COLOR"):
             os.environ.pop(name, None)
