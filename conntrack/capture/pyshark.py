@@ -192,7 +192,7 @@ def from_pyshark(capture: Iterable[Any], *, batch_segments: int = BATCH_SEGMENTS
 
 
 def _file_capture() -> Any:
-    # pyshark's FileCapture, with two of its habits mended.
+    # pyshark's FileCapture, with three of its habits mended.
     if sys.version_info >= (3, 14):
         raise InputError("--reader pyshark: pyshark does not run on Python 3.14 and later; use Python 3.13")
     try:
@@ -209,13 +209,15 @@ def _file_capture() -> Any:
         said = ""
 
         async def _cleanup_subprocess(self, process: Any) -> None:
-            # pyshark kills a tshark that has written everything but not ended yet, and so may miss how it ends.
+            # pyshark kills a tshark that has written everything but not ended yet, and so may miss how it ends; of one
+            # that is left early it leaves the pipe open, with what had been written.
             try:
                 if self._eof_reached:
                     await asyncio.wait_for(process.wait(), ENDS_WITHIN_S)
                 await super()._cleanup_subprocess(process)
             finally:
                 self._running_processes.discard(process)
+                await asyncio.wait_for(process.stdout.read(), ENDS_WITHIN_S)
 
         async def _handle_process_stderr_forever(self, stderr: Any) -> None:
             # pyshark keeps the last line only: of a wrong display filter that is the caret under it.
@@ -264,9 +266,10 @@ def _packets(make: Any, path: str, display_filter: str | None) -> Generator[Any,
                 if stop.is_set():
                     packets.close()
                     break
-            capture.close()
         except BaseException as raised:  # whatever it is, it is raised where the packets are asked for
             error = raised
+        if capture is not None:
+            capture.close()
         loop.close()
         put(_End(error, getattr(capture, "said", "")))
 

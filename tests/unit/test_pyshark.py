@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
 import sys
 import threading
@@ -30,6 +31,7 @@ from frames import (
 
 import conntrack
 from conntrack.capture import CaptureInfo, open_capture
+from conntrack.capture.pyshark import _file_capture
 from conntrack.errors import CaptureError, ConntrackError, InputError
 
 UDP = ethernet(ipv4(struct.pack(">HHHH", 1, 2, 8, 0), protocol=17))
@@ -156,6 +158,22 @@ def test_left_early(tmp_path: Path) -> None:
     many = write_pcap(tmp_path / "many.pcap", PACKETS * 400, nano=True)
     with open_capture([many], reader="pyshark", batch_segments=1) as capture:
         assert len(next(iter(capture))) == 1
+
+
+def test_left_early_with_its_pipe_full(path: Path) -> None:
+    """What tshark had written is read, and the pipe with it closed: else a later ResourceWarning says so."""
+    loop = asyncio.new_event_loop()
+    capture = _file_capture()(str(path), eventloop=loop)
+
+    async def left() -> None:
+        process = await asyncio.create_subprocess_exec("yes", stdout=asyncio.subprocess.PIPE)
+        while not process.stdout._paused:  # type: ignore[union-attr]
+            await asyncio.sleep(0.01)
+        await capture._cleanup_subprocess(process)
+
+    loop.run_until_complete(left())
+    loop.close()
+    gc.collect()
 
 
 class TestFromPyshark:
