@@ -1,4 +1,4 @@
-"""What segments are told to be that come seldom: answers to nothing, resets that do not count, FINs out of their place."""
+"""What segments are told to be that come seldom: answers to nothing, resets that do not count, FINs out of place."""
 
 from __future__ import annotations
 
