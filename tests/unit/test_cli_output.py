@@ -110,3 +110,36 @@ def test_a_page_is_not_written_to_a_terminal(arguments: list[str], monkeypatch: 
     stream = be_terminal(monkeypatch)
     assert main(["report", *arguments]) == 2
     assert stream.buffer.getvalue() == b""  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["flows", INCIDENT, "--format", "arrow"], "--format arrow: is no text; give -o FILE, or pipe it on"),
+        (["generate", "-", "--connections", "3"], "a capture is nothing for a terminal; name a file, or pipe it"),
+    ],
+)
+def test_bytes_are_not_written_to_a_terminal(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stream = be_terminal(monkeypatch)
+    assert main(arguments) == 2
+    assert stream.buffer.getvalue() == b""  # type: ignore[attr-defined]
+    assert capfd.readouterr().err.startswith(f"ctrack: {said}")
+
+
+def test_completion_knows_commands_and_files(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_CTRACK_COMPLETE", "bash_source")
+    assert main([]) == 0
+    assert "_CTRACK_COMPLETE=bash_complete" in capfd.readouterr().out
+    monkeypatch.setenv("_CTRACK_COMPLETE", "bash_complete")
+    for words, at, found in (
+        ("ctrack fl", "1", {"plain,flows", "file,fl"}),
+        ("ctrack --ver", "1", {"plain,--version"}),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", at)
+        assert main([]) == 0
+        assert set(capfd.readouterr().out.split()) == found
