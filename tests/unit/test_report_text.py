@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from conntrack.detect.finding import Finding
 from conntrack.report.format import evidence_text
 from conntrack.report.glossary import EVIDENCE
-from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report
+from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.report.text import render_text
 from conntrack.report.verdict import verdict
 from conntrack.states import TcpState
@@ -249,3 +249,36 @@ def test_evidence_tells_no_zeros_and_how_it_was_counted() -> None:
 
 def test_every_finding_says_how_sure_it_is() -> None:
     assert "How sure:\n    - Nothing in the capture speaks against it.\n" in render_text(report(finding("syn_flood")))
+
+
+@pytest.mark.parametrize(
+    ("one", "told"),
+    [
+        (finding("port_scan", ports=20, hosts=1), "10.0.0.2:80 scans 20 ports of 1 host: 5,000 probes."),
+        (finding("port_scan"), "10.0.0.2:80 scans: 5,000 probes."),
+        (
+            finding("accept_queue_overflow", accept_queue=129, backlog=128, dropped=7),
+            "10.0.0.2:80 accepts too slowly: 129 of 128 wait to be accepted, 7 dropped meanwhile.",
+        ),
+        (
+            finding("accept_queue_overflow", accept_queue=129, backlog=128, dropped=0),
+            "10.0.0.2:80 accepts too slowly: 129 of 128 wait to be accepted.",
+        ),
+    ],
+)
+def test_numbers_are_told_where_they_are_known(one: Finding, told: str) -> None:
+    assert verdict(report(one)) == told
+
+
+def test_who_was_given_up_is_said() -> None:
+    counts = ConnectionCounts(7, STATES | {"CLOSED": 7}, STATES, evicted=3)
+    text = " ".join(render_text(replace(report(), connections=counts)).split())
+    assert "3 of them were given up to stay within the memory budget (--max-memory)" in text
+    assert "given up" not in render_text(report())
+
+
+def test_a_series_of_nothing_has_no_heading() -> None:
+    series = StateSeries(NOON, 10**9, {"ESTABLISHED": [0, 0]}, {})
+    assert "States over time" not in render_text(replace(report(), series=series))
+    some = replace(series, server={"ESTABLISHED": [0, 2]})
+    assert "server ESTABLISHED" in render_text(replace(report(), series=some))
