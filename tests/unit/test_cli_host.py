@@ -56,7 +56,9 @@ def test_the_text_of_a_healthy_host() -> None:
         "Services\n"
         "  service        queue  SYN_RECEIVED  ESTABLISHED  CLOSE_WAIT  TIME_WAIT\n"
         "  0.0.0.0:80  0 of 511             0        1,234           0          0\n"
-        "    nginx/812, nginx.service\n"
+        "\n"
+        "  service     held by\n"
+        "  0.0.0.0:80  nginx/812, nginx.service\n"
         "\n"
         "Counters of the kernel\n"
         "                      since its start  meanwhile\n"
@@ -68,6 +70,13 @@ def test_the_text_of_a_healthy_host() -> None:
         "  2025-11-21T12:00:00.000000000Z to 2025-11-21T12:00:02.000000000Z (2.0 s)\n"
         "  not seen: something; as root it would be\n"
     )
+
+
+def test_of_a_single_look_no_growth_is_told() -> None:
+    text = render_host_text(replace(REPORT, counters={"Tcp.OutSegs": (5000, None)}))
+    assert "  Tcp.OutSegs            5,000\n" in text and "meanwhile" not in text
+    many = tuple(REPORT.services[0] | {"service": f"0.0.0.0:{port}"} for port in range(1, 1_235))
+    assert "Services: the 10 busiest of 1,234\n" in render_host_text(replace(REPORT, services=many))
 
 
 def test_the_verdict_is_that_of_the_worst_finding() -> None:

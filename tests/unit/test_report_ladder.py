@@ -57,7 +57,7 @@ def test_a_hostile_name_is_escaped_and_broken() -> None:
     text = render_ladder(tell(Exchange().client("S")), files=names)
     assert "\x1b" not in text
     assert r"a\x1b[31m\n" in text
-    assert r"\xff.pcap" in text
+    assert r"\xff.pcap" in "".join(line.strip() for line in text.splitlines())
     assert max(map(len, text.splitlines())) <= 80
     document = json.loads(render_ladder_json(tell(Exchange().client("S")), [{}], files=names))
     assert document["files"] == ["a\x1b[31m\n" + "x" * 300 + "\\xff.pcap"]
