@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from conntrack.cli import host as cli_host
 from conntrack.cli import main
 from conntrack.cli.thresholds import SEVERITIES
 from conntrack.detect import finding
@@ -224,3 +225,20 @@ def test_a_probe_takes_no_snapshot(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_severities_are_those_of_the_detectors() -> None:
     assert SEVERITIES == finding.SEVERITIES
+
+
+def test_what_there_is_nothing_of_has_no_heading() -> None:
+    empty = replace(REPORT, services=(), counters={"Tcp.RetransSegs": (0, 0)}, compared_with="before.ndjson")
+    lines = [line.strip() for line in render_host_text(empty).splitlines()]
+    assert not {"Services", "Counters of the kernel"} & set(lines)
+    assert "compared with before.ndjson" in lines
+
+
+@pytest.mark.parametrize(("severity", "code"), [("info", 0), ("warning", 1), ("critical", 1)])
+def test_fail_on_is_at_least_that_severity(
+    severity: str, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = finding.Finding("retransmissions", "web1", severity, 0, 1, 5, 5, {})  # type: ignore[arg-type]
+    monkeypatch.setattr(cli_host, "_report", lambda *_, **__: replace(REPORT, findings=(found,)))
+    assert main(["host", "--for", "0s", "--fail-on", "warning"]) == code
+    assert "web1" in capfd.readouterr().out

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from conntrack.compare.model import Endpoint, WireFlow
+from conntrack.compare import firewall
+from conntrack.compare.model import Endpoint, FirewallEntry, WireFlow
 from conntrack.compare.reasons import FACTS, REASONS, Instant, of_difference, only_on_wire
 from conntrack.states import TcpState
 
@@ -102,3 +103,27 @@ def test_a_fact_that_both_know_is_no_reason() -> None:
     for states, *_ in FACTS:
         for state in states:
             assert of_difference(state, state, flow(), CLIENT, NOW)[0] == "clock"
+
+
+def entry(state: str, *, unreplied: bool = False) -> FirewallEntry:
+    return FirewallEntry((CLIENT, SERVER), (SERVER, CLIENT), state, 60, unreplied)
+
+
+@pytest.mark.parametrize(
+    ("one", "wire", "instant", "reason"),
+    [
+        (entry("ESTABLISHED", unreplied=True), flow(), NOW, "one_sided"),
+        (entry("TIME_WAIT"), flow(), NOW, "lost_segments"),
+        (entry("TIME_WAIT"), flow(), LATE, "snapshot_later"),
+        (entry("ESTABLISHED"), flow(client_state=CLOSED, server_state=CLOSED), NOW, "not_arrived"),
+        (entry("SYN_SENT"), flow(), NOW, "not_arrived"),
+    ],
+)
+def test_a_firewall_with_another_state(one: FirewallEntry, wire: WireFlow, instant: Instant, reason: str) -> None:
+    assert firewall._different(one, wire, instant)[0] == reason
+
+
+def test_a_firewall_without_it() -> None:
+    silent = flow(last_ns=-(firewall.TIMEOUTS_S["ESTABLISHED"] + 1) * S)
+    assert firewall._forgotten(silent, Instant(0, 0))[0] == "firewall_forgot"
+    assert firewall._forgotten(silent, Instant(S, 0))[0] == "snapshot_later"

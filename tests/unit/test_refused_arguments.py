@@ -12,6 +12,7 @@ from conntrack import cluster, memory
 from conntrack.cluster import checkpoint
 from conntrack.core.abi import FLOW_DTYPE
 from conntrack.errors import CaptureError
+from conntrack.export import make_exporter
 from conntrack.states import TcpState
 from conntrack.tracker import Tracker
 
@@ -82,3 +83,9 @@ class TestCluster:
             checkpoint._plain({1}, {})
         with pytest.raises(TypeError, match="standing"):
             checkpoint._checked([])
+
+
+class TestRows:
+    def test_of_what_there_are_none(self) -> None:
+        with pytest.raises(ValueError, match=r"^no rows of 'packets'$"):
+            make_exporter("csv", of="packets")
