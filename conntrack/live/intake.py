@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from conntrack.upkeep import plain
+
 __all__ = ["MOST_WAITING", "Intake"]
 
 Segments = np.ndarray[Any, Any]
@@ -79,7 +81,7 @@ class Intake:
     def _run(self) -> None:
         try:
             for segments in self._batches:
-                rows = segments.copy()
+                rows = plain(segments).copy().view(segments.dtype)
                 with self._changed:
                     self._changed.wait_for(lambda: self._rows < MOST_WAITING or self._unwanted)
                     if self._unwanted:
