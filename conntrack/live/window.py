@@ -32,7 +32,7 @@ Rows = np.ndarray[Any, Any]
 SLICES = 6
 """Of a window: its length is exact to a sixth."""
 _GATHERED = 4096  # rows
-_SLICE = replace(WHOLE, spans=1 << 18)
+_SLICE = replace(WHOLE, spans=1 << 18, waiting=1 << 16)
 """What a slice keeps: all of them fit into what a look merges, which would else make them less at each look anew."""
 
 
