@@ -34,8 +34,15 @@ NAMES = (
     *("detect_counting", "detect_occupancy", "detect_services", "detect_stuck", "detect_syn_flood", "detect_time_wait"),
     *("derived", "times", "report_packed", "addresses", "export_lines", "export_arrow", "export_instants"),
     *("host_messages", "chunks", "index", "pipeline", "sockets"),
+    *("capture", "compare", "completeness", "cli", "cli_explain", "cli_host", "cli_options", "cli_sockets"),
+    *("cli_sources", "detect_accept_queue_vain", "detect_close_wait", "detect_distinct", "detect_evidence"),
+    *("detect_failures", "detect_kernels", "detect_limits", "detect_many_services", "detect_series", "detect_stuck"),
+    *("detect_thresholds", "abi", "cli_html", "cli_sockets_now", "crew"),
 )
-SLOW = ("shared", "downloaded", "tcpdump", "editcap", "nothing_behind_it_is_read", "scattered_failures")
+SLOW = (
+    *("shared", "downloaded", "tcpdump", "editcap", "nothing_behind_it_is_read", "scattered_failures"),
+    *("display_filter", "only_what_is_asked_for"),
+)
 ENOUGH = (
     *(f"tests/unit/test_{name}.py" for name in NAMES),
     "tests/unit/test_sharded.py::TestEviction::test_of_equal_times_the_first_leave",

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from typing import NamedTuple
 
 __all__ = ["Usage", "main", "measure"]
@@ -23,28 +24,31 @@ BASE_BYTES = 100_000_000
 class Usage(NamedTuple):
     """What one report took."""
 
+    seconds: float
     peak_bytes: int
     connections: int
     packets: int
 
 
-def measure(capture: str) -> Usage:
-    """Report on `capture` in a process of its own.
+def measure(capture: str, *options: str) -> Usage:
+    """Report on `capture` with `options` in a process of its own.
 
     Raises:
         RuntimeError: the command failed.
     """
-    command = [sys.executable, "-m", "conntrack", "report", capture, "--format", "json"]
+    command = [sys.executable, "-m", "conntrack", "report", capture, "--format", "json", *options]
+    begin = time.perf_counter()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(command, stdout=out)
         _, status, usage = os.wait4(process.pid, 0)  # the child's own maximum, not that of all children
+        seconds = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
         out.seek(0)
         report = json.load(out)
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, kilobytes on Linux
-    return Usage(usage.ru_maxrss * unit, report["connections"]["total"], report["capture"]["packets"])
+    return Usage(seconds, usage.ru_maxrss * unit, report["connections"]["total"], report["capture"]["packets"])
 
 
 def main(arguments: list[str]) -> int:

@@ -1,9 +1,8 @@
-"""Where the time of a report goes: `python -m benches.stages CAPTURE [CONNECTIONS] [--rounds N]`.
+"""Where the time of a report goes: `python -m benches.stages CAPTURE [--rounds N]`.
 
-Prints what the README's section on speed says in words: each stage of conntrack.bench on CAPTURE, what it adds to those
-before it, and by itself the whole process (`ctrack report` with one thread), next to the floor (floor.py) of the same
-minute.
-CAPTURE is classic pcap; CONNECTIONS sizes the floor's table.
+Prints what the README's section on speed says: `ctrack report` as a whole process with one thread and with two, each
+round of them right behind one of the floor (floor.py); then each stage of conntrack.bench on CAPTURE, and what it adds
+to those before it. CAPTURE is classic pcap.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from subprocess import DEVNULL, run
 
 from benches.floor import build_floor, floor_ns_per_packet
+from benches.memory import Usage, measure
 from conntrack.bench import measure_stages
-from conntrack.capture import open_capture
 
 __all__ = ["main"]
 
@@ -30,44 +27,45 @@ _WORDS = {
     "rows": "turning records into rows",
     "report": "detectors, time series, findings",
 }
+_THREADS = (1, 2)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benches.stages", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("capture", type=Path)
-    parser.add_argument("connections", type=int, nargs="?", default=1 << 20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(arguments)
-    with open_capture([given.capture]) as reading:
-        for _ in reading:
-            pass
-        packets = reading.info.packets
+    found = measure(str(given.capture), "--threads", "1")  # also to have the file in the page cache
+    floors: list[float] = []
+    runs: dict[int, list[Usage]] = {threads: [] for threads in _THREADS}
     with tempfile.TemporaryDirectory() as folder:
         program = build_floor(Path(folder))
-        floor = None
-        if program is not None:
-            floor = floor_ns_per_packet(program, given.capture, given.connections, rounds=given.rounds)
-    stages = [*measure_stages(given.capture, packets, 1, [], rounds=given.rounds)]
-    whole = stages[-1].ns_a_packet
-    print("| what | ns a packet | share | times the floor |\n|---|---|---|---|")
+        for _ in range(given.rounds):
+            if program is not None:
+                floors.append(floor_ns_per_packet(program, given.capture, found.connections, rounds=1))
+            for threads in _THREADS:
+                runs[threads].append(measure(str(given.capture), "--threads", str(threads)))
+    floor = median(floors) if floors else None
+    print(f"{found.packets:,} packets, {found.connections:,} connections; medians of {given.rounds} rounds")
+    print("\n| what | s | ns a packet | times the floor | peak MB |\n|---|---|---|---|---|")
+    if floor is not None:
+        print(f"| the floor | | {floor:.0f} ({min(floors):.0f}-{max(floors):.0f}) | 1 | |")
+    for threads, used in runs.items():
+        seconds = sorted(each.seconds for each in used)
+        ns = median(seconds) * 1e9 / found.packets
+        peak = median(each.peak_bytes for each in used) / 1e6
+        words = "one thread" if threads == 1 else f"{threads} threads"
+        spread = f"{median(seconds):.2f} ({seconds[0]:.2f}-{seconds[-1]:.2f})"
+        print(f"| `ctrack report`, {words} | {spread} | {ns:.0f} | {_times(ns, floor)} | {peak:,.0f} |")
+    print("\n| stage | ns a packet | share | times the floor |\n|---|---|---|---|")
+    stages = [*measure_stages(given.capture, found.packets, 1, [], rounds=given.rounds)]
     before = 0.0
     for stage in stages:
         ns = stage.ns_a_packet - before
-        print(f"| {_WORDS[stage.name]} | {ns:.0f} | {ns / whole:.0%} | {_times(ns, floor)} |")
+        print(f"| {_WORDS[stage.name]} | {ns:.0f} | {ns / stages[-1].ns_a_packet:.0%} | {_times(ns, floor)} |")
         before = stage.ns_a_packet
-    process = _process_ns(given.capture, packets, given.rounds)
-    print(f"| `ctrack report`, one thread, the whole process | {process:.0f} | | {_times(process, floor)} |")
     return 0
-
-
-def _process_ns(capture: Path, packets: int, rounds: int) -> float:
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        run([sys.executable, "-m", "conntrack", "report", capture, "--threads", "1"], check=True, stdout=DEVNULL)
-        times.append(time.perf_counter() - begin)
-    return median(times) * 1e9 / packets
 
 
 def _times(ns: float, floor: float | None) -> str:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["HUGE_FROM_BYTES", "Reservation", "half_of_memory"]
+__all__ = ["HUGE_PAGE_BYTES", "Reservation", "half_of_memory"]
 
 MAP_NORESERVE = 0x4000
 """From <asm-generic/mman-common.h>; the mmap module has no name for it before Python 3.13."""
-HUGE_FROM_BYTES = 8 << 20
-"""Huge pages only beyond this: a small capture should not pay for zeroing 2 MiB at a time."""
+HUGE_PAGE_BYTES = 2 << 20
+"""Of x86-64, and of arm64 with pages of 4 KiB."""
 
 
 class Reservation:
@@ -28,7 +29,8 @@ class Reservation:
         count: records to reserve; as many as can be had by halving, not below `least`.
         dtype: of a record.
         least: the fewest that will do.
-        huge_from_bytes: huge pages from here on, if there is more than HUGE_FROM_BYTES.
+        huge_from_bytes: huge pages from here on, if one fits: each record may be on another page, and looking pages up
+            is what the step waits for. Not from the beginning: a small capture should not pay for zeroing one.
 
     Attributes:
         records: the array, shape (at least `least`,).
@@ -37,10 +39,11 @@ class Reservation:
         MemoryError: not even `least` can be had.
     """
 
-    def __init__(self, count: int, dtype: np.dtype[Any], least: int, *, huge_from_bytes: int = HUGE_FROM_BYTES) -> None:
+    def __init__(self, count: int, dtype: np.dtype[Any], least: int, *, huge_from_bytes: int = HUGE_PAGE_BYTES) -> None:
         self._area, count = _map(count, dtype.itemsize, least)
-        if len(self._area) > HUGE_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
-            self._area.madvise(mmap.MADV_HUGEPAGE, huge_from_bytes)
+        if len(self._area) - huge_from_bytes >= HUGE_PAGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(OSError):  # a kernel that has none
+                self._area.madvise(mmap.MADV_HUGEPAGE, huge_from_bytes)
         self.records: np.ndarray[Any, Any] = np.frombuffer(self._area, dtype=dtype, count=count)
 
     def give_back(self, begin: int, end: int) -> None:

@@ -28,8 +28,8 @@ __all__ = ["MOST_THREADS", "ShardedTracker", "default_threads", "make_tracker"]
 
 Array = np.ndarray[Any, Any]
 
-BLOCK_SEGMENTS = 4_096
-"""Segments handed to a part at a time, at most: half a millisecond of work."""
+BLOCK_SEGMENTS = 8_192
+"""Segments handed to a part at a time, at most: a millisecond of work."""
 BLOCKS_AHEAD = 4
 """Blocks waiting for one part before whoever reads stops reading and works."""
 BATCHES_AHEAD = 3
@@ -151,11 +151,11 @@ class ShardedTracker:
         begin = 0
         while begin < len(segments):
             end = min(begin + LOOK_SEGMENTS - self.segments % LOOK_SEGMENTS, len(segments))
-            taken, full = scatter(segments[begin:end], self._block.parts, self._block.filled, self._key)
-            self._clock.advance(segments[begin : begin + taken])
+            block = self._block
+            taken, full = scatter(segments[begin:end], block.parts, block.filled, self._key, clock=self._clock)
             self.segments += taken
             begin += taken
-            look = self.segments % LOOK_SEGMENTS == 0
+            look = self.segments % LOOK_SEGMENTS == 0 and self._is_look_due()
             if look or full < len(self._trackers):
                 self._hand_out()
             if look:
@@ -208,13 +208,15 @@ class ShardedTracker:
         if block.left.pop() == 0:  # whoever takes the last is the last
             self._spare.append(block)
 
-    def _look(self) -> None:
+    def _is_look_due(self) -> bool:
         # While a look is under way nobody knows what it will find, so that the next one has to see for itself.
-        settled_ns = self._clock.settled_ns
         pending = bool(self._looks) and self._looks[-1].batches is None
-        if pending or self._upkeep.is_due(self.segments, settled_ns):
-            self._looks.append(_Look())
-            self._crew.ask(self._trackers, self._upkeep.look(self.segments, settled_ns), self._looks[-1].over)
+        return pending or self._upkeep.is_due(self.segments, self._clock.settled_ns)
+
+    def _look(self) -> None:
+        self._looks.append(_Look())
+        look = self._upkeep.look(self.segments, self._clock.settled_ns)
+        self._crew.ask(self._trackers, look, self._looks[-1].over)
 
     def _in_order(self) -> Iterator[Array]:
         numbers: list[tuple[Array, Array]] = [(_NONE, _NONE)] * len(self._trackers)

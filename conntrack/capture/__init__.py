@@ -244,25 +244,20 @@ class Capture:
         return rows if n == len(rows) else rows[inside]
 
     def _account(self) -> None:
-        info, batches = self.info, [slot.batch for slot in self._slots]
-        info.bytes = sum(slot.raw_bytes for slot in self._slots) + sum(source.raw_bytes for source in self.sources)
-        info.packets = sum(slot.packets for slot in self._slots) + sum(source.packets for source in self.sources)
-        counts = sum((batch.counts for batch in batches[1:]), start=batches[0].counts).tolist()
+        # At every batch, with caches full of segments: each element of an array costs more here than all as one list.
+        info, slots, sources = self.info, self._slots, self.sources
+        info.bytes = sum(slot.raw_bytes for slot in slots) + sum(source.raw_bytes for source in sources)
+        info.packets = sum(slot.packets for slot in slots) + sum(source.packets for source in sources)
+        counts = sum((slot.batch.counts for slot in slots[1:]), start=slots[0].batch.counts).tolist()
         info.skipped = {reason: n for reason, n in zip(REASONS, counts, strict=True) if n and reason}
         if self._outside:
             info.skipped["outside_time"] = self._outside
         info.tcp_segments = info.packets - sum(info.skipped.values())
-        first = min((batch.first_ts_ns for batch in batches if batch.first_ts_ns is not None), default=None)
-        last = max((batch.last_ts_ns for batch in batches if batch.last_ts_ns is not None), default=None)
-        if first is not None and last is not None:
-            if self._from_ns is not None:
-                first = max(first, self._from_ns)
-            if self._to_ns is not None:
-                last = min(last, self._to_ns)
-            if first > last:
-                first = last = None
-        info.first_ts_ns, info.last_ts_ns = first, last
-        info.time_inversions = sum(batch.inversions for batch in batches)
+        _, inversions, firsts, lasts, _ = zip(*[slot.batch.tally.tolist()[0] for slot in slots], strict=True)
+        first = min(firsts) if self._from_ns is None else max(min(firsts), self._from_ns)
+        last = max(lasts) if self._to_ns is None else min(max(lasts), self._to_ns)
+        info.first_ts_ns, info.last_ts_ns = (first, last) if first <= last else (None, None)
+        info.time_inversions = sum(inversions)
         info.incomplete = self._paths.incomplete
         info.subframes = self._paths.subframes
 

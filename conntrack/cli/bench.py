@@ -51,23 +51,27 @@ def command(connections: int, threads: int | None, format_: str, output_path: st
         if format_ == "json":
             output.write_text(json.dumps({"schema": 1, "version": VERSION, **asdict(measured)}, indent=2) + "\n")
         else:
-            output.write_text(_text(measured))
+            output.write_text(_text(measured, output.width, color=output.color))
     return ExitCode.DONE
 
 
-def _text(measured: Measured) -> str:
-    lines = [
+def _text(measured: Measured, width: int, *, color: bool) -> str:
+    from conntrack.report.sheet import LEAST_WIDTH, Sheet
+
+    sheet = Sheet(max(width, LEAST_WIDTH), color=color)
+    sheet.wrap(
         f"ctrack {VERSION}: {measured.packets:,} packets ({measured.bytes / 1e6:,.0f} MB), "
-        f"{measured.connections:,} connections, load {measured.load_1m:.1f}",
-        "",
-        f"{'stage':20}{'seconds':>10}{'ns a packet':>14}{'million packets a second':>27}",
-    ]
-    for stage in measured.stages:
-        rate = 1e3 / stage.ns_a_packet
-        lines.append(f"{stage.name:20}{stage.seconds:>10.3f}{stage.ns_a_packet:>14.1f}{rate:>27.2f}")
-    lines += [
-        "",
+        f"{measured.connections:,} connections, load {measured.load_1m:.1f}"
+    )
+    sheet.add()
+    rows = (
+        [stage.name, f"{stage.seconds:.3f}", f"{stage.ns_a_packet:.1f}", f"{1e3 / stage.ns_a_packet:.2f}"]
+        for stage in measured.stages
+    )
+    sheet.table(["stage", "seconds", "ns a packet", "million packets a second"], rows, indent=0)
+    sheet.heading(
         f"memory: {measured.bytes_a_connection:.0f} bytes a connection in the table, "
         f"{measured.peak_bytes / 1e6:,.0f} MB in all at the peak",
-    ]
-    return "\n".join(lines) + "\n"
+        style="",
+    )
+    return sheet.text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +21,7 @@ from conntrack.cli.reading import (
     profile_option,
     truncated_option,
 )
-from conntrack.report.format import count, instant
+from conntrack.report.format import count, instant, words
 
 if TYPE_CHECKING:
     from conntrack.compare import Comparison, Disagreement, Snapshot
@@ -31,6 +32,8 @@ SCHEMA = 1
 HOST = "host"
 _FORMATS = ("table", "tsv", "ndjson")
 _SUFFIXES = {".txt": "table", ".tsv": "tsv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+_SHOWN = 50
+"""Disagreements of a kind in the table for people, which has a millisecond's work with each."""
 _COLUMNS = (
     "local_ip", "local_port", "remote_ip", "remote_port", "wire_state", "kernel_state", "reason", "since_ts", "last_ts",
     "flow_id", "at_ts", "explanation",
@@ -173,18 +176,19 @@ def _head(comparison: Comparison, snapshot: Snapshot, *, epoch: bool) -> str:
 def _table(comparison: Comparison, snapshot: Snapshot, width: int, *, epoch: bool) -> str:
     from conntrack.report.sheet import LEAST_WIDTH, Sheet
 
-    sheet = Sheet(max(width, LEAST_WIDTH))
+    width = max(width, LEAST_WIDTH)
+    sheet = Sheet(width, paragraph=width)
     sheet.wrap(_head(comparison, snapshot, epoch=epoch))
-    before: tuple[str, str] | None = None
     rows = sorted(comparison.disagreements, key=lambda row: (row.reason, row.explanation, row.local, row.remote))
-    sizes = [max((len(_text(getattr(row, end))) for row in rows), default=0) for end in ("local", "remote")]
-    for row in rows:
-        if (row.reason, row.explanation) != before:
-            before = row.reason, row.explanation
-            sheet.heading(f"{row.reason.replace('_', ' ')}: {row.explanation}", style="")
-        ends = f"{_text(row.local):{sizes[0]}}  {_text(row.remote):{sizes[1]}}"
-        flow = "" if row.flow_id is None else f"  flow {row.flow_id}"
-        sheet.wrap(f"{ends}  wire {row.wire or '-'}, kernel {row.kernel or '-'}{flow}", indent=2, hang=2)
+    for (reason, explanation), group in groupby(rows, key=lambda row: (row.reason, row.explanation)):
+        sheet.heading(f"{words(reason)}: {explanation}")
+        lines = [
+            [_text(row.local), _text(row.remote), row.wire or "-", row.kernel or "-", str(row.flow_id or "-")]
+            for row in group
+        ]
+        sheet.table(["local", "remote", "wire", "kernel", "flow"], lines[:_SHOWN], numbers=False)
+        if len(lines) > _SHOWN:
+            sheet.wrap(f"and {count(len(lines) - _SHOWN)} more: --format tsv has them", front="  ")
     return sheet.text()
 
 

@@ -22,7 +22,7 @@ import click
 from conntrack.errors import ConntrackError
 from conntrack.report.format import printable
 
-__all__ = ["STANDARD_OUTPUT", "ExitCode", "Settings", "debug_option", "guarded", "say"]
+__all__ = ["STANDARD_OUTPUT", "ExitCode", "Settings", "debug_option", "guarded", "say", "watched"]
 
 
 STANDARD_OUTPUT = "standard output"
@@ -55,6 +55,11 @@ def say(message: str) -> None:
     """Write one line of note or error to standard error: "ctrack: subject: what; what to do"."""
     with suppress(OSError, ValueError):  # closed: nobody to tell
         print(f"ctrack: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def watched() -> bool:
+    """Return whether a person reads standard error."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from conntrack.cli.errors import debug_option
+from conntrack.cli.errors import debug_option, say, watched
 from conntrack.cli.examples import examples
 from conntrack.cli.output import Output, choose_format, output_option
 from conntrack.cli.reading import (
@@ -19,6 +19,7 @@ from conntrack.cli.reading import (
 from conntrack.cli.sharing import finish_shared, is_shared, no_tracking, open_shared, sharing_options
 from conntrack.cli.tracking import Tracking, tracking_options
 from conntrack.export import BINARY, FLOW_FORMATS, FLOW_SUFFIXES, make_exporter
+from conntrack.report.format import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,12 +89,17 @@ def command(
             exporter = make_exporter(chosen, epoch=epoch, width=output.width, addresses=addresses, paths=paths)
             output.write(exporter.header())
             output.flush()
+            total = written = 0
             for flows in flow_batches:
                 for part in _parts(flows):
                     rows = part if wanted is None else part[wanted.mask(part)]
                     output.write(exporter.rows(rows))
+                    total, written = total + len(part), written + len(rows)
                 output.flush()
             output.write(exporter.finish())
+            if not written and (output.is_terminal or watched()):  # a program sees that there is no row
+                none = f"--where: holds for none of {count(total, 'connection')}; see 'ctrack flows --help'"
+                say(none if total else "no TCP connection in this capture; 'ctrack info' says what is in it")
 
     if is_shared():
         no_tracking(threads, max_memory)

@@ -23,7 +23,6 @@ __all__ = ["command"]
 
 _SCHEMA = 1
 _FORMATS = ("text", "json")
-_LABEL = 16
 MOST_PATHS = 8
 """Paths that the text names; JSON has all."""
 
@@ -65,8 +64,7 @@ def _text(info: CaptureInfo, silences: list[tuple[int, int]], width: int, *, epo
     from conntrack.report.sheet import LEAST_WIDTH, Sheet
 
     sheet = Sheet(max(width, LEAST_WIDTH))
-    for label, text in _lines(info, silences, epoch=epoch):
-        sheet.wrap(text, label=label, label_width=_LABEL)
+    sheet.table(["", ""], _lines(info, silences, epoch=epoch), numbers=False, indent=0, widths=[14])
     return sheet.text()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conntrack.report.format import bytes_text, clock, count, duration, instant, printable, words
+from conntrack.report.format import bytes_text, clock, count, duration, instant, words
 
 if TYPE_CHECKING:
     from conntrack.capture import Capture
@@ -108,43 +108,39 @@ def change_line(change: Change, *, epoch: bool = False) -> str:
 def screen(status: Status, width: int, height: int, *, color: bool = False, epoch: bool = False) -> list[str]:
     """Return the screen: at most `height` lines of at most `width` columns, the escapes of colours not counted."""
     look = status.look
-    from conntrack.report.sheet import Sheet, cut
+    from conntrack.report.sheet import Sheet
 
     sheet = Sheet(width, color=color)
 
-    def add(text: str, style: str = "") -> None:
-        sheet.add(sheet.paint(cut(printable(text), width), style))
-
     at = "waiting for the first segment" if look.ts_ns is None else _short(look.ts_ns, epoch=epoch)
-    add(f"ctrack live  {status.source}  {at}", "heading")
-    add(
+    sheet.add(f"ctrack live  {status.source}  {at}", "heading")
+    sheet.add(
         f"{look.segments_per_s:,.0f} segments/s, {look.connections_per_s:,.0f} connections/s, "
         f"{count(look.open_connections)} open, {count(look.connections)} since the start"
     )
-    add(
+    sheet.add(
         f"{count(status.packets, 'packet')} ({bytes_text(status.bytes)}), dropped {_dropped(status)}, "
         f"waiting {count(status.waiting)}, memory {bytes_text(status.memory_bytes)}"
     )
-    add(f"running {duration(round(status.running_s * 1e9))}; Ctrl-C ends it with the report")
+    sheet.add(f"running {duration(round(status.running_s * 1e9))}; Ctrl-C ends it with the report")
     window = duration(round(status.window_s * 1e9))
-    add("")
-    add(f"Findings of the last {window}: {count(len(look.findings)) if look.findings else 'none'}", "heading")
+    sheet.add("")
+    sheet.add(f"Findings of the last {window}: {count(len(look.findings)) if look.findings else 'none'}", "heading")
     room = max(_MOST_FINDINGS, height - 18)
     shown = look.findings if len(look.findings) <= room else look.findings[: room - 1]
     for finding in shown:
-        add(_finding(finding, look.ts_ns or 0, width, epoch=epoch), finding.severity)
+        sheet.add(_finding(finding, look.ts_ns or 0, width, epoch=epoch), finding.severity)
     if len(look.findings) > len(shown):
-        add(f"  and {count(len(look.findings) - len(shown))} more, none worse")
-    add("")
-    add("States now", "heading")
-    add(f"  clients  {_states(look.client_states)}")
-    add(f"  servers  {_states(look.server_states)}")
-    add("")
-    add(f"Services of the last {window}", "heading")
-    services = look.services[: max(height - len(sheet.lines) - 1, 0)]
-    rows = ([row["service"], *(count(row[key]) for key in _SERVICE_COUNTS)] for row in services)
-    sheet.table([["service", *_SERVICE_COUNTS], *rows])
-    return sheet.lines[:height]
+        sheet.add(f"  and {count(len(look.findings) - len(shown))} more, none worse")
+    sheet.add("")
+    sheet.add("States now", "heading")
+    sheet.add(f"  clients  {_states(look.client_states)}")
+    sheet.add(f"  servers  {_states(look.server_states)}")
+    sheet.add("")
+    sheet.add(f"Services of the last {window}", "heading")
+    rows = ([row["service"], *(count(row[key]) for key in _SERVICE_COUNTS)] for row in look.services[:height])
+    sheet.table(["service", *_SERVICE_COUNTS], rows)
+    return sheet.text().splitlines()[:height]
 
 
 def _finding(finding: Finding, now_ns: int, width: int, *, epoch: bool) -> str:

@@ -6,9 +6,10 @@ rich is imported when the bar is first drawn. Knows no capture: it is handed wha
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
+
+from conntrack.cli.errors import watched
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -25,7 +26,7 @@ class Progress:
     """Draws how far reading has come, and what follows it; does nothing where nobody watches."""
 
     def __init__(self) -> None:
-        self._watched = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._watched = watched() and os.environ.get("TERM") != "dumb"
         self._next_s = time.monotonic() + _PATIENCE_S
         self._bar: Bar | None = None
         self._task: TaskID | None = None

@@ -25,8 +25,6 @@ _EVENTS = {
     "FIN_CROSSING": "a FIN that does not acknowledge the peer's, sent before: the two are crossing",
     "TIMEOUT": "the host's own timer of the state has run out",
 }
-_LABEL = 15
-"""Columns for the names of events."""
 
 
 @click.command("states", short_help="The state machine, with reasons and sources.", epilog=examples("states"))
@@ -55,15 +53,16 @@ def _text(width: int, *, color: bool) -> str:
     sheet = Sheet(max(width, LEAST_WIDTH), color=color)
     for role, verb in ((Role.SENT, "sends"), (Role.RECEIVED, "receives")):
         sheet.wrap(f"An endpoint that {verb}:", style="heading")
+        rows = []
         for rule in moves():
             if rule.role == role:
-                states = "any state" if len(rule.states) == len(TcpState) else ", ".join(s.name for s in rule.states)
-                sheet.wrap(f"{rule.event.name}: {states} -> {TcpState(rule.to).name}", indent=2, hang=2)
-                sheet.wrap(f"{rule.reason} [{rule.source}]", indent=6)
+                but = [state.name for state in TcpState if state not in rule.states]
+                states = " but ".join(["any", *but]) if len(but) < 2 else ", ".join(s.name for s in rule.states)
+                rows.append([rule.event.name, states, TcpState(rule.to).name, f"{rule.reason} [{rule.source}]"])
+        sheet.table(["event", "from", "to", "why [source]"], rows, numbers=False, widths=[13, 13, 12])
         sheet.add()
     sheet.wrap("Events:", style="heading")
-    for event, meaning in _EVENTS.items():
-        sheet.wrap(meaning, indent=2, label=event, label_width=_LABEL)
+    sheet.table(["", ""], _EVENTS.items(), numbers=False, widths=[13])
     sheet.add()
     sheet.wrap("Sections are those of RFC 9293. An event that is not listed for a state leaves it as it is.")
     return sheet.text()

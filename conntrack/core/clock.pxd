@@ -45,3 +45,7 @@ cdef inline void tell_time(Tables* t, int64_t ts_ns) noexcept nogil:
 cdef inline int64_t own_time(const LiveFlow* f, int64_t ts_ns) noexcept nogil:
     # The connection's time when something happens at `ts_ns`.
     return ts_ns if ts_ns > f.last_ts_ns else f.last_ts_ns
+
+
+cdef class Clock:
+    cdef Tables t               # of which only the times are in use

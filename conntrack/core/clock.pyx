@@ -5,7 +5,6 @@ segments tells it.
 """
 
 from .abi cimport SegmentRecord
-from .live cimport Tables
 
 from .abi import SEGMENT_DTYPE
 
@@ -16,8 +15,6 @@ cdef class Clock:
     Attributes:
         state: all that it has to remember; a clock with the same state goes on in the same way.
     """
-
-    cdef Tables t
 
     def __cinit__(self):
         self.t.now_ns = self.t.before_ns = self.t.last_ts_ns = NEVER

@@ -1,6 +1,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from conntrack.core.clock import Clock
+
 MOST_SHARDS: int
 
 def shard_of(
@@ -12,4 +14,5 @@ def scatter(
     filled: npt.NDArray[np.uint32],
     key: npt.NDArray[np.uint64],
     places: npt.NDArray[np.uint32] | None = None,
+    clock: Clock | None = None,
 ) -> tuple[int, int]: ...

@@ -5,11 +5,15 @@ threads, files, or tasks of a cluster. The key is handed in, so that whoever sen
 all meet in one part; results do not depend on it.
 """
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from conntrack.core.abi cimport SegmentRecord
+from conntrack.core.clock cimport Clock, tell_time
 from conntrack.core.index cimport mix
+from conntrack.core.live cimport Tables
+
+import numpy as np
 
 from conntrack.core.abi import SEGMENT_DTYPE
 
@@ -34,7 +38,7 @@ cdef inline uint32_t _shard(const SegmentRecord *s, uint32_t shards, const uint6
 
 cdef Py_ssize_t _scatter(
     const SegmentRecord *rows, Py_ssize_t n, SegmentRecord *parts, const uint32_t *places, uint32_t *filled,
-    uint32_t shards, uint32_t room, const uint64_t *key, uint32_t *full
+    uint32_t shards, uint32_t room, const uint64_t *key, Tables *time, uint32_t *full
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef uint32_t shard, place
@@ -44,6 +48,8 @@ cdef Py_ssize_t _scatter(
             place = places[shard]
         memcpy(&parts[<uint64_t> place * room + filled[shard]], &rows[i], sizeof(SegmentRecord))
         filled[shard] += 1
+        if time != NULL:
+            tell_time(time, rows[i].ts_ns)
         if filled[shard] == room:
             full[0] = shard
             return i + 1
@@ -82,7 +88,7 @@ def shard_of(segments not None, uint32_t shards, const uint64_t[::1] key not Non
 
 def scatter(
     segments not None, parts not None, uint32_t[::1] filled not None, const uint64_t[::1] key not None,
-    const uint32_t[::1] places=None,
+    const uint32_t[::1] places=None, Clock clock=None,
 ):
     """Put segments behind those that are there of their parts, until all are taken or a part is full.
 
@@ -92,6 +98,7 @@ def scatter(
         filled: uint32, shape (shards,): how many each part has, less than room; brought up to date.
         key: uint64, shape (4,).
         places: uint32, shape (shards,): in which row of `parts` each part is, by default that of its number.
+        clock: goes on with the segments that are taken.
 
     Returns:
         How many segments were taken, and which part is full now; that is `shards` when all were taken and none is full.
@@ -100,26 +107,30 @@ def scatter(
         TypeError, ValueError: something does not fit.
     """
     _check(segments, key)
-    cdef const SegmentRecord[::1] rows = segments
-    cdef SegmentRecord[:, ::1] room = parts
+    _check(parts, key)
+    cdef const uint8_t[::1] rows = segments.view(np.uint8)
+    cdef uint8_t[:, ::1] room = parts.view(np.uint8)
+    cdef Py_ssize_t n = rows.shape[0] // <Py_ssize_t> sizeof(SegmentRecord)
+    cdef Py_ssize_t each = room.shape[1] // <Py_ssize_t> sizeof(SegmentRecord)
     cdef Py_ssize_t taken
     cdef uint32_t shard
     cdef uint32_t full = 0
     cdef Py_ssize_t shards = filled.shape[0]
-    if not 1 <= shards <= SHARDS or not shards <= room.shape[0] or room.shape[1] < 1:
-        raise ValueError(f"{shards} counts for {room.shape[0]} parts of {room.shape[1]}")
+    if not 1 <= shards <= SHARDS or not shards <= room.shape[0] or each < 1:
+        raise ValueError(f"{shards} counts for {room.shape[0]} parts of {each}")
     if places is not None and places.shape[0] != shards:
         raise ValueError(f"{places.shape[0]} places for {shards} parts")
     for shard in range(<uint32_t> shards):
-        if filled[shard] >= <uint64_t> room.shape[1]:
+        if filled[shard] >= <uint64_t> each:
             raise ValueError(f"part {shard} is full already")
         if places is not None and places[shard] >= <uint64_t> room.shape[0]:
             raise ValueError(f"part {shard} is in row {places[shard]} of {room.shape[0]}")
-    if rows.shape[0] == 0:
+    if n == 0:
         return 0, shards
     with nogil:
         taken = _scatter(
-            &rows[0], rows.shape[0], &room[0, 0], NULL if places is None else &places[0], &filled[0],
-            <uint32_t> shards, <uint32_t> room.shape[1], &key[0], &full
+            <const SegmentRecord*> &rows[0], n, <SegmentRecord*> &room[0, 0], NULL if places is None else &places[0],
+            &filled[0], <uint32_t> shards, <uint32_t> each, &key[0],
+            NULL if clock is None else &clock.t, &full
         )
     return taken, full

@@ -381,6 +381,10 @@ cdef inline bint _lingers(
     cdef uint64_t start = side.fin_acked
     if start == FAR:
         return False
+    if row.server_gap_bytes if client else row.client_gap_bytes:
+        return False  # the end acknowledged more than the capture has: what is missing may be the peer's FIN
+    if row.flags & FLAG_MIDSTREAM and not (row.server_payload_bytes if client else row.client_payload_bytes):
+        return False  # the peer may have sent its FIN before the capture began: no data of its own shows otherwise
     if side.since > start:
         end = min(end, side.since)
     # A peer that still sends is no fault: the half-close is in use.

@@ -15,3 +15,4 @@ cpdef enum Trait:
     COPIED = 1 << 12        # frames are in the capture twice
     UNSERVED = 1 << 13      # open to the end, and the client's data arrived, but the server never sent any
     REUSED = 1 << 14        # its 4-tuple was in TIME_WAIT before
+    HEADLESS = 1 << 15      # open when its first segment came

@@ -96,7 +96,10 @@ cdef inline uint32_t _traits(const FlowRecord* row, uint64_t begun, const Limits
                     traits |= REFUSED
     if row.flags & (
         FLAG_ACCEPT_QUEUE | FLAG_ONE_SIDED | FLAG_CAPTURE_LOSS | FLAG_PENDING_SYN | FLAG_REUSED_TIME_WAIT
+        | FLAG_MIDSTREAM
     ):
+        if row.flags & FLAG_MIDSTREAM:
+            traits |= HEADLESS
         if row.flags & FLAG_REUSED_TIME_WAIT:
             traits |= REUSED
         if row.flags & FLAG_ACCEPT_QUEUE:

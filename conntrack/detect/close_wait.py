@@ -17,6 +17,7 @@ from conntrack.core.spans import SILENT_DTYPE, silent_ends
 from conntrack.core.survey import Trait
 from conntrack.detect.batch import Background, Batch
 from conntrack.detect.columns import ns_of, words_endpoint, words_ip
+from conntrack.detect.counting import Tally
 from conntrack.detect.finding import Finding, Severity, worst_first
 from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
@@ -26,6 +27,8 @@ from conntrack.states import TcpState
 __all__ = ["CloseWaitLeak"]
 
 _MINUTE_NS = 60 * 10**9
+_SECOND_NS = 10**9
+_RESTART_NS = 5 * _SECOND_NS  # a program that ends closes all that it holds within so long
 _PEERS_NAMED = 5
 _LEAST_KEPT = 8  # ends of a subject, where only a share is kept, from which on they tell anything
 
@@ -36,15 +39,23 @@ class CloseWaitLeak:
     An end leaks when it is in CLOSE_WAIT as the capture ends, it acknowledged the peer's FIN, and neither payload nor
     FIN nor RST came from it for `close_wait_age_s`. It does not where the peer acknowledged more of it than the capture
     has: what is missing may be its FIN. Ends that stayed as long and did close in the end make a finding only when
-    `close_wait_warning_count` of them were there at once (a restart closes what a program forgot), or when a client
-    that comes back on the same port met one with its SYN and could not connect: always a warning.
+    `close_wait_warning_count` of them were there at once: a warning where half or more of them were closed together (a
+    restart closes what a program forgot), else info (a program that closes late). Of a program that closes late, so
+    that as many were closed as are open, those open leak only if they are older than any of those was. A client that
+    comes back on the same port, meets one with its SYN and cannot connect is always a warning.
+
+    Where the capture began in the middle of a connection, its other end may have sent its FIN before: so an end that
+    sent no data in the capture counts only if the peer's FIN came later than a FIN_WAIT_2 lasts (`close_wait_age_s`).
 
     Where the capture lost both the FIN and the ACK of it, nothing shows either. So no more ends than that may happen to
-    are info, with the reason: `close_wait_loss_factor` times the share of the payload that was lost, of the service's
-    connections (for a host: of all).
+    are info, with the reason, and not told below `close_wait_warning_count`: `close_wait_loss_factor` times the share
+    of the payload that was lost, of the service's connections (for a host: of all); and as a capture that loses frames
+    in a row loses as many ends of connections as beginnings, `close_wait_headless_factor` times the connections without
+    a beginning (not counted in the first `close_wait_age_s`, for many are open then).
 
     Severity: critical from `close_wait_critical_count` leaking ends; warning from `close_wait_warning_count`, or from
-    `close_wait_ratio_min_count` that are `close_wait_warning_ratio` of the service's connections; else info.
+    `close_wait_ratio_min_count` that are `close_wait_warning_ratio` of the service's connections; else info. More than
+    `lone_subjects_max` clients with one end each are left out: the service that they wait for is told.
     """
 
     kind = "close_wait_leak"
@@ -57,12 +68,16 @@ class CloseWaitLeak:
         self._kept: list[np.ndarray] = []
         self._ends = 0
         self._gap_bytes = 0
+        self._headless = Tally(_SECOND_NS, limits.cells)  # connections without a beginning, by service
 
     def feed(self, batch: Batch) -> None:
         """Take in a batch."""
         lossy = batch.having(Trait.GAPS)
         if lossy.size:
             self._gap_bytes += int(lost_bytes(batch, lossy).sum())
+        headless = batch.having(Trait.HEADLESS)
+        if headless.size:
+            self._headless.add(batch.services[headless], batch.rows["first_ts_ns"][headless], 0)
         picks = batch.having(Trait.HALF_CLOSED)
         if picks.size:
             self._keep(silent_ends(batch.rows, picks, TcpState.CLOSE_WAIT, self._age_ns))
@@ -71,6 +86,7 @@ class CloseWaitLeak:
         """Take in what `other` was fed."""
         self._level = max(self._level, other._level)
         self._gap_bytes += other._gap_bytes
+        self._headless.merge(other._headless, services)
         kept, self._kept, self._ends = [*self._kept, *other._kept], [], 0
         for ends in kept:
             self._keep(ends)
@@ -96,6 +112,8 @@ class CloseWaitLeak:
         kept = np.concatenate([np.empty(0, SILENT_DTYPE), *self._kept])
         ends = np.minimum(kept["end"], background.end_ts_ns)
         kept = kept[(ends >= kept["quiet"] + self._age_ns) | (kept["stale"] != 0)]
+        unseen = (kept["midstream"] != 0) & (kept["never_sent"] != 0) & (kept["stale"] == 0)
+        kept = kept[~unseen | (kept["start"] >= background.first_ts_ns + self._age_ns)]
         names = hash_words(np.column_stack([kept["subject"], kept["is_client"]]))
         order = np.lexsort((kept["flow_id"], names))
         starts = np.flatnonzero(np.concatenate(([True], np.diff(names[order]) != 0))[: len(order)])
@@ -109,12 +127,20 @@ class CloseWaitLeak:
             telling &= counts >= (_LEAST_KEPT if self._level else 1)
             parts = zip(starts[telling], counts[telling], strict=True)
             found = [self._finding(kept[order[start : start + count]], background) for start, count in parts]
-        return worst_first(found)[: self.options.subjects_max]
+        told = worst_first(found)
+        lone = [one for one in told if one.evidence["side"] == "client" and one.count == 1 and one.severity == "info"]
+        if len(lone) > self.options.lone_subjects_max:
+            told = [one for one in told if one not in lone]
+        return told[: self.options.subjects_max]
 
     def _finding(self, kept: np.ndarray, background: Background) -> Finding | None:
         options, end_ts_ns = self.options, background.end_ts_ns
         scale = 1 << self._level
-        among = kept[kept["end"] >= end_ts_ns]
+        open_ = kept["end"] >= end_ts_ns
+        among, closed = kept[open_], kept[~open_]
+        together = len(closed) > 0 and 2 * _peak(closed["end"], closed["end"] + _RESTART_NS) >= len(closed)
+        if len(closed) >= max(len(among), 1) and not together:  # it closes late: do those that are open differ?
+            among = among[(end_ts_ns - among["start"]) > (closed["end"] - closed["start"]).max()]
         leaking = len(among) * scale
         peak = _peak(kept["start"], np.minimum(kept["end"], end_ts_ns)) * scale
         stale = int(kept["stale"].sum()) * scale
@@ -135,7 +161,7 @@ class CloseWaitLeak:
             "side": "client" if is_client else "server",
             "cause": "accept_starvation" if starved else "application_leak",
             "leaking": leaking,
-            "closed_late": len(kept) * scale - leaking,
+            "closed_late": len(closed) * scale,
             "oldest_s": round(float(ages_s.max()), 3),
             "median_age_s": round(float(np.median(ages_s)), 3),
             "growth_per_min": round(leaking * _MINUTE_NS / max(end_ts_ns - first, _MINUTE_NS), 3),
@@ -147,7 +173,17 @@ class CloseWaitLeak:
         }
         ratio, total = 0.0, background.connections if is_client else _connections_of(background, words)
         gap_ratio = self._gap_bytes / (self._gap_bytes + background.payload_bytes) if self._gap_bytes else 0.0
-        lost = max(leaking, peak) <= options.close_wait_loss_factor * gap_ratio * total
+        lost = 0
+        if gap_ratio:
+            headless = self._headless_late(background, None if is_client else words)
+            headless = max(0, headless - int(shown["midstream"].sum()) * scale)
+            lost = int(
+                options.close_wait_loss_factor * gap_ratio * total + options.close_wait_headless_factor * headless
+            )
+        explained = max(leaking, peak) <= lost and not stale
+        if explained and max(leaking, peak) < options.close_wait_warning_count:
+            return None
+        evidence["perhaps_lost"] = lost
         if not is_client and total:
             ratio = min(1.0, count / total)
             evidence["service_connections"] = total
@@ -155,13 +191,13 @@ class CloseWaitLeak:
         return Finding(
             kind=self.kind,
             subject=subject,
-            severity="info" if lost and not stale else self._severity(leaking, peak, stale, ratio),
+            severity="info" if explained else self._severity(leaking, peak if together else 0, stale, ratio),
             first_ts_ns=first,
             last_ts_ns=int(np.minimum(shown["end"], end_ts_ns).max()),
             count=count,
             peak=peak,
             evidence=evidence,
-            caveats=tuple(self._caveats(shown, leaking, starved, gap_ratio if lost else 0.0)),
+            caveats=tuple(self._caveats(shown, leaking, starved, together, gap_ratio if explained else 0.0)),
             next_steps=tuple(_next_steps(subject, is_client, starved)),
             flow_ids=tuple(int(flow_id) for flow_id in shown["flow_id"][:100]),
         )
@@ -174,12 +210,20 @@ class CloseWaitLeak:
         share = leaking >= options.close_wait_ratio_min_count and ratio >= options.close_wait_warning_ratio
         return "warning" if many or share or stale else "info"
 
-    def _caveats(self, shown: np.ndarray, leaking: int, starved: bool, gap_ratio: float) -> list[str]:
+    def _headless_late(self, background: Background, words: np.ndarray | None) -> int:
+        """Return how many connections of a service, or of all, have no beginning though the capture was on by then."""
+        groups, ticks, _, counts = self._headless.table()
+        late = ticks * self._headless.step_ns > background.first_ts_ns + self._age_ns + self._headless.step_ns
+        if words is not None:
+            late &= np.isin(groups, np.flatnonzero((background.services == words).all(axis=1)))
+        return int(counts[late].sum())
+
+    def _caveats(self, shown: np.ndarray, leaking: int, starved: bool, together: bool, gap_ratio: float) -> list[str]:
         caveats = []
         if gap_ratio:
             caveats.append(
-                f"The capture lost {gap_ratio:.1%} of the payload: of as many connections as these the FIN may be"
-                " among what it lost."
+                f"The capture lost {gap_ratio:.1%} of the payload, or more: of as many connections as these the FIN may"
+                " be among what it lost."
             )
         if self._level:
             caveats.append(
@@ -187,7 +231,11 @@ class CloseWaitLeak:
                 f" {1 << self._level} times what these show; peers are theirs alone."
             )
         if not leaking and len(shown) > int(shown["stale"].sum()):
-            caveats.append("All of them were closed in the end: a restart, or a program that closes late.")
+            caveats.append(
+                "All of them were closed in the end, most at the same time: a restart closes what a program forgot."
+                if together
+                else "All of them were closed in the end, one by one: a program that closes late, not one that forgets."
+            )
         midstream = int(shown["midstream"].sum())
         if midstream:
             caveats.append(f"{midstream} of {len(shown)} connections were open before the capture began.")

@@ -16,7 +16,7 @@ __all__ = ["add_findings"]
 
 _FINDINGS_SHOWN = 10
 _FLOW_IDS_SHOWN = 10
-_LABEL = 26
+_LABEL = 24
 """Columns for the names of evidence."""
 
 
@@ -41,17 +41,16 @@ def add_findings(
         kind = finding.kind.replace("_", " ")
         sheet.heading(f"{number}. {finding.severity.upper()}  {kind}  {finding.subject}", style=finding.severity)
         length = duration(finding.last_ts_ns - finding.first_ts_ns)
-        sheet.wrap(f"since {instant(finding.first_ts_ns, epoch=epoch)}", indent=2)
-        sheet.wrap(f"until {instant(finding.last_ts_ns, epoch=epoch)} ({length})", indent=2)
+        sheet.wrap(f"since {instant(finding.first_ts_ns, epoch=epoch)}", front="  ")
+        sheet.wrap(f"until {instant(finding.last_ts_ns, epoch=epoch)} ({length})", front="  ")
         at_once = f", {count(finding.peak)} at the peak" if finding.peak > 1 else ""
-        sheet.wrap(f"{count(finding.count, 'connection')}{at_once}", indent=2)
-        for key, value in told(finding.evidence):
-            label, text = evidence_text(key, value, epoch=epoch, meanings=meanings)
-            sheet.wrap(text, indent=4, label=label, label_width=_LABEL)
+        sheet.wrap(f"{count(finding.count, 'connection')}{at_once}", front="  ")
+        evidence = [evidence_text(key, value, epoch=epoch, meanings=meanings) for key, value in told(finding.evidence)]
+        sheet.table(["", ""], evidence, numbers=False, indent=4, widths=[_LABEL])
         _bullets(sheet, "How sure:", finding.caveats or (unweakened,))
         _bullets(sheet, "Next:", finding.next_steps)
         if finding.flow_ids:
-            sheet.wrap(_flow_ids(finding), indent=2)
+            sheet.wrap(_flow_ids(finding), front="  ")
     if len(findings) > _FINDINGS_SHOWN:
         left = count(len(findings) - _FINDINGS_SHOWN, "more finding")
         sheet.heading(f"{left}, none worse: --format json has them", style="")
@@ -61,7 +60,7 @@ def _bullets(sheet: Sheet, title: str, sentences: tuple[str, ...]) -> None:
     if sentences:
         sheet.add(f"  {title}")
     for sentence in sentences:
-        sheet.wrap(sentence, indent=4, label="-", label_width=2)
+        sheet.wrap(sentence, front="    - ")
 
 
 def _flow_ids(finding: Finding) -> str:

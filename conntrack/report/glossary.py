@@ -254,6 +254,7 @@ EVIDENCE = {
     ),
     "orphans_ratio": Term("orphan limit used", "the peak against that number."),
     "peak_ts_ns": Term("peak at", "when the most were there at once."),
+    "perhaps_lost": Term("perhaps lost", "so many ends of connections the capture may lack, to judge by what it lost."),
     "ports": Term("ports", "the ports it is about, or how many."),
     "rate_before_peak_per_s": Term("rate before the peak", "closes a second in the minute before the peak."),
     "ratio_of_service": Term("share of the service", "share of the service's connections that leak."),

@@ -66,16 +66,16 @@ def render_host_text(report: HostReport, *, width: int = 80, color: bool = False
     nothing_against = "Nothing on this host speaks against it."
     add_findings(sheet, report.findings, epoch=epoch, unweakened=nothing_against, meanings=HOST_EVIDENCE)
     sheet.heading(f"Sockets: {count(sum(report.states.values()))}")
-    sheet.table([state, count(number)] for state, number in report.states.items() if number)
+    sheet.table(["", ""], [[state, count(number)] for state, number in report.states.items() if number])
     _services(sheet, report.services)
     _counters(sheet, report.counters)
     sheet.heading("Host")
-    sheet.wrap(f"{report.host}, {count(report.looks, 'look')}, sockets from {report.source}", indent=2)
+    sheet.wrap(f"{report.host}, {count(report.looks, 'look')}, sockets from {report.source}", front="  ")
     if report.compared_with:
-        sheet.wrap(f"compared with {report.compared_with}", indent=2)
-    sheet.wrap(span(report.first_ts_ns, report.last_ts_ns, epoch=epoch), indent=2)
+        sheet.wrap(f"compared with {report.compared_with}", front="  ")
+    sheet.wrap(span(report.first_ts_ns, report.last_ts_ns, epoch=epoch), front="  ")
     for note in report.notes:
-        sheet.wrap(f"not seen: {note}", indent=2)
+        sheet.wrap(f"not seen: {note}", front="  ")
     return sheet.text()
 
 
@@ -86,8 +86,9 @@ def _counters(sheet: Sheet, counters: dict[str, tuple[int, int | None]]) -> None
         if total or growth
     ]
     if told:
+        known = 3 if any(growth for _, _, growth in told) else 2  # of a single look there is no growth
         sheet.heading("Counters of the kernel")
-        sheet.table([["", "since its start", "meanwhile"], *told])
+        sheet.table(["", "since its start", "meanwhile"][:known], [row[:known] for row in told])
 
 
 def _verdict(report: HostReport, epoch: bool) -> str:
@@ -113,7 +114,8 @@ def _services(sheet: Sheet, services: tuple[dict[str, Any], ...]) -> None:
     if not services:
         return
     shown = services[:_SERVICES_SHOWN]
-    sheet.heading("Services" + (f": the {len(shown)} busiest of {len(services)}" if len(services) > len(shown) else ""))
+    busiest = f": the {len(shown)} busiest of {count(len(services))}" if len(services) > len(shown) else ""
+    sheet.heading(f"Services{busiest}")
     rows = [
         [
             service["service"],
@@ -122,8 +124,13 @@ def _services(sheet: Sheet, services: tuple[dict[str, Any], ...]) -> None:
         ]
         for service in shown
     ]
-    notes = [", ".join([*service["processes"], *([service["unit"]] if service["unit"] else [])]) for service in shown]
-    sheet.table([["service", "queue", *_STATES], *rows], notes=["", *notes])
+    sheet.table(["service", "queue", *_STATES], rows)
+    held = [
+        [service["service"], ", ".join(filter(None, [*service["processes"], service["unit"]]))] for service in shown
+    ]
+    if any(holders for _, holders in held):
+        sheet.add()
+        sheet.table(["service", "held by"], held, numbers=False)
 
 
 def render_host_json(report: HostReport, *, epoch: bool = False) -> str:

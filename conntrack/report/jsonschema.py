@@ -35,7 +35,7 @@ EVIDENCE = {
     "half_open_peak_ts~ backlog backlog_ratio abandoned answered_once_ratio~ synack_retransmissions unanswered "
     "unanswered_once distinct_sources distinct_sources_by alike_ratio~",
     "close_wait_leak": "side cause leaking closed_late oldest_s median_age_s growth_per_min never_sent_ratio "
-    "spoke_after_fin syn_onto_stale distinct_peers top_peers service_connections? ratio_of_service?",
+    "spoke_after_fin syn_onto_stale perhaps_lost distinct_peers top_peers service_connections? ratio_of_service?",
     "time_wait_buildup": "side service occupancy_ratio? ephemeral_ports? sustainable_per_s? kernel_memory_bytes? "
     + _COMMON_TIME_WAIT,
     "accept_queue_overflow": "attempts affected_ratio synack_repeats_after_ack never_served waiting_before "

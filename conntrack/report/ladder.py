@@ -153,9 +153,7 @@ class _Ladder(Sheet):
                     self._fold(step)
         if self._story.left_out:
             left = count(self._story.left_out, "more segment")
-            self._tell(
-                f"... {left} not told: only the first {count(len(self._story.steps))} steps are kept ...", indent=0
-            )
+            self.wrap(f"... {left} not told: only the first {count(len(self._story.steps))} steps are kept ...")
         self._end()
         return self.text()
 
@@ -170,23 +168,23 @@ class _Ladder(Sheet):
         for side in SIDES:
             end = endpoint_text(row[f"{side}_ip"].tobytes(), version, int(row[f"{side}_port"]))
             why = _DIRECTIONS[DirectionEvidence(int(row["direction_evidence"]))]
-            self._tell(f"{side} {end}" + (f"  ({why})" if side == "client" else ""))
+            self._tell(f"{end}  ({why})" if side == "client" else end, f"{side} ")
         before = "" if story.generation == 1 else f", number {story.generation} on these ports"
-        self._tell(f"start  {instant(self._start_ns, epoch=self._epoch)}{before}")
+        self._tell(f"{instant(self._start_ns, epoch=self._epoch)}{before}", "start  ")
         if row["tag"]:
-            self._tell(f"tag    {row['tag']}, of the network that its first segment was on")
+            self._tell(f"{row['tag']}, of the network that its first segment was on", "tag    ")
         words = [word.name.lower().replace("_", " ") for word in FlowFlag(int(row["flags"])) if word.name]
         if words:
-            self._tell(f"flags  {', '.join(words)}")
+            self._tell(", ".join(words), "flags  ")
         for note in story.notes:
             self._tell(note)
         self.add()
         head = f"{'frame':>{self._frame}} {'seconds':>{self._time}} {'client':{self._rungs - 4}}server"
         head = f"{head:{self._words - self._seq - self._ack - self._len - 4}}"
         head += f"{'seq':>{self._seq}} {'ack':>{self._ack}} {'len':>{self._len}}  taken for"
-        self.add(self.paint(head[: self.width].rstrip(), "heading"))
+        self.add(head[: self.width].rstrip(), "heading")
         client, server = (state.name for state in story.begins)
-        self._tell(f"before: client {client}, server {server}", indent=self._indent, style="faint")
+        self.wrap(f"before: client {client}, server {server}", front=" " * self._indent, style="faint")
 
     # --- Steps --------------------------------------------------------------------------------------------------------
 
@@ -202,24 +200,21 @@ class _Ladder(Sheet):
         )
         words, style = ", ".join(step.taken_for), style_of(step)
         if self.width - self._words >= _LEAST_ROOM:
-            self.wrap(words, label=front, label_width=self._words, style=style)
+            self.wrap(words, front=f"{front:{self._words}}", style=style)
         else:
             self.add(front)
-            self.wrap(words, indent=self._indent, style=style)
+            self.wrap(words, front=" " * self._indent, style=style)
         self._changes(step.changes)
 
     def _changes(self, changes: Sequence[Change], seconds: str = "") -> None:
         for change in changes:
-            text = f"{SIDES[change.side]} {change.before.name} -> {change.after.name}"
+            text = f"{change.before.name} -> {change.after.name}"
             if change.reason:
                 text += f": {change.reason} [{change.source}]"
             if change.evidence not in (Evidence.SEEN, Evidence.EXPIRED):
                 text += f" ({_EVIDENCE[change.evidence]})"
-            if seconds:
-                front = f"{seconds:>{self._frame + 1 + self._time}}"
-                self.wrap(text, hang=2, label=front, label_width=self._indent, style="state")
-            else:
-                self._tell(text, indent=self._indent, style="state")
+            front = f"{seconds:>{self._indent - 1}} {SIDES[change.side]} "
+            self.wrap(text, front=front, style="state")
             seconds = ""
 
     def _fold(self, step: Folded) -> None:
@@ -231,7 +226,7 @@ class _Ladder(Sheet):
         text = f"... {count(sum(step.segments), 'segment')} in order"
         text += f", {' and '.join(told) or 'ACKs only'}"
         text += f", in {duration(step.last_ts_ns - step.first_ts_ns)} (--all shows them) ..."
-        self._tell(text, indent=self._indent, style="faint")
+        self.wrap(text, front=" " * self._indent, style="faint")
 
     def _seconds(self, step: StorySegment | Expired | Folded) -> str:
         if isinstance(step, Folded):
@@ -241,22 +236,23 @@ class _Ladder(Sheet):
         micros += rest >= 500
         return f"{'-' if ns < 0 else ''}{micros // 1_000_000}.{micros % 1_000_000:06}"
 
-    def _tell(self, text: str, *, indent: int = 2, style: str = "") -> None:
-        self.wrap(text, indent=indent, hang=2, style=style)
+    def _tell(self, text: str, label: str = "", *, style: str = "") -> None:
+        self.wrap(text, front=f"  {label}", style=style)
 
     # --- After --------------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
         row = self._row
         self.add()
-        self._tell(end_text(self._story), indent=0, style="heading")
+        self.wrap(end_text(self._story), style="heading")
         for side in SIDES:
             state = TcpState(int(row[f"{side}_state"]))
             since_ns = int(row[f"{side}_since_ts_ns"]) - self._start_ns
             how = _EVIDENCE[Evidence(int(row[f"{side}_state_evidence"]))]
             self._tell(
-                f"{side}: {state.name} since {since_ns / 1e9:.6f} s{f' ({how})' if how else ''}; "
-                + "; ".join(self._counts(side))
+                f"{state.name} since {since_ns / 1e9:.6f} s{f' ({how})' if how else ''}; "
+                + "; ".join(self._counts(side)),
+                f"{side}: ",
             )
         self._tell("[In brackets: sections of RFC 9293, or another source by name.]", style="faint")
 

@@ -6,6 +6,7 @@ finding is called is in verdict.py; how it is laid out, in sheet.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from conntrack.report.finding_text import add_findings
@@ -65,26 +66,30 @@ class _Page:
             self._sheet.wrap(
                 f"{count(connections.evicted)} of them were given up to stay within the memory budget (--max-memory), "
                 "those that had been idle for longest, in the state that they had then.",
-                indent=2,
+                front="  ",
                 style="warning",
             )
         for sentence in summarised:
-            self._sheet.wrap(sentence, indent=2, style="warning")
+            self._sheet.wrap(sentence, front="  ", style="warning")
         both = [
             (state, clients, connections.server_states[state]) for state, clients in connections.client_states.items()
         ]
         rows = [[state, count(clients), count(servers)] for state, clients, servers in both if clients or servers]
         if rows:
-            self._sheet.table([["state at the end", "clients", "servers"], *rows])
+            self._sheet.table(["state at the end", "clients", "servers"], rows)
 
     def _services(self, services: tuple[dict[str, Any], ...]) -> None:
         if not services:
             return
         shown = services[:_SERVICES_SHOWN]
-        self._sheet.heading("Services" + (f": the {len(shown)} busiest" if len(services) > len(shown) else ""))
+        busiest = f": the {len(shown)} busiest of {count(len(services))}" if len(services) > len(shown) else ""
+        self._sheet.heading(f"Services{busiest}")
         rows = [[row["service"], *(count(row[key]) for key in _SERVICE_COUNTS), _handshake(row)] for row in shown]
-        notes = ["", *(_states_at_end(row["server_states"]) for row in shown)]
-        self._sheet.table([["service", *_SERVICE_COUNTS, "handshake"], *rows], notes=notes)
+        self._sheet.table(["service", *_SERVICE_COUNTS, "handshake"], rows)
+        left = [[row["service"], states] for row in shown if (states := _states_at_end(row["server_states"]))]
+        if left:
+            self._sheet.add()
+            self._sheet.table(["service", "at the end, but for CLOSED"], left, numbers=False)
 
     def _series(self, series: StateSeries | None) -> None:
         """One line for each end and state that ever occurred: its peak, when, and how it went."""
@@ -101,8 +106,8 @@ class _Page:
         steps = len(next(iter(charts.values())))
         self._sheet.heading("States over time")
         last_ns = series.first_ts_ns + series.step_ns * (steps - 1)
-        self._sheet.wrap(span(series.first_ts_ns, last_ns, epoch=self._epoch), indent=2)
-        self._charts(charts, series, headings=True)
+        self._sheet.wrap(span(series.first_ts_ns, last_ns, epoch=self._epoch), front="  ")
+        self._charts(charts, series, ["", "peak", "at", ""])
 
     def _groups(self, series: GroupSeries | None) -> None:
         """The services with the most ends at once, where there are several: the peak of each state, and how it went."""
@@ -111,47 +116,44 @@ class _Page:
         shown = list(series.services.items())[:_GROUPS_SHOWN]
         self._sheet.heading(f"States over time, by service: {len(shown)} of {count(series.services_total)}")
         for name, states in shown:
-            self._sheet.wrap(name, indent=2)
-            self._charts({f"  {state}": counts for state, counts in states.items()}, series)
+            self._sheet.wrap(name, front="  ")
+            self._charts({f"  {state}": counts for state, counts in states.items()}, series, [""] * 4)
 
-    def _charts(
-        self, charts: dict[str, list[int]], series: StateSeries | GroupSeries, *, headings: bool = False
-    ) -> None:
-        rows: list[list[str | Chart]] = [["", "peak", "at", ""]] if headings else []
+    def _charts(self, charts: dict[str, list[int]], series: StateSeries | GroupSeries, headings: Sequence[str]) -> None:
+        rows: list[list[str | Chart]] = []
         for label, counts in charts.items():
             peak = max(counts)
             first_ns, last_ns = series.first_ts_ns, series.first_ts_ns + series.step_ns * (len(counts) - 1)
             several_days = first_ns // _DAY_NS != last_ns // _DAY_NS
             at = clock(first_ns + series.step_ns * counts.index(peak), epoch=self._epoch, day=several_days)
             rows.append([label, count(peak), at, Chart(counts, self._ascii)])
-        self._sheet.table(rows, widths=_CHART_WIDTHS)
+        self._sheet.table(headings, rows, widths=_CHART_WIDTHS)
 
     def _capture(self, capture: CaptureSummary) -> None:
         self._sheet.heading("Capture")
         for name in capture.files:
-            self._sheet.wrap("standard input" if name == "-" else path_text(name), indent=2)
+            self._sheet.wrap("standard input" if name == "-" else path_text(name), front="  ")
         self._sheet.wrap(
             f"{count(capture.packets, 'packet')} ({bytes_text(capture.bytes)}), "
             f"{count(capture.tcp_segments, 'TCP segment')}",
-            indent=2,
+            front="  ",
         )
         if capture.first_ts_ns is not None and capture.last_ts_ns is not None:
-            self._sheet.wrap(span(capture.first_ts_ns, capture.last_ts_ns, epoch=self._epoch), indent=2)
+            self._sheet.wrap(span(capture.first_ts_ns, capture.last_ts_ns, epoch=self._epoch), front="  ")
         if capture.skipped:
             by_count = sorted(capture.skipped.items(), key=lambda item: (-item[1], item[0]))
             reasons = ", ".join(f"{reason.replace('_', ' ')} {count(number)}" for reason, number in by_count)
-            self._sheet.wrap(f"{count(sum(capture.skipped.values()), 'packet')} not used: {reasons}", indent=2)
+            self._sheet.wrap(f"{count(sum(capture.skipped.values()), 'packet')} not used: {reasons}", front="  ")
         if capture.time_inversions:
-            self._sheet.wrap(f"{count(capture.time_inversions, 'packet')} with a time before the last one", indent=2)
+            self._sheet.wrap(f"{count(capture.time_inversions, 'packet')} with a time before the last one", front="  ")
         for fault in capture.faults:
-            self._sheet.wrap(f"damaged: {fault}", indent=2, style="warning")
+            self._sheet.wrap(f"damaged: {fault}", front="  ", style="warning")
 
 
 def _states_at_end(states: dict[str, int]) -> str:
-    """Return in which states a service's ends are as the capture ends, the most first; CLOSED is told only alone."""
+    """Return in which states but CLOSED a service's ends are as the capture ends, the most first; "" where in none."""
     left = [(number, state) for state, number in states.items() if state != "CLOSED"]
-    told = ", ".join(f"{state} {count(number)}" for number, state in sorted(left, key=lambda item: -item[0]))
-    return f"at the end {told or 'all CLOSED'}"
+    return ", ".join(f"{state} {count(number)}" for number, state in sorted(left, key=lambda item: -item[0]))
 
 
 def _handshake(service: dict[str, Any]) -> str:

@@ -84,6 +84,11 @@ def _close_wait_leak(finding: Finding, epoch: bool) -> str:
         left = count(leaking, "connection")
         return f"{finding.subject} seems not to accept: {left} in CLOSE_WAIT that it never sent a byte on{age}."
     end = "client " if evidence.get("side") == "client" else ""
+    if finding.severity == "info" and (evidence.get("perhaps_lost") or 0) >= leaking:
+        left = count(leaking, "connection")
+        return (
+            f"{end}{finding.subject} may leak CLOSE_WAIT, or the capture lost their FINs: {left} that stay open{age}."
+        )
     process = next(iter(evidence.get("processes", ())), "")
     who = f"{end}{finding.subject} ({process})" if process else f"{end}{finding.subject}"
     return f"{who} leaks CLOSE_WAIT: {count(leaking, 'connection')} that it never closes{age}."

@@ -111,6 +111,28 @@ def test_json_has_the_promised_keys(leak: str, capfd: pytest.CaptureFixture[str]
     assert document["findings"][0]["subject"] == "10.0.0.2:80"
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--where", "client_port=9"],
+            "ctrack: --where: holds for none of 13 connections; see 'ctrack flows --help'\n",
+        ),
+        (["--filter", "udp"], "ctrack: no TCP connection in this capture; 'ctrack info' says what is in it\n"),
+    ],
+)
+def test_flows_with_no_row_says_so_to_a_person_alone(
+    leak: str, options: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["flows", leak, *options]) == 0
+    piped, err = capsys.readouterr()
+    assert len(piped.splitlines()) == 1 and told not in err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["flows", leak, *options]) == 0
+    out, err = capsys.readouterr()
+    assert out == piped and err.endswith(told)
+
+
 def test_flows_when_piped_are_tsv_with_every_column(leak: str) -> None:
     done = ctrack("flows", leak)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from conntrack.cli import host as cli_host
 from conntrack.cli import main
 from conntrack.cli.thresholds import SEVERITIES
 from conntrack.detect import finding
@@ -55,7 +56,9 @@ def test_the_text_of_a_healthy_host() -> None:
         "Services\n"
         "  service        queue  SYN_RECEIVED  ESTABLISHED  CLOSE_WAIT  TIME_WAIT\n"
         "  0.0.0.0:80  0 of 511             0        1,234           0          0\n"
-        "    nginx/812, nginx.service\n"
+        "\n"
+        "  service     held by\n"
+        "  0.0.0.0:80  nginx/812, nginx.service\n"
         "\n"
         "Counters of the kernel\n"
         "                      since its start  meanwhile\n"
@@ -67,6 +70,13 @@ def test_the_text_of_a_healthy_host() -> None:
         "  2025-11-21T12:00:00.000000000Z to 2025-11-21T12:00:02.000000000Z (2.0 s)\n"
         "  not seen: something; as root it would be\n"
     )
+
+
+def test_of_a_single_look_no_growth_is_told() -> None:
+    text = render_host_text(replace(REPORT, counters={"Tcp.OutSegs": (5000, None)}))
+    assert "  Tcp.OutSegs            5,000\n" in text and "meanwhile" not in text
+    many = tuple(REPORT.services[0] | {"service": f"0.0.0.0:{port}"} for port in range(1, 1_235))
+    assert "Services: the 10 busiest of 1,234\n" in render_host_text(replace(REPORT, services=many))
 
 
 def test_the_verdict_is_that_of_the_worst_finding() -> None:
@@ -215,3 +225,20 @@ def test_a_probe_takes_no_snapshot(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_severities_are_those_of_the_detectors() -> None:
     assert SEVERITIES == finding.SEVERITIES
+
+
+def test_what_there_is_nothing_of_has_no_heading() -> None:
+    empty = replace(REPORT, services=(), counters={"Tcp.RetransSegs": (0, 0)}, compared_with="before.ndjson")
+    lines = [line.strip() for line in render_host_text(empty).splitlines()]
+    assert not {"Services", "Counters of the kernel"} & set(lines)
+    assert "compared with before.ndjson" in lines
+
+
+@pytest.mark.parametrize(("severity", "code"), [("info", 0), ("warning", 1), ("critical", 1)])
+def test_fail_on_is_at_least_that_severity(
+    severity: str, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = finding.Finding("retransmissions", "web1", severity, 0, 1, 5, 5, {})  # type: ignore[arg-type]
+    monkeypatch.setattr(cli_host, "_report", lambda *_, **__: replace(REPORT, findings=(found,)))
+    assert main(["host", "--for", "0s", "--fail-on", "warning"]) == code
+    assert "web1" in capfd.readouterr().out

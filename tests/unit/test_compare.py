@@ -453,6 +453,15 @@ class TestCommand:
         header, line = (line.split("\t") for line in out.splitlines())
         assert dict(zip(header, line, strict=True))["at_ts"] == "1763726405.0" and "1 agree, 1 do not" in err
 
+    def test_a_table_for_people_is_cut_and_says_so(
+        self, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "many.txt").write_text("\n".join(row_of("ESTAB", remote=f"10.0.0.1:{2000 + n}") for n in range(53)))
+        assert main(["compare", files[0], "--with", str(tmp_path / "many.txt"), "--format", "table"]) == 0
+        out, _ = capsys.readouterr()
+        assert sum(line.split()[2:] == ["-", "ESTABLISHED", "-"] for line in out.splitlines()) == 50
+        assert "  and 3 more: --format tsv has them\n" in out
+
     def test_agreement_is_one_line(
         self, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -72,3 +72,21 @@ def test_without_the_library_it_says_how_many_at_least(monkeypatch):
     assert distinct.count(0) == (1001, "at least")
     distinct.merge(pickle.loads(pickle.dumps(fed(np.zeros(2000, np.int64), people(2000, 9000)))), np.arange(1))
     assert distinct.count(0) == (1001, "at least")
+
+
+def test_a_part_with_the_library_and_one_without(monkeypatch):
+    """What is known is the least of both: no estimate is made of a bound."""
+    sketched = fed(np.zeros(5000, np.int64), people(5000))
+    assert sketched.count(0)[1] == "HyperLogLog"
+    monkeypatch.setitem(__import__("sys").modules, "datasketches", None)
+    bound = fed(np.zeros(3000, np.int64), people(3000))
+    assert bound.count(0) == (1001, "at least")
+    monkeypatch.undo()
+    bound.merge(sketched, np.arange(1))
+    assert bound.count(0) == (1001, "at least")
+    nothing, other = fed(np.empty(0, np.int64), people(0)), fed(np.zeros(5000, np.int64), people(5000))
+    nothing.merge(other, np.arange(1))
+    other.add(np.zeros(90_000, np.int64), people(90_000, 5000))
+    assert nothing.count(0) == fed(np.zeros(5000, np.int64), people(5000)).count(0), "a copy: the other went on"
+    sketched.merge(other, np.array([-1]))
+    assert sketched.count(0) == nothing.count(0)

@@ -409,6 +409,7 @@ def test_close_wait_leak() -> None:
         "never_sent_ratio": 0.3333,
         "spoke_after_fin": 2,
         "syn_onto_stale": 4,
+        "perhaps_lost": 0,
         "distinct_peers": 3,
         "top_peers": {"10.1.0.1": 3, "10.0.0.1": 2, "10.1.0.2": 1},
         "service_connections": 11,

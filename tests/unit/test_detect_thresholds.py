@@ -87,12 +87,14 @@ COOKIES = flows(steady(half_open(synacks=1), 450, per_tick=9), steady(half_open(
 FULL = flows(many(queue_full(), np.arange(5)), many(completed(), np.arange(5) / 2))
 DEAD = flows(many(unanswered(syns=3), np.arange(4)), many(completed(), np.arange(4) / 2))
 LEAKING = flows(many(stuck_in_close_wait(), np.zeros(5)), many(completed(), np.arange(95)))
+NOTHING_UNIQUE = {"client_unique_bytes": 0, "server_unique_bytes": 0}
 LEAKING_OR_LOST = flows(
-    many(stuck_in_close_wait(client_unique_bytes=0, server_unique_bytes=0), np.zeros(5)),
-    many(completed(client_unique_bytes=0, server_unique_bytes=0), np.arange(94)),
+    many(stuck_in_close_wait(**NOTHING_UNIQUE), np.zeros(10)),
+    many(completed(**NOTHING_UNIQUE), np.arange(189)),
     completed(flags=FlowFlag.CAPTURE_LOSS, client_unique_bytes=900, server_unique_bytes=100, server_gap_bytes=1000),
 )
-"""100 connections, half of whose payload is not in the capture."""
+"""200 connections, half of whose payload is not in the capture."""
+HEADLESS = flows(LEAKING_OR_LOST, many(completed(flags=FlowFlag.MIDSTREAM, **NOTHING_UNIQUE), 100 + np.arange(10)))
 STARVED = flows(
     many(stuck_in_close_wait(server_payload_bytes=0), np.zeros(4)), many(stuck_in_close_wait(), np.zeros(4))
 )
@@ -117,6 +119,7 @@ SCAN = to_ports(many(refused(), np.arange(30) * 10.0), 1 + np.arange(30))
 SERVICES = to_ports(many(refused(), np.arange(8)), 80 + np.arange(8) % 4)
 HOSTS = many(refused(), np.arange(5))
 HOSTS["server_ip"][:, 15] = np.arange(5)
+FORGETFUL = many(stuck_in_close_wait(side="client"), np.arange(10), FORGED + np.arange(10))
 CLIENTS = many(stuck_in_close_wait(), np.arange(24), FORGED + np.arange(24) % 2)
 
 CASES = [
@@ -170,6 +173,9 @@ CASES = [
          {0.5: ["accept_starvation"], 0.51: ["application_leak"]}, evidence("cause")),
     Case("close_wait_loss_factor", detect.CloseWaitLeak, LEAKING_OR_LOST, {0.099: ["warning"], 0.101: ["info"]},
          severities),
+    Case("close_wait_headless_factor", detect.CloseWaitLeak, HEADLESS, {0.99: ["warning"], 1.0: ["info"]},
+         severities, {"close_wait_loss_factor": 0.0}),
+    Case("lone_subjects_max", detect.CloseWaitLeak, FORGETFUL, {10: 10, 9: 0}),
     Case("stuck_ends_min", detect.FinWait2Stuck, WAITING, {12: 1, 13: 0}),
     Case("stuck_ends_min", detect.LastAckStuck, GONE, {12: 1, 13: 0}),
     Case("orphans_max", detect.FinWait2Stuck, WAITING, {24: ["warning"], 25: ["info"]}, severities),

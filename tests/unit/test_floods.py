@@ -1,20 +1,20 @@
-"""Floods of state, bounded: half-open connections beyond a budget, and 4-tuples chosen to meet in the index.
+"""Floods of state, bounded: half-open connections beyond a budget, 4-tuples chosen to meet in the index, and the rest.
 
-The benches that these functions are of (benches/half_open.py, benches/flooding.py) run them at any size.
+The benches that these functions are of (benches/half_open.py, flooding.py, bounded.py) run them at any size.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-from frames import eth_ipv4_tcp, interface, packet, section
 
-from benches.flooding import KNOWN, colliding, endpoints, measure, syns
+from benches.bounded import run as run_bounded
+from benches.flooding import KNOWN, colliding, endpoints, measure
 from benches.half_open import run
-from conntrack.capture import open_capture
-from conntrack.tracker import Tracker
+from conntrack.capture.interfaces import MOST_DESCRIBED
 from conntrack.upkeep import LEAST_BUDGET
+
+MOST_INTERFACES = 65_536
+"""Of core/walk_pcapng.pyx, as SECURITY.md has it."""
 
 
 def test_a_flood_beyond_the_budget_ends_and_names_every_eviction() -> None:
@@ -43,54 +43,42 @@ def test_the_key_is_another_each_time() -> None:
     assert np.array_equal(KNOWN, [1, 2, 3, 4])
 
 
-RST_ACK, ACK = 20, 16
-
-
 def test_generations_of_one_4_tuple() -> None:
-    """Each has its row; one is in the table; the number stays at its largest."""
-    count = 70_000
-    segments = np.repeat(syns(endpoints(1, 1)), 2 * count)
-    segments["frame"] = np.arange(1, 2 * count + 1)
-    segments["ts_ns"] += np.arange(2 * count) * 1_000_000
-    segments["seq"][::2] = np.arange(count) * 7919
-    answers = segments[1::2]
-    answers["flags"] = RST_ACK
-    answers["ack"] = segments["seq"][::2] + 1
-    for one, other in (("src_ip", "dst_ip"), ("src_port", "dst_port")):
-        answers[one], answers[other] = answers[other].copy(), answers[one].copy()
-    tracker = Tracker()
-    tracker.process(segments)
-    assert len(tracker) == 1
-    generations = np.concatenate([rows["generation"].copy() for rows in tracker.finish()])
-    assert len(generations) == count
-    assert generations.max() == 65_535 == np.sort(generations)[-(count - 65_534)]
+    """Each has its row; the number stays at its largest."""
+    done = run_bounded("generations", 70_000)
+    assert (done["connections"], done["packets"]) == (70_000, 140_000)
+    assert (done["generation_max"], done["of_that_generation"]) == (65_535, 70_000 - 65_534)
+    assert done["table_bytes"] <= run_bounded("generations", 10)["table_bytes"], "one is in the table"
 
 
 def test_out_of_order_ranges() -> None:
     """A hole before each of 100,000 segments: they are counted, and take what four of them take."""
-    count = 100_000
-    segments = np.repeat(syns(endpoints(1, 1)), count)
-    segments["frame"] = np.arange(1, count + 1)
-    segments["ts_ns"] += np.arange(count) * 1_000
-    segments["flags"] = ACK
-    segments["seq"] = 1 + np.arange(count) * 200
-    segments["payload_bytes"], segments["wire_bytes"] = 100, 154
-    tracker = Tracker()
-    tracker.process(segments[:20])
-    before = tracker.bytes_used
-    tracker.process(segments[20:])
-    assert tracker.bytes_used == before
-    (rows,) = list(tracker.finish())
-    assert rows["client_out_of_order"][0] + rows["server_out_of_order"][0] >= count - 1
+    done, few = run_bounded("ranges", 100_000), run_bounded("ranges", 20)
+    assert (done["connections"], done["out_of_order"]) == (1, 99_999)
+    assert done["table_bytes"] == few["table_bytes"] > 0
 
 
-def test_sections_of_a_pcapng_file(tmp_path: Path) -> None:
+def test_sections_of_a_pcapng_file() -> None:
     """Each has its packet; what is remembered of interfaces does not grow with them."""
-    path = tmp_path / "sections.pcapng"
-    frame = eth_ipv4_tcp(payload=b"abc")
-    path.write_bytes(b"".join([section(), interface(), packet(frame, 10**15)]) * 30_000)
-    with open_capture([path]) as capture:
-        assert sum(len(batch) for batch in capture) == 30_000
-    (described,) = capture.info.described
-    assert len(described.interfaces) == 1024
-    assert capture.info.faults == []
+    done = run_bounded("sections", 30_000)
+    assert (done["packets"], done["interfaces_described"], done["faults"]) == (30_000, MOST_DESCRIBED, [])
+
+
+def test_interfaces_of_a_section() -> None:
+    """What came before them is used, and one line says where it ended."""
+    done = run_bounded("interfaces", MOST_INTERFACES + 10)
+    assert (done["packets"], done["interfaces_described"]) == (1, MOST_DESCRIBED)
+    (said,) = done["faults"]
+    assert f"more than {MOST_INTERFACES} interfaces, offset" in said
+    assert run_bounded("interfaces", MOST_INTERFACES)["faults"] == []
+
+
+def test_packets_of_which_one_fragment_came() -> None:
+    """Beyond those that may wait they are counted all the same."""
+    done = run_bounded("fragments", 50_000)
+    assert done["skipped"] == {"ip_fragment": 50_000}
+    assert (done["incomplete"], done["connections"]) == (50_000, 0)
+
+
+def test_tunnels_in_tunnels() -> None:
+    assert run_bounded("layers", 60_000)["skipped"] == {"too_deep": 20}

@@ -7,11 +7,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from frames import eth_ipv4_tcp, ethernet, interface, option, packet, section, tcp, write_pcap
+from frames import block, eth_ipv4_tcp, ethernet, interface, option, packet, section, tcp, write_pcap
 from layers import FIRST_MAC, INNER4, SECOND_MAC, erf, ipv4_pieces, snap, wlan
 
 from conntrack.capture import open_capture
 from conntrack.cli import main
+from conntrack.cli.info import MOST_PATHS
 
 
 def subframe(payload: bytes, *, last: bool = False) -> bytes:
@@ -70,3 +71,31 @@ def test_comments_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert json.loads(capfd.readouterr().out)["files"][0]["comments"] == 1
     assert main(["info", str(write_pcap(tmp_path / "a.pcap", [(0, eth_ipv4_tcp())]))]) == 0
     assert "on its packets" not in capfd.readouterr().out
+
+
+def test_what_interfaces_counted_and_what_lies_outside(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    counted = block(
+        5, struct.pack("<III", 0, 0, 0) + option(4, struct.pack("<Q", 90)) + option(5, struct.pack("<Q", 7))
+    )
+    path = tmp_path / "a.pcapng"
+    packets = [packet(eth_ipv4_tcp(), 10**15 + n * 10**6) for n in range(3)]
+    path.write_bytes(b"".join([section(), interface(), *packets, counted]))
+    assert main(["info", str(path), "--from", "1000000001"]) == 0
+    shown = " ".join(capfd.readouterr().out.split())
+    assert "90 packets received, 7 packets dropped while it was taken" in shown
+    assert "not tracked 1 packet: before --from or after --to" in shown
+
+
+def test_paths_beyond_those_that_are_listed_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    frames = [ethernet(INNER4, vlans=[(0x8100, number)]) for number in range(1, MOST_PATHS + 8)]
+    path = str(write_pcap(tmp_path / "a.pcap", list(enumerate(frames))))
+    assert main(["info", path]) == 0
+    shown = capfd.readouterr().out.splitlines()
+    assert len([line for line in shown if line.startswith("path ")]) == MOST_PATHS + 1
+    assert shown[-1].split() == ["path", "and", "7", "more"]
+
+
+def test_a_capture_of_nothing_has_no_times(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(write_pcap(tmp_path / "a.pcap", []))]) == 0
+    words = [line.split()[0] for line in capfd.readouterr().out.splitlines()]
+    assert not {"first", "last", "duration", "rate"} & set(words)

@@ -57,7 +57,7 @@ def test_a_hostile_name_is_escaped_and_broken() -> None:
     text = render_ladder(tell(Exchange().client("S")), files=names)
     assert "\x1b" not in text
     assert r"a\x1b[31m\n" in text
-    assert r"\xff.pcap" in text
+    assert r"\xff.pcap" in "".join(line.strip() for line in text.splitlines())
     assert max(map(len, text.splitlines())) <= 80
     document = json.loads(render_ladder_json(tell(Exchange().client("S")), [{}], files=names))
     assert document["files"] == ["a\x1b[31m\n" + "x" * 300 + "\\xff.pcap"]
@@ -93,3 +93,28 @@ def test_json_has_the_numbers_of_the_header_too() -> None:
     assert second["flags"] == "S."
     assert second["states"] == {"client": "SYN_SENT", "server": "SYN_RECEIVED"}
     assert second["changes"][0]["evidence"] == "seen"
+
+
+def test_how_a_state_is_known_is_said_where_it_was_not_seen() -> None:
+    inferred = "[3.10.7.3] (inferred: what caused it is not in the capture)"
+    missing = Exchange().client("S").server("S.", lost=True).client(".")
+    assert inferred in " ".join(line.strip() for line in lines(missing))
+    whole = Exchange().client("S").server("S.").client(".")
+    assert "inferred" not in " ".join(lines(whole))
+
+
+def test_what_is_to_be_known_of_a_connection_is_said_first() -> None:
+    exchange = in_state(ESTABLISHED, ESTABLISHED).wait(100).reopen(40_000_000, 70_000_000).client("S").server("S.")
+    text = " ".join(line.strip() for line in lines(exchange.client(".")))
+    assert "Its SYN came while connection 1 was alive and is told there, as a pending SYN." in text
+
+
+def test_json_has_what_is_folded_as_one_step() -> None:
+    exchange = in_state(ESTABLISHED, ESTABLISHED)
+    for _ in range(50):
+        exchange.server("P.", 1000).client(".")
+    (connection,) = json.loads(render_ladder_json(tell(exchange), [{}], files=["x"]))["connections"]
+    (folded,) = [step for step in connection["steps"] if step["kind"] == "folded"]
+    assert folded["segments"] == {"client": 47, "server": 47}
+    assert folded["payload_bytes"] == {"client": 0, "server": 47_000}
+    assert folded["last_frame"] - folded["first_frame"] == 93

@@ -1,4 +1,4 @@
-"""Sheets of text: nothing is wider than it may be, nothing is lost, and what is to stand in columns does."""
+"""Sheets of text: nothing is wider than it may be, nothing is lost, nothing from outside is obeyed."""
 
 from __future__ import annotations
 
@@ -15,32 +15,50 @@ from conntrack.cli import main
 from conntrack.cli.live_status import Status, screen
 from conntrack.live import Session
 from conntrack.report.format import printable
-from conntrack.report.sheet import Chart, Sheet, cut
+from conntrack.report.sheet import Chart, Sheet
 
 WORDS = st.lists(st.text("ab-.,:", min_size=1, max_size=12), max_size=12)
 ANY = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=60)
+CELLS = st.just("") | ANY.map("x".__add__)
 
 
-def wrapped(text: str, width: int, **options: int | str) -> list[str]:
+def lines(sheet: Sheet) -> list[str]:
+    *all_, after = sheet.text().split("\n")
+    assert after == ""
+    return all_
+
+
+def wrapped(text: str, width: int, front: str = "") -> list[str]:
     sheet = Sheet(width)
-    sheet.wrap(text, **options)  # type: ignore[arg-type]
-    return sheet.lines
+    sheet.wrap(text, front=front)
+    return lines(sheet)
 
 
-@given(WORDS, st.sampled_from([" ", "  "]), st.integers(14, 40), st.sampled_from([0, 2]))
-def test_of_plain_text_it_is_textwrap(words: list[str], gap: str, width: int, hang: int) -> None:
+@given(WORDS, st.sampled_from([" ", "  "]), st.integers(14, 40), st.sampled_from(["", "- "]))
+def test_of_plain_text_it_is_textwrap(words: list[str], gap: str, width: int, front: str) -> None:
     text = gap.join(words)
-    expected = textwrap.wrap(text, width, break_on_hyphens=False, subsequent_indent=" " * hang)
-    assert wrapped(text, width, hang=hang) == ([line.rstrip() for line in expected] or [""])
+    expected = textwrap.wrap(text, width - len(front), break_on_hyphens=False)
+    first, *rest = [line.rstrip() for line in expected] or [""]
+    assert wrapped(text, width, front) == [(front + first).rstrip(), *(" " * len(front) + line for line in rest)]
 
 
-@given(ANY, st.integers(3, 40), st.sampled_from([0, 1]))
-@example("x" * 9 + "\u0301" * 3, 3, 1)
-@example("捕 获文件 e\u0301te\u0301 한글한글", 3, 0)
-def test_no_line_is_wider_and_nothing_but_spaces_is_lost(text: str, width: int, hang: int) -> None:
-    lines = wrapped(text, width, hang=hang)
-    assert max(map(cell_len, lines)) <= width
-    assert "".join(lines).replace(" ", "") == printable(text).replace(" ", "")
+@given(ANY, st.integers(3, 40), st.sampled_from(["", "-"]))
+@example("x" * 9 + "\u0301" * 3, 3, "-")
+@example("捕 获文件 e\u0301te\u0301 한글한글", 3, "")
+@example("[bold]x[/] :smile: https://x.example 1.5 'a' None", 20, "")
+def test_no_line_is_wider_and_nothing_but_spaces_is_lost(text: str, width: int, front: str) -> None:
+    found = wrapped(text, width, front)
+    assert max(map(cell_len, found)) <= width
+    assert "".join(found).replace(" ", "") == front + printable(text).replace(" ", "")
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=4), st.integers(20, 60))
+def test_a_table_of_words_is_no_wider_and_nothing_but_spaces_is_lost(rows: list[tuple[str, str]], width: int) -> None:
+    sheet = Sheet(width)
+    sheet.table(["", ""], rows, numbers=False)
+    found = lines(sheet)
+    assert max(map(cell_len, found)) <= width
+    assert sorted("".join(found).replace(" ", "")) == sorted(printable("".join(map("".join, rows))).replace(" ", ""))
 
 
 def test_a_word_is_broken_only_where_no_line_has_room_for_it() -> None:
@@ -58,45 +76,58 @@ def test_a_paragraph_is_no_wider_than_an_eye_follows() -> None:
     assert max(map(len, wrapped("word " * 100, 300))) <= 100
 
 
-def test_a_label_stands_in_front_and_above_where_it_is_too_long() -> None:
-    assert wrapped("a b", 60, indent=2, label="name", label_width=6) == ["  name  a b"]
-    assert wrapped("a b", 60, indent=2, label="long name", label_width=6) == ["  long name", "        a b"]
-    assert wrapped("a b", 60, label="文件", label_width=6) == ["文件  a b"]
+def test_names_stand_before_their_values_and_are_broken_where_they_are_too_long() -> None:
+    sheet = Sheet(60)
+    rows = [("name", "a " + "b" * 47), ("long name", "c"), ("文件", "d")]
+    sheet.table(["", ""], rows, numbers=False, indent=4, widths=[6])
+    assert lines(sheet) == ["    name    a", " " * 12 + "b" * 47, "    long    c", "    name", "    文件    d"]
 
 
 def test_a_combining_character_stays_with_its_letter() -> None:
     assert wrapped("e\u0301" * 5, 2) == ["e\u0301" * 2, "e\u0301" * 2, "e\u0301"]
 
 
-@given(ANY, st.integers(0, 40))
-def test_what_is_cut_fits(text: str, width: int) -> None:
-    short = cut(text, width)
-    assert cell_len(short) <= width
-    assert short == text or short.endswith("..."[:width])
+@given(ANY, st.integers(2, 40))
+def test_what_is_cut_fits_and_says_so(text: str, width: int) -> None:
+    sheet = Sheet(width)
+    sheet.add(text)
+    (line,) = lines(sheet)
+    assert cell_len(line) <= width
+    assert line == printable(text).rstrip() or line.endswith("…")
 
 
 def test_a_table_is_aligned_by_columns_of_the_terminal() -> None:
     sheet = Sheet(60)
-    sheet.table([["", "n"], ["文件", "1"], ["e\u0301t", "1,234"], ["\x1b[31m", "[red]"]], notes=["", "note"])
-    assert sheet.lines == [
-        "                n", "  文件          1", "    note", "  e\u0301t        1,234", "  \\x1b[31m  [red]",
+    sheet.table(["", "n"], [["文件", "1"], ["e\u0301t", "1,234"], ["\x1b[31m", "[red]"]])
+    assert lines(sheet) == [
+        "                n", "  文件          1", "  e\u0301t        1,234", "  \\x1b[31m  [red]",
     ]  # fmt: skip
 
 
 def test_charts_take_the_room_that_is_left() -> None:
     for width, bars in ((60, 60 - 9), (300, 200)):
         sheet = Sheet(width)
-        sheet.table([["", ""], ["a", Chart([1.0] * 200)], ["b", Chart([0.0, 2.0], ascii_only=True)]], widths=[5])
-        assert sheet.lines == ["", f"  a      {'█' * bars}", "  b       @"]
+        sheet.table(["", ""], [["a", Chart([1.0] * 200)], ["b", Chart([0.0, 2.0], ascii_only=True)]], widths=[5])
+        assert lines(sheet) == [f"  a      {'█' * bars}", "  b       @"]
 
 
-def test_colour_is_there_only_where_it_was_asked_for() -> None:
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "1"}, {"TERM": "dumb", "COLUMNS": "5"}, {"TTY_COMPATIBLE": "1"}],
+)
+def test_colour_is_there_only_where_it_was_asked_for(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the environment asks for is decided once, by cli/output.py: rich must not ask again."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     plain, coloured = Sheet(60), Sheet(60, color=True)
     for sheet in (plain, coloured):
         sheet.wrap("red", style="critical")
         sheet.wrap("", style="critical")
-    assert plain.text() == "red\n\n"
-    assert coloured.text() == "\x1b[1;31mred\x1b[0m\n\n"
+        sheet.table(["h", "n"], [["a", "1"]])
+    assert plain.text() == "red\n\n  h  n\n  a  1\n"
+    assert coloured.text() == "\x1b[1;31mred\x1b[0m\n\n  \x1b[1mh\x1b[0m  \x1b[1mn\x1b[0m\n  a  1\n"
 
 
 @pytest.mark.parametrize(
@@ -127,5 +158,5 @@ def test_a_file_name_does_not_widen_any_page(
 
 def test_a_wide_name_does_not_widen_the_screen() -> None:
     status = Status(Session().look(), source="捕获文件" * 20, running_s=1.0, window_s=300.0)
-    lines = screen(status, 80, 24)
-    assert cell_len(lines[0]) in (79, 80) and lines[0].endswith("...")
+    first = screen(status, 80, 24)[0]
+    assert cell_len(first) in (79, 80) and first.endswith("…")

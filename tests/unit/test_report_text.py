@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from conntrack.detect.finding import Finding
 from conntrack.report.format import evidence_text
 from conntrack.report.glossary import EVIDENCE
-from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report
+from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.report.text import render_text
 from conntrack.report.verdict import verdict
 from conntrack.states import TcpState
@@ -156,7 +157,7 @@ def test_any_strings_fit_and_are_harmless(text: str, evidence: dict[str, Any], w
         report(hostile, files=(text.replace("\0", ""),), faults=(text,), skipped={text: 3}), width=width
     ).split("\n")
     assert all(line.isprintable() for line in lines)
-    assert max(map(len, lines)) <= max(width, 60)
+    assert max(map(cell_len, lines)) <= max(width, 60)
 
 
 def test_colour_repeats_what_the_words_say() -> None:
@@ -213,9 +214,11 @@ def test_services_say_what_is_left_of_them() -> None:
     lines = render_text(replace(report(), services=services), width=100).splitlines()
     at = lines.index("Services")
     assert lines[at + 2].split() == ["10.0.0.2:80", *["1,000"] * 5, "12.0", "ms"]
-    assert lines[at + 3] == "    at the end CLOSE_WAIT 1,234"
-    assert lines[at + 4].split() == ["[2001:db8::2]:443", *["1,000"] * 5]
-    assert lines[at + 5] == "    at the end all CLOSED"
+    assert lines[at + 3].split() == ["[2001:db8::2]:443", *["1,000"] * 5]
+    assert lines[at + 4 : at + 7] == [
+        "", "  service      at the end, but for CLOSED", "  10.0.0.2:80  CLOSE_WAIT 1,234",
+    ]  # fmt: skip
+    assert "at the end, but" not in render_text(replace(report(), services=services[1:]))
 
 
 def test_the_columns_that_say_nothing_are_given_up_first() -> None:
@@ -246,3 +249,36 @@ def test_evidence_tells_no_zeros_and_how_it_was_counted() -> None:
 
 def test_every_finding_says_how_sure_it_is() -> None:
     assert "How sure:\n    - Nothing in the capture speaks against it.\n" in render_text(report(finding("syn_flood")))
+
+
+@pytest.mark.parametrize(
+    ("one", "told"),
+    [
+        (finding("port_scan", ports=20, hosts=1), "10.0.0.2:80 scans 20 ports of 1 host: 5,000 probes."),
+        (finding("port_scan"), "10.0.0.2:80 scans: 5,000 probes."),
+        (
+            finding("accept_queue_overflow", accept_queue=129, backlog=128, dropped=7),
+            "10.0.0.2:80 accepts too slowly: 129 of 128 wait to be accepted, 7 dropped meanwhile.",
+        ),
+        (
+            finding("accept_queue_overflow", accept_queue=129, backlog=128, dropped=0),
+            "10.0.0.2:80 accepts too slowly: 129 of 128 wait to be accepted.",
+        ),
+    ],
+)
+def test_numbers_are_told_where_they_are_known(one: Finding, told: str) -> None:
+    assert verdict(report(one)) == told
+
+
+def test_who_was_given_up_is_said() -> None:
+    counts = ConnectionCounts(7, STATES | {"CLOSED": 7}, STATES, evicted=3)
+    text = " ".join(render_text(replace(report(), connections=counts)).split())
+    assert "3 of them were given up to stay within the memory budget (--max-memory)" in text
+    assert "given up" not in render_text(report())
+
+
+def test_a_series_of_nothing_has_no_heading() -> None:
+    series = StateSeries(NOON, 10**9, {"ESTABLISHED": [0, 0]}, {})
+    assert "States over time" not in render_text(replace(report(), series=series))
+    some = replace(series, server={"ESTABLISHED": [0, 2]})
+    assert "server ESTABLISHED" in render_text(replace(report(), series=some))

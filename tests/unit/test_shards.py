@@ -83,6 +83,22 @@ def test_scattered_segments_are_each_parts_own_in_order(room: int) -> None:
     assert got == [[row.tobytes() for row in rows[of == shard]] for shard in range(7)]
 
 
+def test_the_clock_goes_on_with_what_is_taken() -> None:
+    rows = arbitrary(3000, 6)
+    rows["ts_ns"] >>= 2
+    parts, filled = np.empty((7, 200), SEGMENT_DTYPE), np.zeros(7, np.uint32)
+    clock, other = Clock(), Clock()
+    taken, full = scatter(rows, parts, filled, KEY, clock=clock)
+    assert full < 7 and taken < len(rows)
+    other.advance(rows[:taken])
+    assert clock.state == other.state
+
+
+def test_parts_of_another_type_are_refused() -> None:
+    with pytest.raises(TypeError, match="segments are"):
+        scatter(arbitrary(1, 6), np.empty((7, 96), np.uint8), np.zeros(7, np.uint32), KEY)
+
+
 def test_parts_may_lie_in_any_rows() -> None:
     rows = arbitrary(300, 6)
     plain, filled = np.zeros((7, 300), SEGMENT_DTYPE), np.zeros(7, np.uint32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from conntrack.addresses import ip_text
 from conntrack.capture import CaptureInfo, open_capture
 from conntrack.capture.relative import MOST_CONNECTIONS, Numbers
+from conntrack.capture.tcpdump_line import port_of
+from conntrack.core.abi import HAS_FAST_OPEN
 from conntrack.errors import InputError
 
 OPENING = """\
@@ -222,3 +226,26 @@ def test_from_a_pipe(tmp_path: Path) -> None:
     done = subprocess.run(command, input=OPENING, capture_output=True, text=True, check=True)
     assert done.stdout.count("\n") == 2
     assert done.stderr == "ctrack: -: no date is printed; the day is taken for 1970-01-01\n"
+
+
+def test_words_for_ports_where_the_system_has_no_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_list(word: str, protocol: str) -> int:
+        raise OSError(f"service/proto not found: {word}/{protocol}")
+
+    monkeypatch.setattr(socket, "getservbyname", no_list)
+    port_of.cache_clear()
+    try:
+        assert [port_of(word) for word in ("ssh", "https", "443")] == [22, 443, 443]
+        with pytest.raises(InputError, match="port 'gopher' is no service known here; print numbers with -nn"):
+            read(tmp_path, OPENING.replace(".443", ".gopher"))
+    finally:
+        port_of.cache_clear()
+
+
+def test_fast_open_and_sctp(tmp_path: Path) -> None:
+    first = OPENING.splitlines()[0]
+    opened = re.sub(r"options \[[^]]*\]", "options [mss 1460,tfo  cookiereq,nop,nop]", first)
+    other = "12:00:01.000000 IP 10.0.0.1.5 > 10.0.0.2.6: sctp (1) [INIT]"
+    segments, info = read(tmp_path, f"{opened}\n{other}\n")
+    assert (segments["options"][0] & HAS_FAST_OPEN, segments["mss"][0]) == (HAS_FAST_OPEN, 1460)
+    assert info.skipped == {"sctp": 1}

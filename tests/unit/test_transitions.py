@@ -191,10 +191,12 @@ class TestRendered:
         moving = [rule for rule in RULES if rule.to != IGNORE]
         assert list(transitions.moves()) == moving
         assert max(map(len, lines)) <= 80
-        text = " ".join(line.strip() for line in lines)
-        assert text.count(" -> ") == len(moving)
+        events = lines.index("Events:")
+        assert len([line for line in lines[:events] if line.startswith("  ") and line[2].isupper()]) == len(moving)
+        at = lines[1].index("why [source]")
+        text = " ".join(line[at:].strip() for line in lines[:events])
         for rule in moving:
             assert f"{rule.reason} [{rule.source}]" in text
-        meanings = text[text.index("Events:") :]
+        meanings = " ".join(lines[events:])
         for event in SegmentEvent:
             assert re.search(rf" {event.name} +[a-z]", meanings), event
