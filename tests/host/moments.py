@@ -4,9 +4,9 @@
 
 makes a fault in a network namespace of its own, with real servers, while `ctrack live --format ndjson` captures there
 and `ctrack host --for 1s` is asked again and again, as somebody who watches would. Prints a line of JSON: of each the
-seconds until it told the fault and the finding it told ("host", "live"), or null; and what else either of them told
-("others"), and the process at fault where it is one of its own ("pid"). Thresholds are those of FAULTS, else the defaults. Needs root, iproute2, dumpcap, and /dev/net/tun for
-forged SYNs.
+seconds until it told the fault and the finding it told ("host", "live"), or null; what else either of them told
+("others"); and the process at fault where it is one of its own ("pid"). Thresholds are those of FAULTS, else the
+defaults. Needs root, iproute2, dumpcap, and /dev/net/tun for forged SYNs.
 """
 
 from __future__ import annotations
