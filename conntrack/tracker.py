@@ -336,22 +336,21 @@ class Tracker:
             self._make_room(len(segments))
         step(self._table, segments)
         self.segments += len(segments)
-        self._collect()
+        if self._table.retired_count >= ROWS:
+            self._collect()
 
     @property
     def waiting_rows(self) -> int:
-        """How many rows take_rows() would return."""
-        return sum(map(len, self._unsorted))
+        """How many rows take_rows() would return, or deliver."""
+        return sum(map(len, self._unsorted)) + self._table.retired_count
 
     def take_rows(self) -> list[Array]:
         """Return the rows of what is over since the last call, unordered: FLOW_DTYPE, shape (1..n,) each.
 
         Where rows are delivered (deliver_to) they are now, and none is returned.
         """
+        self._collect()
         rows, self._unsorted = self._unsorted, []
-        if self._deliver is not None and rows:
-            self._deliver(joined(rows))
-            return []
         return rows
 
     def retire_forgotten(self, settled_ns: int) -> None:
@@ -440,9 +439,14 @@ class Tracker:
     # --- What is over -------------------------------------------------------------------------------------------------
 
     def _collect(self) -> Array:
-        rows = plain(self._retired)[: self._table.take_retired()].copy().view(FLOW_DTYPE)
-        if len(rows):
-            self._unsorted.append(rows)
+        # The rows that retired since the last time: delivered from where they are, or copied, for they wait.
+        rows = self._retired[: self._table.take_retired()]
+        if not len(rows):
+            return rows
+        if self._deliver is not None:
+            self._deliver(rows)
+        else:
+            self._unsorted.append(plain(rows).copy().view(FLOW_DTYPE))
         return rows
 
     def _expand(self, now_ns: int, ordered: bool, into: Array | None = None) -> Iterator[tuple[Array, Array]]:

@@ -34,7 +34,9 @@ def _in_real_time(node: str) -> bool:
 
 
 def _is_whole(config: pytest.Config) -> bool:
-    asked = config.getoption("collectonly") or config.getoption("usepdb") or config.option.numprocesses is not None
+    # Without pytest-xdist (benches/mutants.py runs tests without plugins) there is nothing to spread.
+    spread = getattr(config.option, "numprocesses", 0) is not None
+    asked = config.getoption("collectonly") or config.getoption("usepdb") or spread
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not asked
 
 

@@ -47,6 +47,7 @@ class Detection:
             any other is merged into this, but this into no other that has them.
 
     Attributes:
+        evicted: connections that were given up for want of memory (EndReason.EVICTED).
         overflow_connections: connections of services beyond the first million, or let go by `narrowed`, which only the
             series of the whole has.
     """
@@ -82,6 +83,7 @@ class Detection:
         self._connections = 0
         self._packets = 0
         self._payload_bytes = 0
+        self.evicted = 0
         self.overflow_connections = 0
         self._forget_scratch()
 
@@ -124,6 +126,7 @@ class Detection:
         self._connections += other._connections
         self._packets += other._packets
         self._payload_bytes += other._payload_bytes
+        self.evicted += other.evicted
         mine, theirs = ((*d._detectors, d._summary) for d in (self, other))
         for part, its in zip(mine, theirs, strict=True):
             part.merge(its, services)
@@ -230,10 +233,11 @@ class Detection:
                 survey, rows, done, written, self._limits, self._attempts.feed_step_ns, WAIT_GRID_NS, self._sums,
                 self._states, services, traits, self._counted, self._waits,
             )  # fmt: skip
-            done, written, packets, payload_bytes, first, last = self._services.lend(kernel, n)
+            done, written, packets, payload_bytes, evicted, first, last = self._services.lend(kernel, n)
             self._make_room()
             self._packets += packets
             self._payload_bytes += payload_bytes
+            self.evicted += evicted
             first_ts_ns, last_ts_ns = min(first_ts_ns, first), max(last_ts_ns, last)
         self._connections += n
         self._first_ts_ns = min(self._first_ts_ns, first_ts_ns)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -32,3 +35,17 @@ def test_every_reason_is_of_a_line_that_is_there(root: Path, known: dict[str, di
         lines = {line.strip() for line in (root / name).read_text().splitlines()}
         assert [one["was"] for one in survivors if one["was"] not in lines] == []
         assert [one for one in survivors if len(one["reason"]) < 10 or one["was"] == one["becomes"]] == []
+
+
+def test_tests_run_without_plugins_as_they_do_over_mutants(root: Path) -> None:
+    """Or else each mutant would seem to be killed, or none could be tried."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
+    done = subprocess.run(
+        [*command, "tests/unit/test_detect_episodes.py", "-k", "events"],
+        cwd=root,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
