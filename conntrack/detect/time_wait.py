@@ -135,7 +135,7 @@ class _Ends:
 
     def __init__(self, side: Side, least: int, limits: Limits = WHOLE) -> None:
         self.side = side
-        self.occupancy = Occupancy(WAIT_GRID_NS, limits.spans)
+        self.occupancy = Occupancy(WAIT_GRID_NS, limits.spans, limits.waiting)
         self._limits = limits
         self._index = self._new_index()
         self._flow_ids = LowestPerGroup(_FLOW_IDS, limit=limits.lowest)
