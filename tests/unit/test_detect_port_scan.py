@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import detected
 import numpy as np
 import pytest
 from flow_rows import at, flows, many, refused
 
-from conntrack.detect import Detection, DetectOptions, PortScan
+from conntrack.core.counts import TRY_DTYPE
+from conntrack.detect import DetectOptions, PortScan
 from conntrack.detect.limits import Limits
 
 END = at(600)
@@ -68,13 +71,29 @@ def test_at_the_limit_every_pair_is_still_kept(limit, by):
 
 
 def test_what_waits_to_be_counted_is_bounded():
-    detection = Detection([PortScan], DetectOptions(), Limits(pairs=100))
-    (detector,) = detection._detectors
-    rows = scan(1000)
-    for part in np.array_split(rows, 20):
-        detection.feed(part)
-        assert sum(map(len, detector._new)) == detector._new_rows <= 100
+    """No more than the limit waits, and it is not sorted anew with each batch."""
+    detector = PortScan(DetectOptions(), Limits(pairs=100))
+    waiting = []
+    for start in range(0, 500, 50):
+        pairs = np.zeros(50, TRY_DTYPE)
+        pairs["flow_id"] = pairs["hash"] = start + np.arange(50)
+        detector._push(pairs)
+        waiting.append(sum(map(len, detector._new)))
         assert len(detector._pairs) <= 100
+    assert waiting == [50, 100, 0, 50, 100, 0, 50, 100, 0, 50]
+
+
+@pytest.mark.parametrize(("kept", "found"), [(7, 0), (8, 1)])
+def test_of_a_sample_eight_pairs_tell_something(kept, found):
+    """One that was kept of a forged address, or a few, would stand for many."""
+    detector = PortScan(DetectOptions(scan_targets_min=10), Limits(pairs=63))
+    pairs = np.zeros(64, TRY_DTYPE)
+    pairs["flow_id"], pairs["hash"] = 1 + np.arange(64), np.arange(64)  # every other one is kept
+    pairs["port"], pairs["version"], pairs["ts_ns"] = 1 + np.arange(64), 4, at(1)
+    pairs["host"][:, 0] = 1 + np.arange(64)  # each of another host, but
+    pairs["host"][: 2 * kept, 0] = 1000
+    detector._push(pairs)
+    assert len(detector.findings(SimpleNamespace(end_ts_ns=END))) == found
 
 
 @pytest.mark.parametrize(
