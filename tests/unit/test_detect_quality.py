@@ -55,10 +55,10 @@ def test_parts_that_are_merged_find_the_same():
     assert list(finding.evidence["top_services"].values()) == [2, 2, 2, 2, 1]
 
 
-@pytest.mark.parametrize("services", range(4, 13))
+@pytest.mark.parametrize("services", [4, 5, 6, 7, 12, 300])
 def test_the_five_with_most_are_named_in_any_order(services):
     random = np.random.default_rng(services)
-    for _ in range(5):
+    for _ in range(2):
         counts = 1 + random.permutation(services)
         rows = many(completed(client_duplicates=3), np.arange(counts.sum()) / 100)
         rows["server_port"] = np.repeat(1 + np.arange(services), counts)
