@@ -21,7 +21,7 @@ from conntrack.detect.limits import WHOLE, Limits
 from conntrack.report.chosen import Chosen, put_first
 from conntrack.report.model import CaptureSummary, ConnectionCounts, GroupSeries, Report, StateSeries
 from conntrack.sharded import make_tracker
-from conntrack.states import EndReason, TcpState
+from conntrack.states import TcpState
 
 if TYPE_CHECKING:
     from conntrack.capture import Capture, CaptureInfo
@@ -250,13 +250,11 @@ class Analysis:
     def __init__(self, options: DetectOptions | None = None, *, choose: bool = False, limits: Limits = WHOLE) -> None:
         self.detection = Detection(DETECTORS, options, limits)
         self._chosen = Chosen() if choose else None
-        self._evicted = 0
 
     def feed(self, flows: np.ndarray[Any, Any]) -> None:
         """Take in connections (FLOW_DTYPE, shape (n,)), each of them once."""
         self.detection.feed(flows)
         self.choose_from(flows)
-        self._evicted += int(np.count_nonzero(flows["end_reason"] == EndReason.EVICTED))
 
     def follow(self, segment_batches: Iterable[Segments], tracker: AnyTracker) -> None:
         """Take in every connection of `segment_batches` once, each of the tracker's feeds with its part.
@@ -284,7 +282,6 @@ class Analysis:
         Connections to show are those of both, where both keep them; `choose_from` takes them where one does not.
         """
         self.detection.merge(other.detection)
-        self._evicted += other._evicted
         if self._chosen is not None and other._chosen is not None:
             self._chosen.merge(other._chosen)
 
@@ -299,13 +296,13 @@ class Analysis:
         states = self.detection.states()
         client_states, server_states = ({state.name: int(counts[state]) for state in TcpState} for counts in states)
         findings = tuple(self.detection.findings(info.last_ts_ns or 0))
-        total = int(states[0].sum())
-        if self._evicted:
-            findings = tuple(_with_caveat(finding, self._evicted, total) for finding in findings)
+        total, evicted = int(states[0].sum()), self.detection.evicted
+        if evicted:
+            findings = tuple(_with_caveat(finding, evicted, total) for finding in findings)
         behind = [flow_id for finding in findings for flow_id in finding.flow_ids]
         return Report(
             capture=_summary(info, interrupted, keep_paths=flows is not None),
-            connections=ConnectionCounts(total, client_states, server_states, self._evicted),
+            connections=ConnectionCounts(total, client_states, server_states, evicted),
             findings=findings,
             series=_series(self.detection.series()),
             group_series=_group_series(self.detection.top_series()),

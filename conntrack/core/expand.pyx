@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 
 from .copies cimport payload_of
 from .life cimport (
-    HISTORY_LETTERS, NO_TIME, RESET_BY, RESET_WHEN, established_ts, is_over, since_ts, synack_ts,
+    HISTORY_MASK, NO_TIME, RESET_BY, RESET_WHEN, established_ts, is_over, since_ts, synack_ts,
 )
 from .live cimport (
     ACKED, FIN_TAKEN, FINS_CROSSED, FLAG_FAST_OPEN, FLAG_MIDSTREAM, FLAG_ONE_SIDED, FLAG_REUSED_BY_RFC6191,
@@ -33,10 +33,13 @@ cdef extern from *:
     /* indexed by the letters of life.pxd */
     static const char conntrack_letters[33] = "?SsHhAaDdFfRrTtCcGgWwIiQq^^??????";
     static const char conntrack_head[5] = "AaDd";   /* the first three, by payload and side */
+    /* what the letters from S to d say of completeness; the others nothing */
+    static const unsigned char conntrack_complete[32] = {0, 1, 1, 2, 2, 4, 4, 8, 8};
     static const unsigned char conntrack_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
     """
     const char LETTERS "conntrack_letters"[33]
     const char HEAD "conntrack_head"[5]
+    const uint8_t COMPLETE "conntrack_complete"[32]
     const uint8_t MAPPED "conntrack_mapped"[12]
 
 
@@ -57,34 +60,40 @@ cdef void put_ip(Tables* t, LiveFlow* f, int side, uint8_t* to) noexcept nogil:
     to[15] = address & 255
 
 
-cdef void _put_history(Tables* t, LiveFlow* f, FlowRecord* out) noexcept nogil:
+cdef int _put_history(Tables* t, LiveFlow* f, FlowRecord* out) noexcept nogil:
+    # Returns what its letters say of completeness.
     cdef uint32_t count = (f.flags >> HEAD_COUNT) & 7
     cdef uint32_t code
     cdef uint32_t seen = 0
     cdef uint32_t i
     cdef int n = 0
+    cdef int bits = 0
     cdef uint64_t letters
     if f.flags & SAW_SYN:
         out.history[n] = b"S"
+        bits = HAS_SYN
         n += 1
     elif out.direction_evidence == 1:                   # its first sender turned out to be the server
         out.history[n] = b"^"
         n += 1
     if f.flags & SAW_SYN_ACK:
         out.history[n] = b"h"
+        bits |= HAS_SYN_ACK
         n += 1
     for i in range(count):
         code = 6 - seen if i == 3 else (f.flags >> (HEAD_LETTERS + 2 * i)) & 3     # the four codes add up to 6
         seen += code
         out.history[n] = HEAD[2 * (code & 1) + (code >> 1)]
+        bits |= HAS_DATA if code & 1 else HAS_ACK
         n += 1
     if f.closing:
-        letters = t.closings[f.closing].history
-        for i in range(HISTORY_LETTERS):
-            if (letters >> (5 * i)) & 31 == 0:
-                break
-            out.history[n] = LETTERS[(letters >> (5 * i)) & 31]
+        letters = t.closings[f.closing].history & HISTORY_MASK
+        while letters & 31:
+            out.history[n] = LETTERS[letters & 31]
+            bits |= COMPLETE[letters & 31]
+            letters >>= 5
             n += 1
+    return bits
 
 
 cdef int64_t _fin_taken(Tables* t, LiveFlow* f, int side) noexcept nogil:
@@ -107,24 +116,11 @@ cdef int _closed_by(const Closing* c, int reset_by) noexcept nogil:
     return BY_BOTH
 
 
-cdef int _completeness(const FlowRecord* out, bint bare_ack) noexcept nogil:
+cdef inline int _completeness(const FlowRecord* out, int bits, bint bare_ack) noexcept nogil:
     # Wireshark's bits (packet-tcp.c): ACK is a segment with ACK, without SYN and payload, be it a FIN or a RST; DATA is
-    # payload of a segment with ACK and without SYN, or of a SYN. The history has most.
-    cdef int bits = HAS_ACK if bare_ack else 0
-    cdef uint8_t letter
-    cdef size_t i
-    for i in range(sizeof(out.history)):
-        letter = out.history[i]
-        if letter == 0:
-            break
-        if letter == b"S" or letter == b"s":
-            bits |= HAS_SYN
-        elif letter == b"H" or letter == b"h":
-            bits |= HAS_SYN_ACK
-        elif letter == b"A" or letter == b"a":
-            bits |= HAS_ACK
-        elif letter == b"D" or letter == b"d":
-            bits |= HAS_DATA
+    # payload of a segment with ACK and without SYN, or of a SYN. The history has most, and those are there already.
+    if bare_ack:
+        bits |= HAS_ACK
     if out.client_fins + out.server_fins:
         bits |= HAS_FIN
     if out.client_rsts + out.server_rsts:
@@ -248,5 +244,4 @@ cdef void expand(Tables* t, LiveFlow* f, int end_reason, FlowRecord* out) noexce
         out.end_reason = END_REFUSED if refused else END_RESET
     elif over:
         out.end_reason = END_TIMEOUT
-    _put_history(t, f, out)
-    out.completeness = _completeness(out, f.flags & SAW_BARE_ACK != 0)
+    out.completeness = _completeness(out, _put_history(t, f, out), f.flags & SAW_BARE_ACK != 0)

@@ -214,9 +214,10 @@ def survey(
         seed, limit, keys, table, count: as in keys.intern, of width 3.
 
     Returns:
-        (done, count, (attempts, fates, handshakes, clients', servers' waits), packets, payload, first, last): as many
-        rows as `keys` and `table` had room for, and those `done` before; how many of each were written; segments and
-        distinct payload bytes of the rows looked at now, and when the first of them began and the last ended.
+        (done, count, (attempts, fates, handshakes, clients', servers' waits), packets, payload, evicted, first, last):
+        as many rows as `keys` and `table` had room for, and those `done` before; how many of each were written;
+        segments and distinct payload bytes of the rows looked at now, how many of them were evicted, and when the first
+        began and the last ended.
     """
     cdef const uint8_t[::1] raw = flow_bytes(flows)
     cdef const FlowRecord* rows = <const FlowRecord*>&raw[0]
@@ -247,6 +248,7 @@ def survey(
     cdef Py_ssize_t start = done
     cdef uint64_t packets = 0
     cdef uint64_t payload = 0
+    cdef uint64_t evicted = 0
     cdef int64_t first = (<uint64_t>-1) >> 1
     cdef int64_t last = -first
     cdef const FlowRecord* row
@@ -280,6 +282,7 @@ def survey(
             traits[i] = _traits(row, begun, &least)
             packets += row.client_packets + row.server_packets
             payload += row.client_unique_bytes + row.server_unique_bytes
+            evicted += row.end_reason == END_EVICTED
             first = min(first, row.first_ts_ns)
             last = max(last, row.last_ts_ns)
             states[0, row.client_state & 15] += 1
@@ -310,4 +313,4 @@ def survey(
             wait.key, wait.when = &waits[1, <int>KEY, written[4]], &waits[1, <int>WHEN, written[4]]
             wait.flow_id, wait.row = &waits[1, <int>FLOW_ID, written[4]], &waits[1, <int>ROW, written[4]]
             written[4] += _wait_of(row, i, &end, words, False, &least, &wait_grid, &wait)
-    return done, count, written, packets, payload, first, last
+    return done, count, written, packets, payload, evicted, first, last

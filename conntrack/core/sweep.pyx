@@ -34,14 +34,34 @@ cdef void _retire(Tables* t, LiveFlow* f, uint32_t record, int end_reason) noexc
     give_back(&t.flow_pool, t.free_flows, record)
 
 
+cdef enum:
+    AHEAD = 8                   # records whose parts are on the way while one is looked at
+
+
+cdef inline bint _can_expire(const Tables* t, const LiveFlow* f, int64_t at_ns) noexcept nogil:
+    return may_expire(t, f, at_ns) and (
+        t.timeouts[f.client_state] >= 0 or t.timeouts[f.server_state] >= 0)
+
+
+cdef inline void _fetch(const Tables* t, const LiveFlow* f, int64_t now_ns) noexcept nogil:
+    # Bring near what a record has elsewhere: its Closing; where it may have to be retired, its slot of the index.
+    if f.closing:
+        prefetch(&t.closings[f.closing], 1)
+        if now_ns - f.last_ts_ns > t.two_msl_ns:
+            prefetch(&t.slots[home(hash_of(t, f), t.slot_bits)], 1)
+
+
 cdef uint32_t _sweep(Tables* t, uint32_t record, Py_ssize_t room, int64_t now_ns) noexcept nogil:
     # What comes late still finds the connection, and in the state that it would be in without a sweep.
     cdef LiveFlow* f
     now_ns -= LEAP_NS
     while record < t.flow_pool.used and room > 0:
         f = &t.flows[record]
+        if record + AHEAD < t.flow_pool.used:
+            _fetch(t, &t.flows[record + AHEAD], now_ns)
         if f.origin:
-            expire(t, f, now_ns)
+            if _can_expire(t, f, now_ns):
+                expire(t, f, now_ns)
             if is_forgotten(t, f, now_ns):
                 _retire(t, f, record, OPEN_AT_END)
                 room -= 1
@@ -150,7 +170,7 @@ cdef inline bint _has_room_to_look_ahead(const Tables* t) noexcept nogil:
 
 cdef void _expand_at(Tables* t, LiveFlow* f, int64_t now_ns, FlowRecord* out) noexcept nogil:
     cdef Before before
-    if not may_expire(t, f, own_time(f, now_ns)):
+    if not _can_expire(t, f, own_time(f, now_ns)):
         expand(t, f, OPEN_AT_END, out)
         return
     _look_ahead(t, f, now_ns, &before)
@@ -158,23 +178,20 @@ cdef void _expand_at(Tables* t, LiveFlow* f, int64_t now_ns, FlowRecord* out) no
     _put_back(t, f, &before)
 
 
-cdef enum:
-    AHEAD = 8                   # records whose parts are on the way while one is expanded
-
-
-def live_records(LiveTable table not None):
-    """Return the numbers of the live records, lowest first: uint32 of shape (live,)."""
+def live_records(LiveTable table not None, uint32_t start=1, most=None):
+    """Return the numbers of the live records from `start` on, lowest first, `most` at most: uint32 of shape (n,)."""
     cdef Tables* t = &table.c
-    numbers = np.empty(t.slots_used, dtype=np.uint32)
+    numbers = np.empty(t.slots_used if most is None else min(t.slots_used, most), dtype=np.uint32)
     cdef uint32_t[::1] out = numbers
-    cdef uint32_t record
+    cdef uint32_t record = start if start else 1
     cdef Py_ssize_t n = 0
     with nogil:
-        for record in range(1, t.flow_pool.used):
-            if t.flows[record].origin and n < out.shape[0]:
+        while record < t.flow_pool.used and n < out.shape[0]:
+            if t.flows[record].origin:
                 out[n] = record
                 n += 1
-    return numbers
+            record += 1
+    return numbers[:n]
 
 
 def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t now_ns, out, places=None):
@@ -236,11 +253,6 @@ cdef inline bint _is_of(const Tables* t, const LiveFlow* f, int side, const Host
     if f.marks & MARK_V6:
         return host.ip_version == 6 and memcmp(t.pairs[f.address[0]].address + 16 * side, host.v6, 16) == 0
     return host.ip_version == 4 and f.address[side] == host.v4
-
-
-cdef inline bint _can_expire(const Tables* t, const LiveFlow* f, int64_t at_ns) noexcept nogil:
-    return may_expire(t, f, at_ns) and (
-        t.timeouts[f.client_state] >= 0 or t.timeouts[f.server_state] >= 0)
 
 
 cdef inline void _put_socket(Tables* t, LiveFlow* f, int side, int64_t at_ns, SocketRecord* out) noexcept nogil:

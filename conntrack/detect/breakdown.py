@@ -194,25 +194,41 @@ def _top(events: _Events, name: Callable[[int], str], most: int, ticks: np.ndarr
     # Instants before the first one asked for are what is there then; those after the last do not count.
     at = np.maximum(at - ticks[0], 0)
     kept = at < len(ticks)
-    instants = groups[kept] * len(ticks) + at[kept]  # fewer than 2**37
-    order = np.argsort(instants)
-    instants, states, changes = instants[order], states[kept][order], changes[kept][order]
-    groups, at = np.divmod(instants, len(ticks))
-    levels = np.cumsum(changes)
-    last_of_instant = np.concatenate((instants[1:] != instants[:-1], [True]))
-    starts = np.flatnonzero(np.concatenate(([True], groups[1:] != groups[:-1])))
-    bases = np.repeat(levels[starts] - changes[starts], np.diff(starts, append=len(groups)))
-    peaks = np.maximum.reduceat(np.where(last_of_instant, levels - bases, 0), starts)
+    groups, at, states, changes = groups[kept], at[kept], states[kept], changes[kept]
+    peaks = _peaks(groups, at, changes, len(ticks))
     enough = np.partition(peaks, -most)[-most] if len(peaks) > most else 1
-    ends = np.append(starts[1:], len(groups))
     ranked = sorted(
-        (-int(peaks[number]), name(int(groups[starts[number]])), number)
-        for number in np.flatnonzero(peaks >= max(1, int(enough)))
+        (-int(peaks[group]), name(group), group) for group in np.flatnonzero(peaks >= max(1, enough)).tolist()
     )
     told = []
-    for _, text, number in ranked[:most]:
-        part = slice(starts[number], ends[number])
+    for _, text, group in ranked[:most]:
+        part = groups == group
         values = np.zeros((_STATES, len(ticks)), np.int64)
         np.add.at(values, (states[part], at[part]), changes[part])
         told.append((text, np.cumsum(values, axis=1)))
     return told
+
+
+def _peaks(groups: np.ndarray, at: np.ndarray, changes: np.ndarray, width: int) -> np.ndarray:
+    """Return the most that is there at once of each group, by its number: int64, shape (highest number + 1,).
+
+    Args:
+        groups, at, changes: what is added of which group at which of the instants 0 to width - 1; int64, shape (n,).
+        width: how many instants there are.
+    """
+    count = int(groups.max(initial=-1)) + 1
+    instants = groups * width + at  # fewer than 2**37
+    if count * width <= len(groups):  # as many instants as changes at most: a place for each, instead of an order
+        levels = np.bincount(instants, changes, count * width).reshape(count, width)
+        most: np.ndarray = np.cumsum(levels, axis=1, out=levels).max(axis=1, initial=0).astype(np.int64)
+        return most
+    order = np.argsort(instants)
+    instants, changes = instants[order], changes[order]
+    groups = instants // width
+    levels = np.cumsum(changes)
+    last_of_instant = np.concatenate((instants[1:] != instants[:-1], [True]))
+    starts = np.flatnonzero(np.concatenate(([True], groups[1:] != groups[:-1])))
+    bases = np.repeat(levels[starts] - changes[starts], np.diff(starts, append=len(groups)))
+    peaks = np.zeros(count, np.int64)
+    peaks[groups[starts]] = np.maximum.reduceat(np.where(last_of_instant, levels - bases, 0), starts).clip(0)
+    return peaks

@@ -77,8 +77,8 @@ class ServiceSummary:
             "midstream": among((fates & Fate.WAS_MIDSTREAM) != 0),
             "open_at_end": among(ends == EndReason.OPEN_AT_END),
             **dict(zip(SUMS, sums.tolist(), strict=True)),
-            "client_states": {s.name: n for s in TcpState if (n := among((fates & 15) == s))},
-            "server_states": {s.name: n for s in TcpState if (n := among((fates >> 4 & 15) == s))},
+            "client_states": _by_state(fates & 15, counts),
+            "server_states": _by_state(fates >> 4 & 15, counts),
             **self._quantiles(group),
         }
 
@@ -94,3 +94,8 @@ class ServiceSummary:
                 value = float(f"{(low + high) / 2e9:.3g}")
             values[f"handshake_p{quantile * 100:.0f}_s"] = value
         return values
+
+
+def _by_state(states: np.ndarray, counts: np.ndarray) -> dict[str, int]:
+    sums = np.bincount(states, counts, len(TcpState)).astype(int).tolist()
+    return {state.name: sums[state] for state in TcpState if sums[state]}

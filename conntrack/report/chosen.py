@@ -64,49 +64,47 @@ class Chosen:
             return
         signs, candidates = np.empty(len(flows), np.uint16), np.empty(len(flows), np.int64)
         least = self._least or (np.iinfo(np.int64).min, np.iinfo(np.uint64).max)
-        count = look(flows, TcpState.CLOSE_WAIT, self._bars, *least, signs, candidates)
-        flows, signs = _at(flows, candidates[:count]), signs[candidates[:count]]
-        self._feed_longest(flows)
-        for kind in np.flatnonzero(np.bincount(signs)).tolist():
-            if kind:
-                self._feed_kind(kind, flows, signs == kind)
+        rows = candidates[: look(flows, TcpState.CLOSE_WAIT, self._bars, *least, signs, candidates)]
+        if not len(rows):
+            return
+        self._feed_longest(flows, rows)
+        kinds, ids = signs[rows], flows["flow_id"][rows]
+        low = ids < self._bars[kinds]
+        for kind in np.flatnonzero(np.bincount(kinds[low])).tolist():
+            self._feed_kind(kind, flows, rows[low & (kinds == kind)])
 
     def merge(self, other: Chosen) -> None:
         """Take in what `other` was fed: what it kept has all that could be chosen of the whole."""
         for kind, flows in other._kinds.items():
-            self._feed_kind(kind, flows, np.ones(len(flows), bool))
+            self._feed_kind(kind, flows, np.arange(len(flows)))
         for flows in other._longest:
-            self._feed_longest(flows)
+            self._feed_longest(flows, np.arange(len(flows)))
 
-    def _feed_longest(self, flows: Rows) -> None:
+    def _feed_longest(self, flows: Rows, rows: Rows) -> None:
         if self._least is not None:
             duration, flow_id = self._least
-            durations = flows["last_ts_ns"] - flows["first_ts_ns"]
-            longer = (durations > duration) | ((durations == duration) & (flows["flow_id"] < flow_id))
-            flows = _at(flows, longer)
-        if len(flows):
-            self._longest.append(flows)
-            self._kept += len(flows)
+            durations = flows["last_ts_ns"][rows] - flows["first_ts_ns"][rows]
+            rows = rows[(durations > duration) | ((durations == duration) & (flows["flow_id"][rows] < flow_id))]
+        if len(rows):
+            self._longest.append(_at(flows, rows))
+            self._kept += len(rows)
             if self._kept > 2 * self._most:
                 rows = _by_length(_joined(self._longest), self._most)
                 self._longest, self._kept = [rows], len(rows)
                 self._least = (int(rows["last_ts_ns"][-1] - rows["first_ts_ns"][-1]), int(rows["flow_id"][-1]))
 
-    def _feed_kind(self, kind: int, flows: Rows, chosen: Rows) -> None:
-        kept = self._kinds.get(kind)
-        rows = _at(flows, chosen & (flows["flow_id"] < self._bars[kind]))
-        if len(rows):
-            rows = rows if kept is None else _joined([kept, rows])
-            rows = _at(rows, np.argsort(rows["flow_id"])[:EACH_KIND])
-            self._kinds[kind] = rows
-            if len(rows) == EACH_KIND:
-                self._bars[kind] = rows["flow_id"][-1]
+    def _feed_kind(self, kind: int, flows: Rows, rows: Rows) -> None:
+        kept = [self._kinds[kind]] if kind in self._kinds else []
+        best = _earliest(_joined([*kept, _at(flows, rows[np.argsort(flows["flow_id"][rows])[:EACH_KIND]])]))
+        self._kinds[kind] = best
+        if len(best) == EACH_KIND:
+            self._bars[kind] = best["flow_id"][-1]
 
     def result(self) -> Rows:
         """Return what was chosen, in order, each once: FLOW_DTYPE, shape (n,), n at most `most`."""
         by_signs = sorted(self._kinds.items(), key=lambda item: (-item[0].bit_count(), item[0]))
         longest = _by_length(_joined([np.empty(0, FLOW_DTYPE), *self._longest]), self._most)
-        return _once(np.concatenate([*(kind for _, kind in by_signs), longest]))[: self._most]
+        return _once(_joined([*(kind for _, kind in by_signs), longest]))[: self._most]
 
 
 def choose(flows: Rows) -> Rows:
@@ -123,17 +121,21 @@ def put_first(chosen: Rows, flow_ids: Iterable[int], others: Rows | None = None)
         chosen: FLOW_DTYPE, shape (n,).
         others: connections to find them in that may not be among the chosen: FLOW_DTYPE, shape (m,).
     """
-    rows = chosen if others is None else np.concatenate([others, chosen])
+    rows = chosen if others is None else _joined([others, chosen])
     order = np.argsort(rows["flow_id"], kind="stable")
     wanted = np.fromiter(flow_ids, np.uint64)
     place = np.minimum(np.searchsorted(rows["flow_id"], wanted, sorter=order), max(len(rows) - 1, 0))
     found = order[place[rows["flow_id"][order[place]] == wanted]] if len(rows) else order
-    return _once(np.concatenate([rows[found], chosen]))[:MOST_ROWS]
+    return _once(_joined([_at(rows, found), chosen]))[:MOST_ROWS]
 
 
 def _once(rows: Rows) -> Rows:
     """Return `rows` in their order without those whose flow_id came before."""
-    return rows[np.sort(np.unique(rows["flow_id"], return_index=True)[1])]
+    return _at(rows, np.sort(np.unique(rows["flow_id"], return_index=True)[1]))
+
+
+def _earliest(rows: Rows) -> Rows:
+    return _at(rows, np.argsort(rows["flow_id"])[:EACH_KIND])
 
 
 def _by_length(rows: Rows, most: int) -> Rows:

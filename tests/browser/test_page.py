@@ -56,6 +56,23 @@ def test_it_loads_in_silence_and_asks_for_nothing(browser: Browser, page: str, d
     assert tab.run("document.documentElement.scrollWidth") <= width, "the page itself never scrolls sideways"
 
 
+@pytest.mark.parametrize("width", [360, 2560])
+def test_many_findings_of_long_names_fit(browser: Browser, report: Report, tmp_path: Path, width: int) -> None:
+    names = [f"[2001:db8:1234:5678:9abc:def0:{number:04x}:ffff]:65535" for number in range(20)]
+    findings = tuple(replace(report.findings[number % 3], subject=name) for number, name in enumerate(names))
+    services = tuple(report.services[0] | {"service": name} for name in names)
+    path = tmp_path / "many.html"
+    path.write_text(replace(report, findings=findings, services=services).to_html())
+    tab = browser.open(path.as_uri(), width=width)
+    assert tab.complaints() == []
+    assert tab.run("document.querySelectorAll('.finding').length") == 20
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    words = "(all => { all.selectNodeContents(document.querySelector('h1')); return all; })(document.createRange())"
+    assert tab.run(f"{words}.getBoundingClientRect().right") <= width, "a name is broken rather than cut"
+    seen = "document.querySelector('#table').parentElement"
+    assert width < 2560 or tab.run(f"{seen}.scrollWidth <= {seen}.clientWidth"), "a wide screen shows all columns"
+
+
 def test_charts_are_drawn_and_zoom_together(tab: Tab) -> None:
     for at in (1, 2):
         assert inked(tab, f"#chart-{at}") > 20

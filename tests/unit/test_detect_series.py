@@ -7,6 +7,7 @@ import pytest
 from detected import everything
 from flow_rows import T0_NS, at, completed, flow, flows, half_open, many, stuck_in_close_wait, unanswered
 
+from conntrack.detect.breakdown import _peaks
 from conntrack.detect.series import COUNTED_STATES
 from conntrack.states import EndReason, FlowFlag, TcpState
 
@@ -109,3 +110,20 @@ def test_without_connections_there_are_no_points():
     result = everything().series()
     assert result["first_ts_ns"] is None
     assert result["client"] == {state.name: [] for state in COUNTED_STATES}
+
+
+@pytest.mark.parametrize(
+    ("events", "groups", "width"), [(0, 3, 5), (1, 1, 1), (400, 3, 9), (400, 40, 100), (90, 1000, 50)]
+)
+def test_the_most_at_once_of_each_group_is_that_of_a_count_by_hand(events, groups, width):
+    """With a place for each instant of each group, where there are few of them, and in order, where there are many."""
+    random = np.random.default_rng(events)
+    group, instant = random.integers(0, groups, events), random.integers(0, width, events)
+    change = random.integers(-2, 4, events)
+    expected = [0] * (int(group.max(initial=-1)) + 1)
+    for number in range(len(expected)):
+        level = 0
+        for tick in range(width):
+            level += int(change[(group == number) & (instant == tick)].sum())
+            expected[number] = max(expected[number], level)
+    assert _peaks(group, instant, change, width).tolist() == expected

@@ -72,7 +72,8 @@ const charts = (() => {
       ctx.fillRect(left, top, width, (LANE - 2) * unit);
       ctx.globalAlpha = 1;
       ctx.fillRect(left, top, 2 * unit, (LANE - 2) * unit);
-      ctx.fillText(String(at + 1), Math.max(left, bbox.left) + 5 * unit, top + (LANE / 2 - 0.5) * unit);
+      const beside = 5 + 18 * Math.floor(at / 8); // of those that share a lane, the later ones stand further right
+      ctx.fillText(String(at + 1), Math.max(left, bbox.left) + beside * unit, top + (LANE / 2 - 0.5) * unit);
     });
     ctx.restore();
   }
