@@ -254,12 +254,15 @@ class Tracker:
     def snapshot_batches(self, now_ns: int | None = None, *, ordered: bool = False) -> Iterator[Array]:
         """Yield the same in batches of at most ROWS, so that no more than one is in memory at a time.
 
+        Where they come in no order, segments may be processed between one batch and the next. No connection comes twice
+        then; one that began or retired since the first batch may be missing, one that went on is as it has become.
+
         Args:
             now_ns: as in `snapshot`.
             ordered: by flow_id (needs 16 bytes for each); else in no particular order.
 
         Raises:
-            ValueError: `now_ns` is in the past.
+            ValueError: `now_ns` is in the past, at the first batch.
         """
         if now_ns is None:
             now_ns = self._table.now_ns
@@ -447,13 +450,23 @@ class Tracker:
         return rows
 
     def _expand(self, now_ns: int, ordered: bool, into: Array | None = None) -> Iterator[tuple[Array, Array]]:
-        records = self.live_by_id()[1] if ordered else sweep.live_records(self._table)
-        self._make_room(1)
-        for i in range(0, len(records), ROWS):
-            part = records[i : i + ROWS]
+        for part in self._by_id() if ordered else self._by_record():
+            self._make_room(1)
             rows = np.empty(len(part), dtype=FLOW_DTYPE) if into is None else into[: len(part)]
             sweep.expand_live(self._table, part, now_ns, rows)
             yield part, rows
+
+    def _by_id(self) -> Iterator[Array]:
+        records = self.live_by_id()[1]
+        for i in range(0, len(records), ROWS):
+            yield records[i : i + ROWS]
+
+    def _by_record(self) -> Iterator[Array]:
+        # Those that are alive when their turn comes.
+        part = sweep.live_records(self._table, 1, ROWS)
+        while len(part):
+            yield part
+            part = sweep.live_records(self._table, int(part[-1]) + 1, ROWS)
 
 
 _POOLS: dict[str, np.dtype[Any]] = {

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -204,7 +205,7 @@ class _Live:
             if segments is not None:
                 session.feed(segments)
             if time.monotonic() >= look_s and deadline_s is None:
-                cost_s = self._look(session, view, begun_s)
+                cost_s = self._look(session, view, begun_s, partial(self._catch_up, session))
                 look_s = time.monotonic() + max(self.every_s, cost_s / _SHARE)
         self._look(session, view, begun_s)
 
@@ -217,8 +218,15 @@ class _Live:
         if dropped:
             say(f"{self._source}: {dropped:,} packets were dropped while capturing; a --filter makes them fewer")
 
-    def _look(self, session: Session, view: _View, begun_s: float) -> float:
-        look = session.look()
+    def _catch_up(self, session: Session) -> None:
+        """Feed what waits by now, so that a look, however long it takes, lets no more wait."""
+        due = self._intake.waiting
+        while due > 0 and (segments := self._intake.take(0.0)) is not None:
+            due -= len(segments)
+            session.feed(segments)
+
+    def _look(self, session: Session, view: _View, begun_s: float, between: Callable[[], None] | None = None) -> float:
+        look = session.look(between)
         self.last = take_status(
             look,
             self.capture,

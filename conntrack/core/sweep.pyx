@@ -178,19 +178,20 @@ cdef void _expand_at(Tables* t, LiveFlow* f, int64_t now_ns, FlowRecord* out) no
     _put_back(t, f, &before)
 
 
-def live_records(LiveTable table not None):
-    """Return the numbers of the live records, lowest first: uint32 of shape (live,)."""
+def live_records(LiveTable table not None, uint32_t start=1, most=None):
+    """Return the numbers of the live records from `start` on, lowest first, `most` at most: uint32 of shape (n,)."""
     cdef Tables* t = &table.c
-    numbers = np.empty(t.slots_used, dtype=np.uint32)
+    numbers = np.empty(t.slots_used if most is None else min(t.slots_used, most), dtype=np.uint32)
     cdef uint32_t[::1] out = numbers
-    cdef uint32_t record
+    cdef uint32_t record = start if start else 1
     cdef Py_ssize_t n = 0
     with nogil:
-        for record in range(1, t.flow_pool.used):
-            if t.flows[record].origin and n < out.shape[0]:
+        while record < t.flow_pool.used and n < out.shape[0]:
+            if t.flows[record].origin:
                 out[n] = record
                 n += 1
-    return numbers
+            record += 1
+    return numbers[:n]
 
 
 def expand_live(LiveTable table not None, const uint32_t[::1] records, int64_t now_ns, out, places=None):

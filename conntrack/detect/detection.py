@@ -43,6 +43,8 @@ class Detection:
         detectors: their classes, in the order in which equal findings are told.
         options: thresholds.
         limits: how much is kept.
+        series: count states over time as well: two fifths of the work. Without, there is no `series` and `top_series`;
+            any other is merged into this, but this into no other that has them.
 
     Attributes:
         evicted: connections that were given up for want of memory (EndReason.EVICTED).
@@ -50,13 +52,20 @@ class Detection:
             series of the whole has.
     """
 
-    def __init__(self, detectors: Sequence[Any], options: DetectOptions | None = None, limits: Limits = WHOLE) -> None:
+    def __init__(
+        self,
+        detectors: Sequence[Any],
+        options: DetectOptions | None = None,
+        limits: Limits = WHOLE,
+        *,
+        series: bool = True,
+    ) -> None:
         self.options = options or DetectOptions()
         self.limits = limits
         self._detectors = [make(self.options, limits) for make in detectors]
-        self._series = StateSeries(self.options, limits)
+        self._series = StateSeries(self.options, limits) if series else None
         self._summary = ServiceSummary(limits)
-        self._of_every_row = [*(part for part in self._detectors if isinstance(part, EveryRow)), self._series]
+        self._of_every_row = [part for part in (*self._detectors, self._series) if isinstance(part, EveryRow)]
         self._services = KeyIndex(3, limit=WHOLE.services)
         self._sums = np.zeros((1024, 1 + len(SUMS)), np.int64)  # by service: connections, then SUMS
         self._states = np.zeros((2, 16), np.int64)
@@ -118,9 +127,12 @@ class Detection:
         self._packets += other._packets
         self._payload_bytes += other._payload_bytes
         self.evicted += other.evicted
-        mine, theirs = ((*d._detectors, d._series, d._summary) for d in (self, other))
+        mine, theirs = ((*d._detectors, d._summary) for d in (self, other))
         for part, its in zip(mine, theirs, strict=True):
             part.merge(its, services)
+        if self._series is not None:
+            assert other._series is not None, "they count states over time, or neither does"
+            self._series.merge(other._series, services)
 
     def narrowed(self, end_ts_ns: int) -> Detection:
         """Return this without the services that had the fewest connections; itself where it has few.
@@ -136,7 +148,8 @@ class Detection:
         named = {name for finding in found for name in (finding.subject, finding.evidence.get("service"))}
         if named:
             kept |= np.array([words_endpoint(words) in named for words in self._services.keys])
-        some = Detection([type(detector) for detector in self._detectors], self.options, self.limits)
+        kinds, series = [type(detector) for detector in self._detectors], self._series is not None
+        some = Detection(kinds, self.options, self.limits, series=series)
         some._services.intern(self._services.keys[kept])
         room, some._services.limit = some._services.limit, len(some._services)
         some.merge(self)
@@ -179,10 +192,12 @@ class Detection:
 
     def series(self) -> dict[str, Any]:
         """Return how many ends were in each state at each instant: see `StateSeries.result`."""
+        assert self._series is not None
         return self._series.result()
 
     def top_series(self, most: int = 10) -> dict[str, Any]:
         """Return the same for the services and hosts with the most ends at once: see `StateSeries.top`."""
+        assert self._series is not None
         return self._series.top(self._services.keys, most)
 
     def services(self, most: int = 50) -> list[dict[str, Any]]:

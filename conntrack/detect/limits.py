@@ -22,6 +22,7 @@ class Limits:
         hosts: of clients, whose states over time are counted; all of them or none [600 bytes].
         cells: of one Tally: what happened when [16 bytes, and half as many that wait].
         spans: TIME_WAITs that differ, of one side [16 to 24 bytes].
+        waiting: of these, before equal ones are counted together [16 bytes].
         values: distinct sources or targets of one detector, all services together [16 bytes].
         lowest: connections named for one detector, all subjects together [16 to 32 bytes].
         ends: in CLOSE_WAIT for long [88 bytes].
@@ -33,6 +34,7 @@ class Limits:
     hosts: int = 1 << 16
     cells: int = 1 << 21
     spans: int = 1 << 22
+    waiting: int = 1 << 22
     values: int = 1 << 21
     lowest: int = 1 << 20
     ends: int = 1 << 20
@@ -47,6 +49,7 @@ RUNNING = Limits(
     hosts=1 << 12,
     cells=1 << 16,
     spans=1 << 17,
+    waiting=1 << 17,
     values=1 << 17,
     lowest=1 << 15,
     ends=1 << 15,

@@ -37,13 +37,16 @@ class Occupancy:
     Args:
         first_step_ns: the finest step, nanoseconds.
         limit: most spans kept.
+        waiting: most that wait to be counted together with equal ones, `limit` by default: each takes its place until
+            then, and its time at every question.
     """
 
     _COARSER = 10
     _COARSENINGS = 2
 
-    def __init__(self, first_step_ns: int, limit: int = 1 << 22) -> None:
+    def __init__(self, first_step_ns: int, limit: int = 1 << 22, waiting: int | None = None) -> None:
         self.limit = limit
+        self._waiting = limit if waiting is None else waiting
         self.dropped = 0
         self.finest_step_ns = first_step_ns
         self._step_ns = first_step_ns
@@ -125,8 +128,9 @@ class Occupancy:
 
     def _take(self, keys: np.ndarray, whens: np.ndarray) -> None:
         self._push(keys, whens, None)
-        if self._rows > self._settled + self.limit:
-            self._settle()
+        if self._rows > self._settled + self._waiting:
+            self._fold()
+            self._shrink()
 
     def _push(self, keys: np.ndarray, whens: np.ndarray, counts: np.ndarray | None) -> None:
         self._parts.append((keys, whens, counts))
@@ -136,12 +140,15 @@ class Occupancy:
         """Get below the limit, if over it: by counting equal spans together, a coarser grid, dropping."""
         if self._rows > self.limit:
             self._fold()
-            while self._rows > self.limit and self._step_ns < self._last_step_ns:
-                self._coarsen()
-                self._fold()
-            if self._rows > self.limit:
-                self._drop()
-            self._settled = self._rows
+            self._shrink()
+
+    def _shrink(self) -> None:
+        while self._rows > self.limit and self._step_ns < self._last_step_ns:
+            self._coarsen()
+            self._fold()
+        if self._rows > self.limit:
+            self._drop()
+        self._settled = self._rows
 
     def _fold(self) -> None:
         keys = np.concatenate([part[0] for part in self._parts])

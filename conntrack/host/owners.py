@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Owners", "descriptors", "fill", "unit_of"]
+from conntrack.host.descriptors import socket_inodes
+
+__all__ = ["Holders", "Owners", "descriptors", "fill", "find_holders", "unit_of"]
 
 Rows = np.ndarray[Any, Any]
 
@@ -24,7 +25,6 @@ _CGROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 _MOST_CGROUPS = 65_536
 """Directories of cgroups that are looked at; a node with more containers than this keeps the rest nameless."""
 
-_SOCKET = "socket:["
 _CONTAINER = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?:/|$)")
 """Docker, Podman, containerd and CRI-O all name a cgroup for the 64 digits of the container."""
 _PAYLOAD = re.compile(r"/(?:lxc\.payload\.|lxc/|machine\.slice/machine-)([^/]+)")
@@ -44,27 +44,40 @@ class Owners:
     unnamed: int
 
 
-def fill(rows: Rows) -> Owners:
+@dataclass(frozen=True, slots=True, eq=False)
+class Holders:
+    """Which process has which socket open.
+
+    Attributes:
+        inodes: of the sockets, ascending, each once: uint64, shape (n,).
+        pids: the lowest that has it: int32, shape (n,).
+        unreadable: processes whose descriptors may not be read.
+    """
+
+    inodes: Rows
+    pids: Rows
+    unreadable: int
+
+
+def fill(rows: Rows, holders: Holders) -> Owners:
     """Fill in `pid`, `process` and `unit` of sockets (HOST_SOCKET_DTYPE, shape (n,)) in place, where permitted.
 
     Of processes that share a socket, the one with the lowest pid is told.
     """
-    inodes, which = _numbered(rows["inode"])
-    wanted = set(inodes.tolist()) - {0}
-    pids, unreadable = _holders(wanted)
+    rows["pid"] = -1
+    if len(holders.inodes):
+        wanted = rows["inode"]
+        at = np.minimum(np.searchsorted(holders.inodes, wanted), len(holders.inodes) - 1)
+        rows["pid"] = np.where(holders.inodes[at] == wanted, holders.pids[at], -1)
+    pids, which = _numbered(rows["pid"])
+    processes = pids.tolist()
+    rows["process"] = np.array([_command(pid) for pid in processes], "S32")[which]
+    of_process = np.array([_unit_of_process(pid) for pid in processes], "S64")
     cgroups, cgroup_of = _numbered(rows["cgroup_id"])
     units = _units_by_cgroup(set(cgroups.tolist()) - {0})
-    distinct = set(pids.values())
-    names = {pid: _command(pid) for pid in distinct}
-    unit_of_pid = {pid: _unit_of_process(pid) for pid in distinct}
-    of_inode = [pids.get(inode, -1) for inode in inodes.tolist()]
-    rows["pid"] = np.array(of_inode, np.int32)[which]
-    rows["process"] = np.array([names.get(pid, b"") for pid in of_inode], "S32")[which]
-    rows["unit"] = np.array([unit_of_pid.get(pid, b"") for pid in of_inode], "S64")[which]
-    by_cgroup = np.array([units.get(cgroup, b"") for cgroup in cgroups.tolist()], "S64")[cgroup_of]
-    missing = rows["unit"] == b""
-    rows["unit"][missing] = by_cgroup[missing]
-    return Owners(unreadable, int(((rows["inode"] != 0) & (rows["pid"] < 0)).sum()))
+    of_cgroup = np.array([units.get(cgroup, b"") for cgroup in cgroups.tolist()], "S64")
+    rows["unit"] = np.where((of_process == b"")[which], of_cgroup[cgroup_of], of_process[which])
+    return Owners(holders.unreadable, int(((rows["inode"] != 0) & (rows["pid"] < 0)).sum()))
 
 
 def _numbered(values: Rows) -> tuple[Rows, Rows]:
@@ -102,52 +115,56 @@ def unit_of(cgroup: str) -> str:
     return units[-1] if units else ""
 
 
-def _holders(wanted: set[int]) -> tuple[dict[int, int], int]:
-    """Return inode to the lowest pid that has it open, and how many processes could not be looked at."""
-    found: dict[int, int] = {}
-    unreadable = 0
-    for pid in sorted(int(path.name) for path in Path(_PROC).iterdir() if path.name.isdecimal()):
-        if len(found) == len(wanted):
-            break
+def find_holders() -> Holders:
+    """Look at the descriptors of every process that may be looked at; takes about 2 us for each."""
+    pids, inodes, unreadable = [], [np.empty(0, np.uint64)], 0
+    for pid in _processes():
         try:
-            for inode in _sockets_of(pid):
-                if inode in wanted:
-                    found.setdefault(inode, pid)
+            inodes.append(_sockets_of(pid))
+            pids.append(pid)
         except PermissionError:
             unreadable += 1
         except OSError:  # it has ended
             continue
-    return found, unreadable
+    sockets, which = np.concatenate(inodes), np.repeat(np.array(pids, np.int32), [len(part) for part in inodes[1:]])
+    order = np.argsort(sockets, kind="stable")  # of the same socket the lowest pid comes first
+    sockets, which = sockets[order], which[order]
+    first = np.concatenate((np.ones(min(1, len(sockets)), bool), sockets[1:] != sockets[:-1]))
+    return Holders(sockets[first], which[first], unreadable)
 
 
-def _sockets_of(pid: int) -> Iterator[int]:
+def _processes() -> list[int]:
+    try:
+        return sorted(int(path.name) for path in Path(_PROC).iterdir() if path.name.isdecimal())
+    except OSError:  # not mounted here
+        return []
+
+
+def _sockets_of(pid: int) -> Rows:
+    """Return the inodes of the sockets that a process has open: uint64, shape (n,)."""
     folder = os.open(f"{_PROC}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for target in _targets(folder):
-            if target.startswith(_SOCKET):
-                yield int(target[len(_SOCKET) : -1])
+        inodes = _inodes(folder)
     finally:
         os.close(folder)
+    held: Rows = inodes[inodes != 0]
+    return held
 
 
-def _targets(folder: int) -> Iterator[str]:
-    """Yield what each descriptor in a /proc/PID/fd is. Listing them takes the kernel as long as reading them; where
-    there is none missing below their number, which the folder's size is (since Linux 6.2), none need be listed."""
-    number, there = 0, os.stat(folder).st_size
-    try:
-        while number < there:
-            yield os.readlink(str(number), dir_fd=folder)
-            number += 1
-        if there:
-            return
-    except FileNotFoundError:  # a gap, or closed since
-        pass
-    for name in os.listdir(folder):
-        if int(name) >= number:
-            try:
-                yield os.readlink(name, dir_fd=folder)
-            except FileNotFoundError:
-                continue
+def _inodes(folder: int) -> Rows:
+    """Return which socket each descriptor in a /proc/PID/fd is, 0 for none.
+
+    Listing them takes the kernel as long as reading them; where there is none missing below their number, which the
+    folder's size is (since Linux 6.2), none need be listed.
+    """
+    there = os.stat(folder).st_size
+    inodes = np.empty(there, np.uint64)
+    if there and socket_inodes(folder, np.arange(there, dtype=np.int32), inodes, True) == there:
+        return inodes
+    numbers = np.array([int(name) for name in os.listdir(folder)], np.int32)  # a gap, or one was closed since
+    inodes = np.empty(len(numbers), np.uint64)
+    socket_inodes(folder, numbers, inodes, False)
+    return inodes
 
 
 def _command(pid: int) -> bytes:

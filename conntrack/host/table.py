@@ -6,6 +6,7 @@ Owns which source is asked and the words of the notes; how each is read is in ne
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,10 @@ def sockets(*, with_owners: bool = False) -> np.ndarray[Any, Any]:
 
 def read_sockets(*, with_owners: bool = False) -> Sockets:
     """Return the same, with where it comes from and what is missing. Arguments and errors as for `sockets`."""
+    found: list[owners.Holders] = []
+    looking = threading.Thread(target=lambda: found.append(owners.find_holders()), name="holders")
+    if with_owners:  # meanwhile: each takes as long as the other, and the kernel's part of it no GIL
+        looking.start()
     notes = []
     source = "netlink"
     try:
@@ -72,7 +77,8 @@ def read_sockets(*, with_owners: bool = False) -> Sockets:
         )
     owners_note = ""
     if with_owners:
-        missing = owners.fill(rows)
+        looking.join()
+        missing = owners.fill(rows, *found)
         if missing.unnamed and (missing.unreadable or os.geteuid()):
             who = "as root it would be" if os.geteuid() else "not even as root here, without CAP_SYS_PTRACE"
             processes = "process" if missing.unreadable == 1 else "processes"

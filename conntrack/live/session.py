@@ -117,8 +117,14 @@ class Session:
         self._fed_s = self._clock()
         self._take(self._tracker.retired())
 
-    def look(self) -> Look:
-        """Return what holds now."""
+    def look(self, between: Callable[[], None] | None = None) -> Look:
+        """Return what holds now.
+
+        Args:
+            between: is called whenever a piece of the work is done, some milliseconds or, of millions, a few hundred;
+                it may feed. The look is then at a table that moves on: no connection is in it twice, one that went on
+                is as it has become, and one that began or retired meanwhile may be missing until the next.
+        """
         begun_s = self._clock()
         now_ns = self.now_ns
         self._take(self._tracker.take_rows())  # at once, not when the table is swept
@@ -129,8 +135,8 @@ class Session:
         services: tuple[dict[str, Any], ...] = ()
         open_connections = 0
         if now_ns is not None:
-            table = _Counted(self._tracker.snapshot_batches(now_ns))
-            detection = self._window.look(now_ns, table)
+            table = _Counted(self._table())
+            detection = self._window.look(now_ns, table, between)
             counts, open_connections = table.counts, table.open_connections
             oldest_ns = now_ns - self._window_ns
             findings = tuple(finding for finding in detection.findings(now_ns) if finding.last_ts_ns >= oldest_ns)
@@ -167,6 +173,9 @@ class Session:
         for flows in batches:
             self._retired += len(flows)
             self._window.feed(flows)
+
+    def _table(self) -> Iterator[Rows]:
+        yield from self._tracker.snapshot_batches(self.now_ns)  # as it is when the first batch is asked for
 
     def _last(self) -> Iterator[Rows]:
         yield from self._tracker.finish(ordered=False)

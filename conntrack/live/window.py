@@ -6,18 +6,22 @@ holds now is what the detectors say of the slices of the window and the table, m
 merged into the rest of the run, of which less is kept (detect/limits.py): as much after an hour as after a month.
 A few rows at a time would still cost what a batch costs, in every detector, for good: they are gathered first.
 
+A look is work for every connection of the table, so it is done in pieces, and whoever looks may feed between them. The
+slices are merged before the table is passed: a connection that leaves it meanwhile is then not counted twice.
+
 A handshake in flight is no failure: connections that are still opening, younger than `handshake_wait_s`, are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from conntrack.detect import DETECTORS, Detection, DetectOptions
-from conntrack.detect.limits import RUNNING
+from conntrack.detect.limits import RUNNING, WHOLE
 from conntrack.pipeline import Analysis
 from conntrack.states import NO_TIME_NS, TcpState
 
@@ -28,6 +32,8 @@ Rows = np.ndarray[Any, Any]
 SLICES = 6
 """Of a window: its length is exact to a sixth."""
 _GATHERED = 4096  # rows
+_SLICE = replace(WHOLE, spans=1 << 18, waiting=1 << 16)
+"""What a slice keeps: all of them fit into what a look merges, which would else make them less at each look anew."""
 
 
 class _Gathering:
@@ -88,23 +94,28 @@ class Window:
         for number in np.unique(numbers).tolist():
             self._slice(number).feed(flows[numbers == number])
 
-    def look(self, now_ns: int, table: Iterable[Rows]) -> Detection:
+    def look(self, now_ns: int, table: Iterable[Rows], between: Callable[[], None] | None = None) -> Detection:
         """Return what holds at `now_ns`, with the connections that the tracker has then (FLOW_DTYPE, shape (n,) each).
 
-        What has left the window does not come back into it, not even where a clock is set back.
+        `between` is called after each piece of the work, and may feed. The answer has no series. What has left the
+        window does not come back into it, not even where a clock is set back.
         """
+        between = between or _nothing
         self._move(now_ns)
+        between()
         assert self._first is not None
-        detection = Detection(DETECTORS, self._options)
+        detection = Detection(DETECTORS, self._options, series=False)
         for number in sorted(self._slices):
             detection.merge(self._slices[number].analysis.detection)
             if (waiting := self._slices[number].waiting()) is not None:
                 detection.feed(waiting)
+            between()
         for flows in table:
             inside = self._numbers(flows, now_ns) >= self._first
             opening = (flows["client_state"] == TcpState.SYN_SENT) | (flows["server_state"] == TcpState.SYN_RECEIVED)
             inside &= ~opening | (flows["first_ts_ns"] <= now_ns - self._wait_ns)
             detection.feed(flows if inside.all() else flows[inside])
+            between()
         return detection
 
     def reduced(self) -> list[str]:
@@ -131,7 +142,7 @@ class Window:
         if self._first is not None and number < self._first:
             return self._rest
         if number not in self._slices:
-            self._slices[number] = _Gathering(Analysis(self._options))
+            self._slices[number] = _Gathering(Analysis(self._options, limits=_SLICE))
         return self._slices[number]
 
     def _move(self, now_ns: int) -> None:
@@ -141,3 +152,7 @@ class Window:
             if not self._first <= number <= last + 1:  # behind the next one: a clock was set back
                 self._rest.analysis.merge(self._slices.pop(number).settled())
                 self._rest.analysis.narrow(now_ns)
+
+
+def _nothing() -> None:
+    pass

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conntrack import host
 from conntrack.export import make_exporter
 from conntrack.host import owners
+from conntrack.host.descriptors import socket_inodes
 from conntrack.states import TcpState
 
 ID = "3f4e1c9d" * 8
@@ -52,6 +54,27 @@ def test_this_process_is_named() -> None:
         assert mine["inode"] == os.fstat(server.fileno()).st_ino
 
 
+def test_a_descriptor_that_is_no_socket_or_not_there_is_none(tmp_path: Path) -> None:
+    for number, target in enumerate(
+        ("socket:[7]", "/dev/null", "socket:[18446744073709551615]", "pipe:[7]", "socket:[]", "socket:[1x]", "x" * 100)
+    ):
+        (tmp_path / str(number)).symlink_to(target)
+    numbers, inodes = np.array([0, 1, 2, 3, 4, 5, 6, 70_000], np.int32), np.ones(8, np.uint64)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert socket_inodes(folder, numbers, inodes, False) == 8
+        assert inodes.tolist() == [7, 0, 2**64 - 1, 0, 0, 0, 0, 0]
+        assert socket_inodes(folder, numbers, inodes, True) == 7
+        with pytest.raises(ValueError, match="8 descriptors do not go into 7"):
+            socket_inodes(folder, numbers, inodes[:7], False)
+        with pytest.raises(ValueError, match="-1 is no descriptor"):
+            socket_inodes(folder, np.array([-1], np.int32), inodes[:1], False)
+    finally:
+        os.close(folder)
+    with pytest.raises(OSError, match="cannot be read"):
+        socket_inodes(folder, numbers, inodes, False)
+
+
 @pytest.mark.parametrize("let_go", [(), (0,), (3,), (7,), (0, 1, 5)], ids=str)
 @pytest.mark.parametrize("kernel_tells", [True, False])
 def test_every_socket_of_a_process_is_seen_whatever_numbers_its_descriptors_have(
@@ -80,6 +103,14 @@ def test_every_socket_of_a_process_is_seen_whatever_numbers_its_descriptors_have
         assert len(inodes) == 8 - len(let_go)
         assert sorted(owners._sockets_of(child.pid)) == inodes
         child.stdin.close()
+
+
+def test_without_proc_sockets_are_listed_without_holders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(owners, "_PROC", str(tmp_path / "none"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        rows = host.sockets(with_owners=True)
+        (mine,) = rows[(rows["local_port"] == server.getsockname()[1]) & (rows["state"] == TcpState.LISTEN)]
+    assert (mine["pid"], mine["process"]) == (-1, b"")
 
 
 def test_of_several_holders_the_lowest_pid_is_told() -> None:

@@ -19,6 +19,7 @@ from conntrack.live import Change, Changes, Intake, Look, Session
 from conntrack.live.intake import MOST_WAITING
 from conntrack.live.window import Window
 from conntrack.pipeline import Analysis
+from conntrack.upkeep import ROWS
 
 INCIDENT = "tests/captures/incident.pcap"
 S = 10**9
@@ -79,6 +80,70 @@ def test_looking_changes_nothing_of_the_report(root: Path, segments: np.ndarray[
     for name in ("findings", "connections", "services", "series", "group_series"):
         assert getattr(report, name) == getattr(expected, name), name
     assert {change.event for look in looks for change in look.changes} == {"opened", "grew", "ended"}
+
+
+def test_what_is_fed_while_it_is_looked_is_in_the_report(root: Path, segments: np.ndarray[Any, Any]) -> None:
+    """Segments come between the pieces of every look, through a window that is much shorter than the capture."""
+    clock = Clock()
+    session = Session(window_s=6, clock=clock)
+    waiting = list(np.array_split(segments, 200))
+    session.feed(waiting.pop(0))
+    during = 0
+
+    def between() -> None:
+        nonlocal during
+        if waiting:
+            session.feed(waiting.pop(0))
+            during += 1
+
+    looks = []
+    while waiting:
+        looks.append(session.look(between))
+    assert during == 199 and len(looks) < 150, "more than one piece a look"
+    counts = [look.connections for look in looks]
+    assert counts == sorted(counts)
+    with conntrack.capture.open_capture([str(root / INCIDENT)]) as capture:
+        for _ in capture:
+            pass
+        report = session.report(capture.info)
+    expected = conntrack.analyze(root / INCIDENT)
+    for name in ("findings", "connections", "services", "series", "group_series"):
+        assert getattr(report, name) == getattr(expected, name), name
+
+
+def syns(count: int, net: int, ts_ns: int) -> np.ndarray[Any, Any]:
+    """So many SYNs to one service, each of another connection, a nanosecond apart."""
+    rows = np.zeros(count, conntrack.SEGMENT_DTYPE)
+    number = np.arange(count)
+    rows["ip_version"], rows["flags"], rows["dst_port"] = 4, SYN, 443
+    for address in ("src_ip", "dst_ip"):
+        rows[address][:, 10:13] = 255, 255, 10
+    rows["src_ip"][:, 13], rows["src_ip"][:, 14], rows["src_ip"][:, 15] = net, number >> 8 & 255, number & 255
+    rows["src_port"] = 1024 + (number >> 16)
+    rows["ts_ns"] = ts_ns + number
+    return rows
+
+
+def test_no_connection_is_twice_in_a_look_at_a_table_that_moves_on() -> None:
+    """After the first piece of the table all of it runs out, retires, and others take its place."""
+    clock = Clock()
+    session = Session(clock=clock, window_s=1000)
+    first, later = 70_000, 140_000
+    session.feed(syns(first, 1, 1_763_726_400 * S))
+    clock.now_s = 2.0  # no handshakes in flight any more
+    pieces = []
+
+    def between() -> None:
+        pieces.append(len(session._tracker))
+        if len(pieces) == 2:
+            session.feed(syns(later, 2, 1_763_726_700 * S))
+
+    (service,) = session.look(between).services
+    assert pieces[:3] == [first, first, later], "those that were there have retired"
+    assert service["connections"] == ROWS, "the others are in the next look"
+    clock.now_s = 4.0
+    (service,) = session.look().services
+    assert service["connections"] == first + later
 
 
 def test_a_few_rows_at_a_time_are_no_batch_for_the_detectors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
