@@ -76,11 +76,12 @@ def _wait_until_read(process: subprocess.Popen[bytes], path: Path) -> None:
 
 
 def _answer(document: dict[str, Any]) -> dict[str, Any]:
-    """What a report says of the traffic: all but the names of files and how the reading went."""
+    """What a report says of the traffic: all but names of files, how the reading went, what was kept less of."""
     capture = {
         name: document["capture"][name] for name in ("packets", "tcp_segments", "first_ts", "last_ts", "skipped")
     }
-    return {**{name: document[name] for name in ("connections", "findings")}, "capture": capture}
+    connections = {name: told for name, told in document["connections"].items() if name != "summarised"}
+    return {"connections": connections, "findings": document["findings"], "capture": capture}
 
 
 def soak(

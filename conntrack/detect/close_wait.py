@@ -180,7 +180,7 @@ class CloseWaitLeak:
             lost = int(
                 options.close_wait_loss_factor * gap_ratio * total + options.close_wait_headless_factor * headless
             )
-        explained = max(leaking, peak) <= lost and not stale
+        explained = max(leaking, peak, stale) <= lost
         if explained and max(leaking, peak) < options.close_wait_warning_count:
             return None
         evidence["perhaps_lost"] = lost

@@ -4,6 +4,9 @@ TIME_WAIT sits on the end that closes first. At a client it takes a local port f
 for 60 s: 28,232 ports allow 470.5 new connections a second, then connect() fails with EADDRNOTAVAIL. At a server it
 costs 168 bytes and nothing else, so there it is only ever told, never an alarm.
 
+How many ports a client has is no segment's business, but a client that is short of them shows it: it takes the same
+ones again. So of each client and service the ports are sampled that were in TIME_WAIT (`_Ports`).
+
 Counted on a grid of instants (0.1 s, coarser past 4 million TIME_WAITs that differ, see `Occupancy`), exactly at each
 of them: between two the truth may be higher by no more than what entered TIME_WAIT in one step. Pairs and services go
 by a hash of 64 bits, which two of 4 million share with a probability of 5e-7. A TIME_WAIT is 16 bytes.
@@ -30,37 +33,88 @@ from conntrack.states import FlowFlag
 __all__ = ["TimeWaitBuildup"]
 
 _WAIT, _REUSED, _REUSED_RFC6191, _REUSED_LATE = range(4)  # kinds of spans: TIME_WAIT, and instants of reuse
-_LEFT = 4
-_COLUMNS = 5
+_LEFT, _NOT_LEFT = 4, 5
+_COLUMNS = 6
 _FLOW_IDS = 100
+_PORTS, _EACH_PORT, _FEW_PORTS = 512, 16, 30  # kept of a group; looked at is one in so many; too few to judge by
+
+
+class _Ports:
+    """Ports of a client that were in TIME_WAIT, one in 16 of those there are, spread evenly over all of them.
+
+    They go by their product with an odd number (Knuth, The Art of Computer Programming 6.4: multiplicative hashing by
+    the golden ratio), which spreads neighbours; those with the lowest products are kept.
+    """
+
+    _FACTOR, _ALL = np.uint64(40503), 1 << 16
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._products, ports = values >> np.uint64(16), values & np.uint64(0xFFFF)
+        self._ports = ports.astype(np.int64)
+
+    @classmethod
+    def values(cls, ports: np.ndarray) -> np.ndarray:
+        """Return what is kept of ports (shape (n,)): uint64, lowest first kept."""
+        wide = ports.astype(np.uint64)
+        products = wide * cls._FACTOR & np.uint64(cls._ALL - 1)
+        values: np.ndarray = products << np.uint64(16) | wide
+        return values
+
+    @classmethod
+    def sampled(cls, values: np.ndarray) -> np.ndarray:
+        """Return which of these are looked at: int64."""
+        return np.flatnonzero(values >> np.uint64(16) < cls._ALL // _EACH_PORT)
+
+    def reused_range(self, uses: int, most: int) -> int | None:
+        """Return how many ports there are from the lowest to the highest, if `uses` took the same ones again.
+
+        The sample is of `most` ports at most. None where it is too small, or they were hardly taken twice: what a
+        client takes in order, or at random out of many, tells nothing of how many it has.
+        """
+        n = len(self._ports)
+        if n < _FEW_PORTS:
+            return None
+        share = (int(self._products.max()) + 1) / self._ALL if n >= most else 1 / _EACH_PORT
+        if uses < _TAKEN_AGAIN * n / share:
+            return None
+        span = int(self._ports.max() - self._ports.min()) + 1
+        return min(round(span * (n + 1) / (n - 1)), self._ALL)
+
+
+_TAKEN_AGAIN = 1.1
+"""Uses of each port, from which on they are taken again and not for want of sampling."""
 
 
 class _Group:
-    """One client and service, or one service: its key, connections to show, and what happened when."""
+    """One client and service, or one service: its key, connections to show, ports, and what happened when."""
 
-    def __init__(self, words: np.ndarray, flow_ids: np.ndarray, spans: Sequence[np.ndarray]) -> None:
+    def __init__(self, words: np.ndarray, flow_ids: np.ndarray, ports: np.ndarray, spans: Sequence[np.ndarray]) -> None:
         self.words = words
         self.flow_ids = tuple(int(flow_id) for flow_id in flow_ids)
+        self.ports = _Ports(ports)
         kinds, first, last, counts = spans
-        waits = kinds == _WAIT
-        ticks = np.concatenate([first, last[waits]])
+        waits, cut = kinds == _WAIT, (kinds == _REUSED) & (last > first)
+        ticks = np.concatenate([first, last[waits], last[cut]])
         order = np.argsort(ticks, kind="stable")
         self._ticks = ticks[order]
-        self._columns = np.concatenate([kinds, np.full(waits.sum(), _LEFT)])[order]
-        self._counts = np.concatenate([counts, counts[waits]])[order]
+        columns = [kinds, np.full(waits.sum(), _LEFT), np.full(cut.sum(), _NOT_LEFT)]
+        self._columns = np.concatenate(columns)[order]
+        self._counts = np.concatenate([counts, counts[waits], counts[cut]])[order]
 
     def measure(self, level: int, minute_ns: int, end_ts_ns: int, step_ns: int) -> dict[str, Any]:
         """Return what the grid says of it up to `end_ts_ns`; times in nanoseconds."""
         until = self._ticks <= max(end_ts_ns // step_ns, int(self._ticks[0]))
         ticks, columns, counts = self._ticks[until], self._columns[until], self._counts[until]
+        sums = np.bincount(columns, counts, _COLUMNS).astype(np.int64)
         change = np.where(columns == _WAIT, counts, 0) - np.where(columns == _LEFT, counts, 0)
+        if sums[_NOT_LEFT]:  # what was taken again is over then, and not when its time would have been
+            change += np.where(columns == _NOT_LEFT, counts, 0) - np.where(columns == _REUSED, counts, 0)
         instants, starts = np.unique(ticks, return_index=True)
         held = np.cumsum(np.add.reduceat(change, starts))
         at_peak = int(np.argmax(held))
         over = np.flatnonzero(held >= level)
         peak_tick = int(instants[at_peak])
         minute = (columns == _WAIT) & (ticks <= peak_tick) & (ticks > peak_tick - minute_ns // step_ns)
-        sums = np.bincount(columns, counts, _COLUMNS).astype(np.int64)
         return {
             "peak": int(held[at_peak]),
             "peak_ts_ns": peak_tick * step_ns,
@@ -85,6 +139,7 @@ class _Ends:
         self._limits = limits
         self._index = self._new_index()
         self._flow_ids = LowestPerGroup(_FLOW_IDS, limit=limits.lowest)
+        self._ports = LowestPerGroup(_PORTS, limit=limits.lowest)
         self._sampled = max(1, least // (4 * _FLOW_IDS))
 
     def count(self, flows: np.ndarray, waits: np.ndarray) -> None:
@@ -97,18 +152,31 @@ class _Ends:
         if shown.size:
             words = np.column_stack([keys[shown], self._words(flows, rows[shown].astype(np.int64))])
             self._flow_ids.add(self._index.intern(words), flow_ids[shown])
+        if self.side == "client":
+            ports = _Ports.values(flows["client_port"][rows.astype(np.int64)])
+            looked = _Ports.sampled(ports)
+            if looked.size:
+                words = np.column_stack([keys[looked], self._words(flows, rows[looked].astype(np.int64))])
+                self._ports.add(self._index.intern(words), ports[looked])
 
-    def feed(self, again: np.ndarray) -> None:
+    def feed(self, again: np.ndarray, time_wait_ns: int) -> None:
         """Take in connections (FLOW_DTYPE) on a 4-tuple that was in TIME_WAIT."""
         keys = hash_words(self._words(again, np.arange(len(again))))
         allowed, late = (again["flags"] & FlowFlag.REUSED_BY_RFC6191) != 0, again["client_syns"] > 1
         for chosen, kind in ((slice(None), _REUSED), (allowed, _REUSED_RFC6191), (late, _REUSED_LATE)):
             at = again["first_ts_ns"][chosen].astype(np.uint64)
-            self.occupancy.add(keys[chosen], at, at, kind)
+            until = at
+            if self.side == "client" and kind == _REUSED:  # a client that takes its own: the rest of that TIME_WAIT
+                age = again["reused_age_ns"]
+                rest = np.where((age >= 0) & (age < time_wait_ns), time_wait_ns - age, 0)
+                until = at + rest.astype(np.uint64)
+            self.occupancy.add(keys[chosen], at, until, kind)
 
     def merge(self, other: _Ends) -> None:
         self.occupancy.merge(other.occupancy)
-        self._flow_ids.merge(other._flow_ids, self._index.merge(other._index))
+        numbers = self._index.merge(other._index)
+        self._flow_ids.merge(other._flow_ids, numbers)
+        self._ports.merge(other._ports, numbers)
         if len(self._index) > self._limits.subjects:
             self._narrow()
 
@@ -120,16 +188,24 @@ class _Ends:
         likely = self.occupancy.likely(self._index.keys[:, 0])
         kept = np.sort(np.argsort(-likely, kind="stable")[: self._limits.subjects // 2])
         numbers = np.full(len(self._index), NO_GROUP)
-        index, flow_ids = self._new_index(), LowestPerGroup(_FLOW_IDS, limit=self._limits.lowest)
+        index = self._new_index()
+        flow_ids, ports = (LowestPerGroup(most, limit=self._limits.lowest) for most in (_FLOW_IDS, _PORTS))
         numbers[kept] = index.intern(self._index.keys[kept])
         flow_ids.merge(self._flow_ids, numbers)
-        self._index, self._flow_ids = index, flow_ids
+        ports.merge(self._ports, numbers)
+        self._index, self._flow_ids, self._ports = index, flow_ids, ports
 
     def groups(self, least: int) -> Iterator[_Group]:
         """Yield the groups that could have had `least` at once."""
         for key, *spans in self.occupancy.busiest(max(least, 1)):
             for number in np.flatnonzero(self._index.keys[:, 0] == key)[:1]:
-                yield _Group(self._index.keys[number, 1:], self._flow_ids.of(int(number)), spans)
+                flow_ids, ports = self._flow_ids.of(int(number)), self._ports.of(int(number))
+                yield _Group(self._index.keys[number, 1:], flow_ids, ports, spans)
+
+    @property
+    def ports_most(self) -> int:
+        """How many ports of a group are kept at most."""
+        return self._ports.most
 
     def _words(self, flows: np.ndarray, rows: np.ndarray) -> np.ndarray:
         service = endpoint_words(flows, client=False, picks=rows)
@@ -147,8 +223,11 @@ def _next(instants: np.ndarray, at: int) -> int:
 class TimeWaitBuildup:
     """Finds clients whose ports toward one service fill up with TIME_WAIT, and services that hold much of it.
 
-    Client: warning from `time_wait_warning_ratio` of `ephemeral_ports` at once, critical from
-    `time_wait_critical_ratio`. Service: info from `time_wait_server_min` at once.
+    Client: warning from `time_wait_warning_ratio` of its ports at once, critical from `time_wait_critical_ratio`. It
+    has `ephemeral_ports`, or fewer where `time_wait_client_min` or more were in TIME_WAIT at once and it took the same
+    ones again and again out of a smaller range. One step less where half of them or more were taken again in
+    TIME_WAIT, at the first SYN: that host reuses its TIME_WAITs (net.ipv4.tcp_tw_reuse) and does not run out.
+    Service: info from `time_wait_server_min` at once.
     """
 
     kind = "time_wait_buildup"
@@ -170,8 +249,8 @@ class TimeWaitBuildup:
         reused = np.flatnonzero(batch.traits & np.uint32(Trait.REUSED))
         if reused.size:
             again = batch.rows[reused]
-            self._clients.feed(again)
-            self._servers.feed(again)
+            self._clients.feed(again, self._time_wait_ns)
+            self._servers.feed(again, self._time_wait_ns)
 
     def merge(self, other: TimeWaitBuildup, services: np.ndarray) -> None:
         """Take in what `other` was fed."""
@@ -181,30 +260,43 @@ class TimeWaitBuildup:
     def findings(self, background: Background) -> list[Finding]:
         """Return what is filling up, worst first."""
         end_ts_ns = background.end_ts_ns
-        found = [self._client(group, end_ts_ns) for group in self._clients.groups(self._client_level)]
+        least = min(self._client_level, self.options.time_wait_client_min)
+        found = [self._client(group, end_ts_ns) for group in self._clients.groups(least)]
         found += [self._server(group, end_ts_ns) for group in self._servers.groups(self.options.time_wait_server_min)]
         return worst_first(found)[: self.options.subjects_max]
 
     def _client(self, group: _Group, end_ts_ns: int) -> Finding | None:
-        options = self.options
-        seen = self._measure(self._clients, group, self._client_level, end_ts_ns)
-        if seen["peak"] < self._client_level:
+        options, ports, level = self.options, self.options.ephemeral_ports, self._client_level
+        seen = self._measure(self._clients, group, level, end_ts_ns)
+        narrow = group.ports.reused_range(seen["sums"][_WAIT], self._clients.ports_most)
+        if narrow is not None and narrow < ports and seen["peak"] >= options.time_wait_client_min:
+            ports, level = narrow, max(1, round(narrow * options.time_wait_warning_ratio))
+            seen = self._measure(self._clients, group, level, end_ts_ns)
+        if seen["peak"] < level:
             return None
         words = group.words
         client, service = words_ip(words[3], words[4], int(words[2]) >> 16), words_endpoint(words[:3])
-        occupancy = seen["peak"] / options.ephemeral_ports
-        severity: Severity = "critical" if occupancy >= options.time_wait_critical_ratio else "warning"
+        occupancy = seen["peak"] / ports
+        at_once = seen["sums"][_REUSED] - seen["sums"][_REUSED_LATE]
+        reuses = 2 * at_once >= seen["sums"][_WAIT]
+        severities: tuple[Severity, ...] = ("warning", "info") if reuses else ("critical", "warning")
+        severity = severities[occupancy < options.time_wait_critical_ratio]
         evidence = {
             "side": "client",
             "service": service,
             "occupancy_ratio": round(occupancy, 4),
-            "ephemeral_ports": options.ephemeral_ports,
-            "sustainable_per_s": round(options.ephemeral_ports / options.time_wait_s, 1),
+            "ephemeral_ports": ports,
+            "sustainable_per_s": round(ports / options.time_wait_s, 1),
             **self._common(seen),
         }
         caveats = [
-            f"The budget is the default port range ({options.ephemeral_ports} ports); the host may have another.",
-            "With TCP timestamps and net.ipv4.tcp_tw_reuse = 1 the kernel reuses these ports after a second.",
+            f"The budget is the default port range ({ports} ports); the host may have another."
+            if ports == options.ephemeral_ports
+            else f"The budget of about {ports} ports is what the client shows: it takes the same ones again out of a"
+            f" range narrower than the default ({options.ephemeral_ports}); behind a NAT it is the NAT's.",
+            f"This host does reuse them ({at_once} at the first SYN), so that it does not run out."
+            if reuses
+            else "With TCP timestamps and net.ipv4.tcp_tw_reuse = 1 the kernel reuses these ports after a second.",
         ]
         steps = (
             f"On {client}: ss -tan state time-wait dst {service} | wc -l",

@@ -208,7 +208,8 @@ EVIDENCE = {
     ),
     "distinct_sources_by": Term("different sources, how", "exact, or how it was estimated."),
     "ephemeral_ports": Term(
-        "ports to choose from", "ports that a client has for one service: an option, Linux's default."
+        "ports to choose from",
+        "ports that a client has for one service: an option, Linux's default; fewer where it shows that it has fewer.",
     ),
     "failed_meanwhile": Term(
         "failed meanwhile", "other attempts that came to nothing between the first and the last of these."

@@ -92,9 +92,10 @@ SCENARIOS = [
         look_every_s=3,
     ),
     Scenario(
-        "ports_exhausted",  # the wire does not say how few ports there are: found when the options do
+        "ports_exhausted",
         _asks_and_closes(rate=150, until_s=92),
         _answers,
+        (Expected("time_wait_buildup", CLIENT.ipv4, ("critical",), side="client"),),
         sysctls=({"net/ipv4/tcp_tw_reuse": "0", "net/ipv4/ip_local_port_range": "40000 41999"}, {}),
         look_every_s=2,
     ),

@@ -188,9 +188,11 @@ def test_as_many_wait_as_the_kernel_holds(corpus: Path, name: str, end: str, soc
     assert seen / TIMER_SLACK <= peak <= most
 
 
-def test_a_small_range_of_ports_is_told_to_the_options(corpus: Path) -> None:
-    options = conntrack.DetectOptions(ephemeral_ports=2000)
+@pytest.mark.parametrize("ephemeral_ports", [28_232, 2000])
+def test_a_small_range_of_ports_shows_itself_and_can_be_told(corpus: Path, ephemeral_ports: int) -> None:
+    options = conntrack.DetectOptions(ephemeral_ports=ephemeral_ports)
     (finding,) = conntrack.analyze(corpus / "ports_exhausted.server.pcap", options=options).findings
+    assert finding.evidence["ephemeral_ports"] == pytest.approx(2000, rel=0.03)
     assert (finding.kind, finding.subject, finding.severity) == ("time_wait_buildup", CLIENT.ipv4, "critical")
     assert at_the_most(label_of(corpus, "ports_exhausted"), "client", "TIME_WAIT ephemeral") == 2000
     assert 2000 / TIMER_SLACK <= finding.peak <= 2000

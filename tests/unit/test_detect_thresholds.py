@@ -119,6 +119,7 @@ SCAN = to_ports(many(refused(), np.arange(30) * 10.0), 1 + np.arange(30))
 SERVICES = to_ports(many(refused(), np.arange(8)), 80 + np.arange(8) % 4)
 HOSTS = many(refused(), np.arange(5))
 HOSTS["server_ip"][:, 15] = np.arange(5)
+NARROW = many(completed(0, 0.01, 0.001), np.arange(3000) / 18, client_ports=40_000 + np.arange(3000) % 1200)
 FORGETFUL = many(stuck_in_close_wait(side="client"), np.arange(10), FORGED + np.arange(10))
 CLIENTS = many(stuck_in_close_wait(), np.arange(24), FORGED + np.arange(24) % 2)
 
@@ -197,6 +198,8 @@ CASES = [
     Case("ephemeral_ports", detect.TimeWaitBuildup, BURST, {200: 1, 202: 0}),
     Case("time_wait_warning_ratio", detect.TimeWaitBuildup, BURST, {0.5: 1, 0.505: 0}),
     Case("time_wait_critical_ratio", detect.TimeWaitBuildup, BURST, {0.5: ["critical"], 0.51: ["warning"]}, severities),
+    Case("time_wait_client_min", detect.TimeWaitBuildup, NARROW, {1080: 1, 1081: 0},
+         others={"ephemeral_ports": 28_232}),
     Case("time_wait_server_min", detect.TimeWaitBuildup, many(completed(0, 0.01, 0.001, by="server"), np.zeros(100)),
          {100: 1, 101: 0}),
     Case("subjects_max", detect.ConnectionRefused, HOSTS, {5: 5, 4: 4}),
