@@ -14,6 +14,7 @@ from conntrack.detect.batch import Background, Batch
 from conntrack.detect.cases import Case, Cases, ended, of_hosts
 from conntrack.detect.columns import ns_of
 from conntrack.detect.distinct import Distinct
+from conntrack.detect.episodes import window_sums
 from conntrack.detect.finding import Finding, few_lone_ones, worst_first
 from conntrack.detect.limits import WHOLE, Limits
 from conntrack.detect.options import DetectOptions
@@ -28,8 +29,10 @@ class UnansweredSyn:
 
     From the first unanswered SYN to the last, more than `unanswered_ratio_min` of the attempts got no answer; at least
     one of them repeated its SYN, or there are `unanswered_min` clients; and no more than `syn_once_ratio` were tried
-    only once where there are `syn_window_syns`. More than `host_services_max` such services are one finding of their
-    host. Severity: info. A service that is down has better witnesses than a capture.
+    only once where there are `syn_window_syns` at the rate or from the sources of a flood (`syn_source_rate_per_s`,
+    `syn_sources_min`, `syn_tries_per_source_max`): clients with an impatient timeout come back instead. More than
+    `host_services_max` such services are one finding of their host. Severity: info. A service that is down has better
+    witnesses than a capture.
     """
 
     kind = "unanswered_syn"
@@ -76,7 +79,11 @@ class UnansweredSyn:
         clients, clients_by = self._clients.count(case.group)
         if not repeated and clients < options.unanswered_min:
             return None
-        if alone > options.syn_once_ratio * unanswered and unanswered >= options.syn_window_syns:
+        forged = clients >= options.syn_sources_min and unanswered <= options.syn_tries_per_source_max * clients
+        window = max(1, ns_of(options.syn_window_s) // series.step_ns)
+        fast = window_sums(*series.events(_ALONE), window)[1].max(initial=0)
+        flood = forged or fast >= options.syn_source_rate_per_s * options.syn_window_s
+        if flood and alone > options.syn_once_ratio * unanswered and unanswered >= options.syn_window_syns:
             return None
         last_syn_ts_ns = int(series.events(_LAST)[0].max(initial=0)) * series.step_ns
         during = background.attempts_of(case.group, case.first_ts_ns, last_syn_ts_ns)
@@ -92,7 +99,7 @@ class UnansweredSyn:
             "The answers may take another way than the one that was captured.",
         ]
         if not repeated:
-            caveats.append("Nobody repeated the SYN: this can be the work of a scanner.")
+            caveats.append("Nobody repeated the SYN: a scanner, or clients with a timeout of a second or less.")
         return Finding(
             kind=self.kind,
             subject=subject,

@@ -61,9 +61,10 @@ def _syn_flood(finding: Finding, epoch: bool) -> str:
     peak_ts_ns = evidence.get("half_open_peak_ts_ns")
     when = "" if peak_ts_ns is None else f" ({clock(peak_ts_ns, epoch=epoch)})"
     attempts, completed = evidence.get("attempts"), evidence.get("completion_ratio")
-    if shape == "syn_cookies":
-        effect = ", absorbed by SYN cookies"
-    elif attempts is None or completed is None:
+    if shape == "syn_cookies":  # the server holds nothing, so that a number of half-open connections would mislead
+        left = count(evidence.get("abandoned", finding.count), "SYN+ACK")
+        return f"{flooded}: {left} that nobody acknowledged, absorbed by SYN cookies."
+    if attempts is None or completed is None:
         effect = ""
     else:
         effect = f", {percent(1 - completed)} of {count(attempts, 'attempt')} never completed"

@@ -176,3 +176,21 @@ def test_forged_addresses_that_come_once_are_no_scanners_however_small_the_sampl
     """A sample of every 64th made each address that was in it, once, stand for 64 targets."""
     rows = many(half_open(), np.arange(20_000) / 1000, client_ips=np.arange(20_000) + 0x0B000000)
     assert detected.found(PortScan, rows, at(100), limits=Limits(pairs=200)) == []
+
+
+def test_a_service_that_is_down_is_told_though_its_clients_wait_for_less_than_a_second():
+    """Each tries again from another port before its SYN would be repeated: 300 connections of 20 clients."""
+    rows = many(unanswered(), np.arange(300) / 5, 0x0B000000 + np.arange(300) % 20)
+    (finding,) = detected.found(UnansweredSyn, rows, at(600))
+    assert (finding.subject, finding.count, finding.evidence["distinct_clients"]) == ("10.0.0.2:80", 300, 20)
+    assert "timeout" in finding.caveats[-1]
+
+
+@pytest.mark.parametrize(("per_s", "sources"), [(100, 300), (100, 5000), (2000, 1)])
+def test_a_flood_of_syns_is_not_told_as_a_service_that_is_down(per_s, sources):
+    rows = many(
+        unanswered(),
+        np.arange(15_000 if sources == 1 else 300) / per_s,
+        0x0B000000 + np.arange(15_000 if sources == 1 else 300) % sources,
+    )
+    assert detected.found(UnansweredSyn, rows, at(600)) == []

@@ -54,7 +54,7 @@ def finding(kind: str, severity: Any = "critical", subject: str = "10.0.0.2:80",
         ),
         (
             report(finding("syn_flood", shape="syn_cookies", half_open_peak=7)),
-            "10.0.0.2:80 is under a SYN flood: 7 half-open connections at the peak, absorbed by SYN cookies.",
+            "10.0.0.2:80 is under a SYN flood: 5,000 SYN+ACKs that nobody acknowledged, absorbed by SYN cookies.",
         ),
         (
             report(finding("close_wait_leak", leaking=12, oldest_s=7_200)),
