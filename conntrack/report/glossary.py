@@ -203,8 +203,8 @@ EVIDENCE = {
     "distinct_peers": Term("different peers", "addresses at the other end."),
     "distinct_sources": Term(
         "different sources",
-        "addresses that the SYNs came from.",
-        "They cost an attacker nothing: forged ones are not hosts.",
+        "addresses of all attempts on it that failed, in the whole capture.",
+        "There may be more of them than attempts in the time of the flood. Forged ones are not hosts.",
     ),
     "distinct_sources_by": Term("different sources, how", "exact, or how it was estimated."),
     "ephemeral_ports": Term(
