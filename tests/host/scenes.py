@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -343,6 +344,7 @@ def _as_nobody(arguments: list[str]) -> int:
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    import_module("conntrack.report.host")  # what it imports of Python itself may be where root alone can read
     os.setgroups([])
     os.setgid(65_534)
     os.setuid(65_534)
