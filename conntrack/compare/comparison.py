@@ -64,9 +64,6 @@ def compare(
 def _hosts(snapshot: Snapshot, host: str | None) -> set[str]:
     if host is not None:
         return {host}
-    found = set()
-    for ip in snapshot.addresses:
-        address = ipaddress.ip_address(ip)
-        if not address.is_unspecified and not address.is_loopback:
-            found.add(ip)
-    return found
+    found = {ip for ip in map(ipaddress.ip_address, snapshot.addresses) if not ip.is_unspecified and not ip.is_loopback}
+    # A host that talks to itself alone: by its connections, as nearly every host listens there.
+    return {str(ip) for ip in found} or {socket.local.ip for socket in snapshot.sockets}

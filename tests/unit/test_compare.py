@@ -114,6 +114,12 @@ class TestReasons:
         assert (comparison.agreed, comparison.disagreements) == (1, ())
         assert comparison.hosts == ("10.0.0.2",) and comparison.at_ns == wire.now_ns
 
+    def test_a_host_that_talks_to_itself_alone(self, tmp_path: Path) -> None:
+        ends = ("127.0.0.1", 40000), ("127.0.0.1", 80)
+        kernel = [row_of("ESTAB", f"127.0.0.1:{a}", f"127.0.0.1:{b}") for a, b in ((80, 40000), (40000, 80))]
+        comparison = compared(tmp_path, Wire(*ends).open().packets, ss("LISTEN 0 9 0.0.0.0:80 0.0.0.0:*", *kernel))
+        assert (comparison.agreed, comparison.disagreements, comparison.hosts) == (2, (), ("127.0.0.1",))
+
     @pytest.mark.parametrize(
         ("wire", "kernel", "expected"),
         [
