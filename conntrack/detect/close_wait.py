@@ -227,7 +227,7 @@ class CloseWaitLeak:
             )
         if self._level:
             caveats.append(
-                f"There were too many to keep: every {1 << self._level}th, by hash, was, and numbers are"
+                f"There were too many to keep: one in {1 << self._level}, by hash, was, and numbers are"
                 f" {1 << self._level} times what these show; peers are theirs alone."
             )
         if not leaking and len(shown) > int(shown["stale"].sum()):

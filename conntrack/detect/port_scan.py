@@ -129,7 +129,7 @@ class PortScan:
         evidence: dict[str, Any] = {
             "direction": "ports of a host" if by_address.max() >= by_port.max() else "hosts on a port",
             "targets": len(pairs) * scale,
-            "targets_by": "exact" if scale == 1 else f"every {scale}th, by hash",
+            "targets_by": "exact" if scale == 1 else f"one in {scale}, by hash",
             "hosts": len(addresses),
             "ports": len(ports),
             **share,

@@ -207,7 +207,7 @@ def test_past_the_limit_a_share_is_kept_and_the_finding_says_so() -> None:
     assert 6000 * 0.9 < finding.count < 6000 * 1.1
     assert finding.evidence["leaking"] == finding.count == finding.peak
     assert finding.evidence["top_peers"] == {"10.0.0.1": finding.count}
-    assert any("every 8th" in caveat for caveat in finding.caveats)
+    assert any("one in 8" in caveat for caveat in finding.caveats)
     assert finding.severity == "critical"
 
 

@@ -164,7 +164,7 @@ def test_past_the_limit_of_pairs_a_scan_is_estimated_the_same_in_any_split():
         many(unanswered(), np.arange(20_000) / 400, 0x0B000000 + np.arange(20_000)),
     )
     finding = one(PortScan, rows, limits=limits)
-    assert finding.evidence["targets_by"] == "every 16th, by hash"
+    assert finding.evidence["targets_by"] == "one in 16, by hash"
     assert finding.count == pytest.approx(5000, rel=0.2)
     parts = [detected.everything(part, limits=limits) for part in np.array_split(rows, 5)]
     for part in parts[1:]:

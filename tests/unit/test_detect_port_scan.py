@@ -62,7 +62,7 @@ def test_a_pair_is_one_target_however_often_it_is_tried():
     assert finding == one(first)
 
 
-@pytest.mark.parametrize(("limit", "by"), [(64, "exact"), (63, "every 2th, by hash")])
+@pytest.mark.parametrize(("limit", "by"), [(64, "exact"), (63, "one in 2, by hash")])
 def test_at_the_limit_every_pair_is_still_kept(limit, by):
     finding = one(scan(64), limits=Limits(pairs=limit), scan_targets_min=16)
     assert finding.evidence["targets_by"] == by
