@@ -48,6 +48,8 @@ def open_reader(stream: Stream, batch: Batch) -> Reader:
     """
     # Each reader is imported when there is something for it: a small capture is read in less time than they take.
     head = stream.peek(MAGIC_BYTES)
+    if not head:  # or being written anew just now: what would be read next is not what was asked for
+        raise not_a_capture(stream.path, head)
     how = ""
     if kind_of(head) is None:
         how = _decompress(stream, head)

@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from frames import eth_ipv4_tcp, pcap_bytes, write_pcap, write_pcapng
 
-from conntrack.capture import compressed, follow, foreign, open_capture
+from conntrack.capture import compressed, follow, foreign, open_capture, open_reader
+from conntrack.capture.batch import Batch
+from conntrack.capture.stream import Bytes, Stream
 from conntrack.errors import InputError
 
 if sys.version_info >= (3, 14):
@@ -223,6 +225,23 @@ class TestConverted:
             path.write_bytes(data)
             with pytest.raises(InputError):
                 read(path)
+
+    def test_a_file_that_is_being_written_anew_is_empty(self, tmp_path: Path) -> None:
+        """Its bytes come a moment after it was found to have none: none of them is given to another program."""
+
+        class Anew:
+            live, raw_bytes, reads = False, 0, 0
+
+            def readinto(self, room: memoryview) -> int:
+                self.reads += 1
+                if self.reads > 1:
+                    room[: len(data)] = data
+                return len(data) if self.reads > 1 else 0
+
+        path = write_pcap(tmp_path / "a.pcap", [(1, eth_ipv4_tcp())])
+        data = path.read_bytes()
+        with pytest.raises(InputError, match=r"a\.pcap: empty \(0 bytes\)"):
+            open_reader(Stream(str(path), source=cast("Bytes", Anew())), Batch(1))
 
     def test_a_pipe_is_not_converted(self) -> None:
         program = "from conntrack.capture import open_capture\nlist(open_capture(['-']))"
