@@ -81,7 +81,12 @@ def guarded(run: Callable[[], int], settings: Settings) -> int:
     """Return the exit code of `run()`, with every way in which it can fail turned into one line and a code."""
     try:
         with _ends_by_signal():
-            return run()
+            try:
+                return run()
+            except Exception as error:
+                if (asked := _what_asked_to_end(error)) is not None:
+                    raise asked from None
+                raise
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except BrokenPipeError:
@@ -105,6 +110,13 @@ class _Ended(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.signal = signal.Signals(number)
+
+
+def _what_asked_to_end(error: BaseException | None) -> BaseException | None:
+    # numpy, interrupted while it looks at the format of a buffer, raises a ValueError from the interruption.
+    while error is not None and not isinstance(error, KeyboardInterrupt | _Ended):
+        error = error.__cause__
+    return error
 
 
 @contextmanager

@@ -12,12 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
+import numpy as np
 import pytest
 
 from conntrack import __main__ as entry
 from conntrack import cli
 from conntrack.cli import errors
 from conntrack.cli.errors import STANDARD_OUTPUT, ExitCode, Settings, guarded
+from conntrack.core.abi import FLOW_DTYPE
 from conntrack.errors import CaptureError, InputError
 
 
@@ -165,3 +167,15 @@ class TestEntry:
 
     def test_between_the_two_it_is_a_code(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.started(monkeypatch, failing(KeyboardInterrupt()), signal.default_int_handler)[0] == 130
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_numpy_takes_for_a_wrong_format(
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from numpy._core import _internal
+
+    monkeypatch.setattr(_internal, "_dtype_from_pep3118", lambda _: signal.raise_signal(number))
+    rows = memoryview(np.zeros(2, FLOW_DTYPE))
+    assert guarded(lambda: len(np.asarray(rows)), Settings()) == code
+    assert "internal error" not in capsys.readouterr().err
